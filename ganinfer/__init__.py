@@ -1,0 +1,38 @@
+"""Sampling from exported GANs, without torch.
+
+from ganinfer import Sampler
+with Sampler("digits.gan") as sampler:
+    images = sampler.sample(64, seed=0, labels=3, truncation=0.7)   # uint8 (64, H, W, C)
+"""
+
+from ganinfer.errors import (
+    BackendUnavailable,
+    BundleError,
+    ConfigError,
+    GanError,
+    MissingExtra,
+    ParityError,
+    RequestError,
+)
+from ganinfer.images import grid, save_png, to_uint8
+from ganinfer.latents import draw_labels, draw_latents
+from ganinfer.sampler import Sampler
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BackendUnavailable",
+    "BundleError",
+    "ConfigError",
+    "GanError",
+    "MissingExtra",
+    "ParityError",
+    "RequestError",
+    "Sampler",
+    "__version__",
+    "draw_labels",
+    "draw_latents",
+    "grid",
+    "save_png",
+    "to_uint8",
+]

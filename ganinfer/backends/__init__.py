@@ -1,0 +1,87 @@
+"""Backends: one module each, with open(bundle, device, precision) -> Backend.
+
+`open` raises BackendUnavailable, with the reason and the remedy, when this host, this device or
+this bundle cannot do it. It never settles for another device than the one asked for.
+"""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ganinfer.bundle import Bundle
+from ganinfer.errors import BackendUnavailable
+from ganinfer.lookup import find_module
+
+
+class Backend(Protocol):
+    """A loaded generator. Calls from several threads are safe.
+
+    Attributes:
+        name: of the backend's module. device: "cpu" or "cuda:<n>". precision: "fp32", "fp16", ...
+        fixed_batches: whether a new batch size costs time, so that sizes should be few.
+        details: what `Sampler.info` adds: versions, threads, engine.
+    """
+
+    name: str
+    device: str
+    precision: str
+    fixed_batches: bool
+    details: dict[str, str]
+
+    def run(self, z: NDArray[np.float32], y: NDArray[np.int64] | None) -> NDArray[np.uint8]:
+        """Z (N, Z), y (N,) or None -> images (N, H, W, C)."""
+
+    def close(self) -> None:
+        """Free what the backend holds."""
+
+
+def open_backend(bundle: Bundle, name: str, device: str, precision: str) -> tuple[Backend, str]:
+    """Open a backend by name, or the best one that this host and bundle allow.
+
+    Args:
+        bundle: an opened bundle.
+        name: module in this package, or "auto": TensorRT where the bundle has an engine that
+            runs here, else onnxruntime.
+        device: "auto", "cpu", "cuda" or "cuda:<n>".
+        precision: "auto", or one that the bundle holds.
+
+    Returns:
+        The backend, and in words why it was chosen.
+
+    Raises:
+        ConfigError: there is no backend of that name.
+        BackendUnavailable: none can be opened; every reason is named.
+    """
+    if name != "auto":
+        module = find_module("ganinfer.backends", name, where="backend")
+        return module.open(bundle, device, precision), "asked for"
+    candidates = ["tensorrt", "onnxruntime"] if bundle.manifest.engines else ["onnxruntime"]
+    if device == "cpu":
+        candidates = ["onnxruntime"]
+    refusals: list[str] = []
+    for candidate in candidates:
+        module = find_module("ganinfer.backends", candidate, where="backend")
+        try:
+            backend: Backend = module.open(bundle, device, precision)
+        except BackendUnavailable as refusal:
+            refusals.append(f"{candidate}: {refusal}")
+        else:
+            return backend, "; ".join(["first that opens", *refusals])
+    raise BackendUnavailable(f"{bundle.path}: no backend can be opened. " + " | ".join(refusals))
+
+
+def pick_precision(bundle: Bundle, available: list[str], wanted: str, preferred: list[str]) -> str:
+    """The precision to open: the one wanted, or the first preferred one that is available.
+
+    Raises:
+        BackendUnavailable: it is not there; the message lists what is.
+    """
+    order = preferred if wanted == "auto" else [wanted]
+    for precision in order:
+        if precision in available:
+            return precision
+    raise BackendUnavailable(
+        f"{bundle.path}: no {wanted} variant; it holds {', '.join(available) or 'none'};"
+        " export it with --precision"
+    )

@@ -1,0 +1,425 @@
+"""The bundle: a directory `name.gan/`, or the same tree in one uncompressed zip file.
+
+manifest.json      what the model is, and the sha256 and size of every other file
+manifest.sha256    the manifest's own, in the format of sha256sum
+onnx/<precision>.onnx   engines/<key>.plan   golden/images.npy   parity.json   preview.png
+
+Only JSON and pickle-free arrays are ever parsed. Whatever the manifest does not declare, or
+declares differently, is refused.
+"""
+
+import ctypes
+import hashlib
+import json
+import os
+import re
+import shutil
+import stat
+import uuid
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ganinfer.errors import BundleError
+from ganinfer.files import sha256_bytes, write_atomic
+from ganinfer.lookup import explain
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+MANIFEST_DIGEST = "manifest.sha256"
+
+_MAX_MANIFEST_BYTES = 4 << 20
+_SAFE_PATH = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
+_DIGEST_PREFIX = b"sha256:"
+_COMMENT_BYTES = len(_DIGEST_PREFIX) + 64
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class FileEntry(_Part):
+    """A file's fingerprint."""
+
+    sha256: Sha256
+    size: Count
+
+
+class Model(_Part):
+    """What the generator takes and gives. classes is empty in an unconditional model."""
+
+    family: str
+    resolution: Annotated[int, Field(ge=1, le=16384)]
+    channels: Literal[1, 3]
+    classes: list[str]
+    z_dim: Annotated[int, Field(ge=1, le=65536)]
+    z_distribution: Literal["normal", "uniform"]
+    truncation_modes: list[Literal["resample", "scale"]]
+
+
+class Graph(_Part):
+    """An ONNX file: z float32 (N, Z) [, y int64 (N,)] -> images uint8 (N, H, W, C)."""
+
+    path: str
+    precision: str
+
+
+class Engine(_Part):
+    """A TensorRT plan. status "pending": it could not run where it was built."""
+
+    path: str
+    key: Sha256
+    onnx_sha256: Sha256
+    product: Literal["tensorrt", "tensorrt_rtx"]
+    version: str
+    platform: str
+    target: str
+    precision: str
+    profile: list[Count]
+    status: Literal["verified", "pending", "unverified"]
+
+
+class Golden(_Part):
+    """Seeds, their labels, and the file of images that torch in float32 gives for them."""
+
+    path: str
+    seeds: list[Count]
+    labels: list[Count] | None
+
+
+class Source(_Part):
+    """Where the generator comes from."""
+
+    checkpoint_sha256: Sha256
+    images_seen: Count
+    ema: bool
+    dataset_sha256: Sha256
+    config: dict[str, Any]
+
+
+class GateResult(_Part):
+    """One gate of the parity check: measured value against its limit."""
+
+    artifact: str
+    gate: str
+    value: float
+    limit: str
+    passed: bool
+    detail: str = ""
+
+
+class Manifest(_Part):
+    """All that manifest.json holds."""
+
+    format_version: int
+    model: Model
+    graphs: list[Graph]
+    engines: list[Engine]
+    golden: Golden
+    source: Source
+    tools: dict[str, str]
+    parity: list[GateResult]
+    verified: bool
+    files: dict[str, FileEntry]
+
+
+class Bundle:
+    """An opened bundle whose every byte has been checked against its manifest.
+
+    Attributes:
+        path: where it lies. manifest: what it holds.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open and check a bundle.
+
+        Raises:
+            BundleError: names the file, what was found, what was expected and what to do.
+        """
+        self.path = path
+        if not path.exists():
+            raise BundleError(f"{path}: no such bundle; make one with: gan export RUN -o {path}")
+        self._zip = None if path.is_dir() else _open_zip(path)
+        try:
+            found = self._list()
+            self.manifest = self._read_manifest(found)
+            self._check_files(found)
+        except BundleError:
+            self.close()
+            raise
+        except OSError as error:
+            self.close()
+            raise BundleError(f"{path}: cannot be read ({error})") from None
+
+    def read(self, name: str) -> bytes:
+        """The content of a declared file, checked against the manifest."""
+        declared = self.manifest.files[name]
+        data = self._read(name, declared.size)
+        if sha256_bytes(data) != declared.sha256:
+            raise self._damaged(name, f"sha256 {sha256_bytes(data)}", declared.sha256)
+        return data
+
+    def read_graph(self, precision: str) -> bytes:
+        """An ONNX file, refused if it would make a runtime read other files."""
+        from ganinfer.onnx_wire import uses_external_data
+
+        graph = next(g for g in self.manifest.graphs if g.precision == precision)
+        data = self.read(graph.path)
+        try:
+            external = uses_external_data(data)
+        except ValueError as error:
+            raise BundleError(f"{self.path}: {graph.path}: not an ONNX file ({error})") from None
+        if external:
+            raise BundleError(
+                f"{self.path}: {graph.path}: keeps weights outside the file; a bundle's graph holds"
+                " its own. Export it again"
+            )
+        return data
+
+    def close(self) -> None:
+        """Close the file of a single-file bundle."""
+        if self._zip is not None:
+            self._zip.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _list(self) -> dict[str, int]:
+        """Name -> size of every file; links, odd names and special files are refused."""
+        found = _list_folder(self.path) if self._zip is None else _list_zip(self._zip, self.path)
+        for name in found:
+            if not _SAFE_PATH.fullmatch(name):
+                raise BundleError(
+                    f"{self.path}: file name {name!r}; expected a relative, plain path."
+                    " Do not open this bundle; get it anew from whoever made it"
+                )
+        return found
+
+    def _read(self, name: str, size: int) -> bytes:
+        if self._zip is None:
+            with (self.path / name).open("rb") as file:
+                return file.read(size + 1)
+        try:
+            with self._zip.open(name) as member:
+                return member.read(size + 1)
+        except (zipfile.BadZipFile, ValueError, RuntimeError, EOFError) as error:
+            raise BundleError(f"{self.path}: {name}: {error}; copy the bundle again") from None
+
+    def _read_manifest(self, found: dict[str, int]) -> Manifest:
+        for name in (MANIFEST, MANIFEST_DIGEST):
+            if name not in found:
+                raise BundleError(
+                    f"{self.path}: no {name} in it; this is not a bundle, or half of one"
+                )
+        if found[MANIFEST] > _MAX_MANIFEST_BYTES:
+            raise self._damaged(MANIFEST, f"{found[MANIFEST]} bytes", f"<= {_MAX_MANIFEST_BYTES}")
+        data = self._read(MANIFEST, found[MANIFEST])
+        if self._read(MANIFEST_DIGEST, 1024) != _digest_line(data):
+            raise self._damaged(
+                MANIFEST, f"sha256 {sha256_bytes(data)}", f"that of {MANIFEST_DIGEST}"
+            )
+        try:
+            version = json.loads(data)["format_version"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise BundleError(f"{self.path}: {MANIFEST}: not a manifest; export it again") from None
+        if version != FORMAT_VERSION:
+            raise BundleError(
+                f"{self.path}: {MANIFEST}: format_version {version}, this ganinfer reads"
+                f" {FORMAT_VERSION}; upgrade ganpipe"
+            )
+        try:
+            return Manifest.model_validate_json(data)
+        except ValidationError as error:
+            raise BundleError(explain(error, where=f"{self.path}: {MANIFEST}")) from None
+
+    def _check_files(self, found: dict[str, int]) -> None:
+        declared = self.manifest.files
+        named = [self.manifest.golden.path]
+        named += [graph.path for graph in self.manifest.graphs]
+        named += [engine.path for engine in self.manifest.engines]
+        if extra := sorted(found.keys() - declared.keys() - {MANIFEST, MANIFEST_DIGEST}):
+            raise BundleError(
+                f"{self.path}: {extra[0]} is not in the manifest ({len(extra)} such);"
+                " remove it, or get the bundle anew"
+            )
+        if missing := sorted((declared.keys() | set(named)) - (found.keys() & declared.keys())):
+            raise BundleError(f"{self.path}: {missing[0]} is missing; copy the bundle again")
+        for name, entry in declared.items():
+            if found[name] != entry.size:
+                raise self._damaged(name, f"{found[name]} bytes", f"{entry.size} bytes")
+            self.read(name)
+
+    def _damaged(self, name: str, found: str, expected: str) -> BundleError:
+        return BundleError(
+            f"{self.path}: {name}: found {found}, expected {expected}; the file was changed or"
+            " damaged on the way. Copy the bundle again"
+        )
+
+
+def write_bundle(
+    path: Path, manifest: Manifest, files: Mapping[str, bytes], *, single_file: bool = False
+) -> None:
+    """Write a bundle aside, then rename it into place; an older bundle there is replaced.
+
+    Killed at any point, the old bundle or the new one is at `path`, never half of one.
+
+    Args:
+        path: where the bundle shall be.
+        manifest: its `files` is filled in here.
+        files: relative path -> content.
+        single_file: write one uncompressed zip file instead of a directory.
+
+    Raises:
+        BundleError: something that is no bundle is at `path`.
+        OSError: the disk is full or not writable; nothing is left behind.
+    """
+    check_destination(path)
+    entries = {
+        name: FileEntry(sha256=sha256_bytes(data), size=len(data))
+        for name, data in sorted(files.items())
+    }
+    complete = manifest.model_copy(update={"files": entries})
+    text = json.dumps(complete.model_dump(), indent=1, sort_keys=True, allow_nan=False) + "\n"
+    tree = {
+        MANIFEST: text.encode(),
+        MANIFEST_DIGEST: _digest_line(text.encode()),
+        **dict(sorted(files.items())),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        (_write_zip if single_file else _write_folder)(temporary, tree)
+        _move_into_place(temporary, path)
+    finally:
+        _remove(temporary)
+
+
+def check_destination(path: Path) -> None:
+    """Refuse to replace anything that is not a bundle.
+
+    Raises:
+        BundleError: a file or folder of another kind is there.
+    """
+    ours = (path / MANIFEST).exists() if path.is_dir() else zipfile.is_zipfile(path)
+    if path.exists() and not ours:
+        raise BundleError(f"{path}: exists and is not a bundle; choose another name")
+
+
+def _digest_line(manifest: bytes) -> bytes:
+    return f"{sha256_bytes(manifest)}  {MANIFEST}\n".encode()
+
+
+def _list_folder(path: Path) -> dict[str, int]:
+    found = {}
+    for folder, folders, names in os.walk(path):
+        for name in (*folders, *names):
+            entry = Path(folder, name)
+            status = entry.lstat()
+            relative = entry.relative_to(path).as_posix()
+            if stat.S_ISREG(status.st_mode):
+                found[relative] = status.st_size
+            elif not stat.S_ISDIR(status.st_mode):
+                raise BundleError(
+                    f"{path}: {relative} is a link or a special file; a bundle has none"
+                )
+    return found
+
+
+def _open_zip(path: Path) -> zipfile.ZipFile:
+    """Open a single-file bundle once its comment, the sha256 of all before it, is right."""
+    advice = "the file was changed or damaged on the way, or is no bundle. Copy it again"
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _COMMENT_BYTES))
+            comment = file.read()
+            expected = _closing_comment(file, size - _COMMENT_BYTES)
+        if comment != expected:
+            raise BundleError(f"{path}: its closing sha256 does not match; {advice}")
+        return zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise BundleError(f"{path}: {error}; {advice}") from None
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error})") from None
+
+
+def _list_zip(archive: zipfile.ZipFile, path: Path) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for member in archive.infolist():
+        kind = stat.S_IFMT(member.external_attr >> 16)
+        if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
+            raise BundleError(
+                f"{path}: {member.filename} is compressed or encrypted; it must be stored"
+            )
+        if kind not in (0, stat.S_IFREG) or member.filename in found:
+            raise BundleError(f"{path}: {member.filename} is a link, special or there twice")
+        found[member.filename] = member.file_size
+    return found
+
+
+def _write_folder(folder: Path, tree: Mapping[str, bytes]) -> None:
+    folder.mkdir()
+    for name, data in tree.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(folder / name, data)
+
+
+def _write_zip(path: Path, tree: Mapping[str, bytes]) -> None:
+    with zipfile.ZipFile(path, "x", zipfile.ZIP_STORED) as archive:
+        for name, data in tree.items():
+            # A fixed date: the same bundle is the same file.
+            member = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            member.external_attr = (stat.S_IFREG | 0o644) << 16
+            archive.writestr(member, data)
+        archive.comment = b"." * _COMMENT_BYTES
+    with path.open("r+b") as file:
+        length = file.seek(-_COMMENT_BYTES, os.SEEK_END)
+        comment = _closing_comment(file, length)
+        file.seek(length)
+        file.write(comment)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _closing_comment(file: BinaryIO, length: int) -> bytes:
+    """The sha256 of the file's first `length` bytes, as the comment that ends a bundle."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    while length > 0 and (chunk := file.read(min(length, 1 << 20))):
+        digest.update(chunk)
+        length -= len(chunk)
+    return _DIGEST_PREFIX + digest.hexdigest().encode()
+
+
+def _move_into_place(new: Path, path: Path) -> None:
+    if not path.exists() or not (new.is_dir() or path.is_dir()):
+        new.replace(path)
+        return
+    # A folder cannot be renamed over another one. Linux can swap the two in one step.
+    try:
+        at_fdcwd, exchange = -100, 2
+        libc = ctypes.CDLL(None, use_errno=True)
+        failed = libc.renameat2(at_fdcwd, bytes(new), at_fdcwd, bytes(path), exchange)
+    except (OSError, AttributeError):
+        failed = True
+    if failed:
+        old = path.with_name(f".{path.name}.old-{uuid.uuid4().hex}")
+        path.rename(old)
+        new.rename(path)
+        _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,154 @@
+"""gan sample, gan inspect."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from ganinfer.errors import RequestError
+
+console = Console(highlight=False)
+
+BundlePath = Annotated[
+    Path, typer.Argument(help="A name.gan directory or file.", show_default=False)
+]
+
+
+def sample(
+    bundle: BundlePath,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="x.png for a grid, else a folder of PNG files.")
+    ] = Path("samples.png"),
+    seeds: Annotated[str, typer.Option(help="As in 0-63, or 5, or 1,4,9-12.")] = "0-63",
+    labels: Annotated[
+        str | None, typer.Option(help="Class names or numbers, as in 3 or 0-9; repeated in turn.")
+    ] = None,
+    truncation: Annotated[float | None, typer.Option(help="As in 0.7; none by default.")] = None,
+    truncation_mode: Annotated[str | None, typer.Option(help="resample or scale.")] = None,
+    columns: Annotated[int | None, typer.Option(min=1, help="Of the grid.")] = None,
+    backend: Annotated[str, typer.Option(help="auto, onnxruntime or tensorrt.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, fp16.")] = "auto",
+    allow_unverified: Annotated[bool, typer.Option(help="Open a --no-verify bundle.")] = False,
+) -> None:
+    """Draw images from a bundle: image i depends on its seed and label alone."""
+    from ganinfer.images import grid, save_png
+    from ganinfer.sampler import Sampler
+
+    numbers = parse_ranges(seeds, "--seeds")
+    with Sampler(
+        bundle,
+        backend=backend,
+        device=device,
+        precision=precision,
+        allow_unverified=allow_unverified,
+    ) as sampler:
+        wanted = None if labels is None else parse_labels(labels, sampler.classes, len(numbers))
+        step = 64
+        starts = range(0, len(numbers), step)
+        if output.suffix.lower() == ".png":
+            images = sampler.sample(
+                seeds=numbers, labels=wanted, truncation=truncation, truncation_mode=truncation_mode
+            )
+            output.parent.mkdir(parents=True, exist_ok=True)
+            save_png(output, grid(images, columns=columns))
+        else:
+            output.mkdir(parents=True, exist_ok=True)
+            for start in track(starts, "Sampling", console=console, transient=True):
+                part = slice(start, start + step)
+                images = sampler.sample(
+                    seeds=numbers[part],
+                    labels=None if wanted is None else wanted[part],
+                    truncation=truncation,
+                    truncation_mode=truncation_mode,
+                )
+                for seed, image in zip(numbers[part], images, strict=True):
+                    save_png(output / f"{seed:08d}.png", image)
+        info = sampler.info
+    console.print(
+        f"{len(numbers)} images by {info['backend']} on {info['device']} in {info['precision']}"
+        f" -> {output}"
+    )
+
+
+def inspect(bundle: BundlePath) -> None:
+    """Check a bundle's files and show what is in it; nothing is run."""
+    from ganinfer.bundle import Bundle
+
+    with Bundle(bundle) as opened:
+        manifest = opened.manifest
+    model = manifest.model
+    table = Table(title=str(bundle), title_justify="left", show_header=False)
+    table.add_row("family", model.family)
+    table.add_row("images", f"{model.resolution} x {model.resolution} x {model.channels}, uint8")
+    table.add_row("classes", ", ".join(model.classes) or "none (unconditional)")
+    table.add_row("latent", f"{model.z_dim}, {model.z_distribution}")
+    table.add_row("truncation", ", ".join(model.truncation_modes) or "none")
+    for graph in manifest.graphs:
+        table.add_row(f"onnx {graph.precision}", f"{manifest.files[graph.path].size:,} bytes")
+    for engine in manifest.engines:
+        size = manifest.files[engine.path].size
+        table.add_row(
+            f"engine {engine.precision}",
+            f"{engine.product} {engine.version} for {engine.target} on {engine.platform},"
+            f" batches {engine.profile[0]}-{engine.profile[2]}, {size:,} bytes, {engine.status}",
+        )
+    source = manifest.source
+    table.add_row("trained on", f"{source.images_seen:,} images, EMA weights" if source.ema else "")
+    table.add_row("checkpoint", source.checkpoint_sha256)
+    table.add_row("made with", ", ".join(f"{k} {v}" for k, v in manifest.tools.items()))
+    table.add_row("verified", "yes" if manifest.verified else "NO: exported with --no-verify")
+    console.print(table)
+    if manifest.parity:
+        console.print(gate_table(manifest.parity))
+
+
+def gate_table(gates: list) -> Table:  # type: ignore[type-arg]
+    """A table of `ganinfer.bundle.GateResult`."""
+    table = Table(title="parity", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("", "artifact", "gate", "value", "limit"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("")
+    for gate in gates:
+        mark = "[green]pass[/]" if gate.passed else "[red]FAIL[/]"
+        value = f"{gate.value:.4g}"
+        table.add_row(mark, gate.artifact, gate.gate, value, gate.limit, gate.detail)
+    return table
+
+
+def parse_ranges(text: str, option: str) -> list[int]:
+    """As in "1,4,9-12" -> [1, 4, 9, 10, 11, 12].
+
+    Raises:
+        RequestError: not such a list.
+    """
+    numbers: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise RequestError(
+                f"{option} {text}: expected numbers and ranges, as in 0-63 or 1,4,9-12"
+            )
+        end = int(last) if dash else int(first)
+        if end < int(first) or end - int(first) >= 10_000_000:
+            raise RequestError(
+                f"{option} {part}: expected a range that rises, of at most 10,000,000"
+            )
+        numbers.extend(range(int(first), end + 1))
+    return numbers
+
+
+def parse_labels(text: str, classes: list[str], count: int) -> list[int | str]:
+    """Class names, numbers and ranges of numbers, repeated in turn to `count` labels."""
+    labels: list[int | str] = []
+    for part in text.split(","):
+        name = part.strip()
+        if name in classes or not name[:1].isdecimal():
+            labels.append(name)
+        else:
+            labels.extend(parse_ranges(name, "--labels"))
+    return [labels[i % len(labels)] for i in range(count)]

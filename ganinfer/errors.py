@@ -1,0 +1,87 @@
+"""Every error that a user can cause, as one tree.
+
+GanError
+├── ConfigError         a config file, a --set override or an option of a part
+├── DataError           a dataset that is missing, malformed or cannot be prepared
+├── CheckpointError     a run directory or a checkpoint that cannot be used
+├── TrainingError       a run that cannot go on (a loss that is not finite)
+├── ExportError         a generator that cannot be made into a graph or an engine
+├── ParityError         what ships, or runs here, is not what was trained
+├── BundleError         a bundle that is broken, foreign or tampered with
+├── BackendUnavailable  a backend, device or precision that this host cannot give
+├── RequestError        seeds, labels, truncation or latents that a model cannot serve
+└── MissingExtra        an optional package that is not installed
+
+A message names what was found, what was expected and what to do.
+"""
+
+
+class GanError(Exception):
+    """Root of all errors that ganinfer, gantrain and ganexport raise on purpose."""
+
+
+class ConfigError(GanError):
+    """A config file, an override or an option is wrong."""
+
+
+class DataError(GanError):
+    """A dataset is missing, malformed or cannot be prepared."""
+
+
+class CheckpointError(GanError):
+    """A run directory or a checkpoint cannot be used."""
+
+
+class TrainingError(GanError):
+    """A training run cannot go on."""
+
+
+class ExportError(GanError):
+    """A generator cannot be made into a graph or an engine."""
+
+
+class ParityError(GanError):
+    """What ships, or runs on this host, is not the generator that was trained."""
+
+
+class BundleError(GanError):
+    """A bundle is broken, foreign or tampered with."""
+
+
+class BackendUnavailable(GanError):
+    """A backend, device or precision was asked for that this host cannot give."""
+
+
+class RequestError(GanError, ValueError):
+    """Seeds, labels, truncation or latents that the model cannot serve."""
+
+
+class MissingExtra(GanError, ImportError):
+    """An optional package is not installed."""
+
+
+# Import name of an optional package -> the extra of this distribution that brings it.
+EXTRAS = {
+    "torch": "train",
+    "sklearn": "train",
+    "safetensors": "train",
+    "tensorboard": "train",
+    "onnx": "export",
+    "onnxscript": "export",
+    "onnxruntime": "cpu",
+    "tensorrt": "tensorrt",
+    "tensorrt_rtx": "rtx",
+    "cuda": "tensorrt",
+}
+
+
+def missing_extra(module: str) -> MissingExtra:
+    """The error for an optional package that is not installed, with its pip command.
+
+    Args:
+        module: import name, one of the keys of EXTRAS.
+
+    Returns:
+        The error, to be raised by the caller.
+    """
+    return MissingExtra(f"{module} is not installed; run: pip install 'ganpipe[{EXTRAS[module]}]'")

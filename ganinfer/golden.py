@@ -1,0 +1,84 @@
+"""Is the shipped generator the trained one? The gates on pixels, in uint8 steps.
+
+Golden images are what torch gives in float32 for a few seeds; every host that opens a bundle
+checks its own against them, and the export checks thousands more in the same way.
+"""
+
+import io
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ganinfer.bundle import Bundle
+from ganinfer.errors import BundleError
+from ganinfer.images import Images
+
+
+@dataclass(frozen=True)
+class PixelGate:
+    """What a precision may do to pixels.
+
+    max_steps: the largest difference. min_psnr_db: 10 log10(255^2 / mean squared difference).
+    max_share: share of pixels that may differ at all. None sets no bound.
+    """
+
+    max_steps: int
+    min_psnr_db: float | None = None
+    max_share: float | None = None
+
+
+PIXEL_GATES = {
+    "fp32": PixelGate(max_steps=1, max_share=1e-4),
+    "fp16": PixelGate(max_steps=2, min_psnr_db=55.0),
+    "bf16": PixelGate(max_steps=16, min_psnr_db=40.0),
+    "int8": PixelGate(max_steps=64, min_psnr_db=35.0),
+}
+
+
+def pixel_differences(found: Images, expected: Images) -> tuple[int, float, float]:
+    """(largest step, share of pixels that differ, PSNR in dB) of two uint8 arrays of one shape."""
+    steps = np.abs(found.astype(np.int16) - expected.astype(np.int16))
+    mean_square = float(np.mean(steps.astype(np.float64) ** 2))
+    psnr = math.inf if mean_square == 0 else 10 * math.log10(255**2 / mean_square)
+    return int(steps.max()), float(np.mean(steps != 0)), psnr
+
+
+def golden_failure(found: Images, expected: Images, precision: str) -> str | None:
+    """Which gate of a precision fails, in words; None when all hold.
+
+    A bound on a share is widened by three standard deviations of so few pixels.
+    """
+    if found.shape != expected.shape:
+        return f"shape {found.shape}, expected {expected.shape}"
+    gate = PIXEL_GATES[precision]
+    max_steps, share, psnr = pixel_differences(found, expected)
+    if max_steps > gate.max_steps:
+        return f"{max_steps} uint8 steps off, at most {gate.max_steps} expected"
+    if gate.min_psnr_db is not None and psnr < gate.min_psnr_db:
+        return f"PSNR {psnr:.1f} dB, at least {gate.min_psnr_db} expected"
+    if gate.max_share is not None:
+        allowed = gate.max_share + (3 * math.sqrt(gate.max_share * found.size) + 1) / found.size
+        if share > allowed:
+            return f"{share:.3%} of pixels differ, at most {allowed:.3%} expected"
+    return None
+
+
+def read_golden(bundle: Bundle) -> tuple[list[int], list[int] | None, Images]:
+    """Seeds, labels (None if unconditional) and images uint8 (G, H, W, C) of a bundle."""
+    golden, model = bundle.manifest.golden, bundle.manifest.model
+    try:
+        images = np.load(io.BytesIO(bundle.read(golden.path)), allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise BundleError(f"{bundle.path}: {golden.path}: {error}; export it again") from None
+    shape = (len(golden.seeds), model.resolution, model.resolution, model.channels)
+    if images.dtype != np.uint8 or images.shape != shape or not golden.seeds:
+        raise BundleError(
+            f"{bundle.path}: {golden.path}: {images.dtype} {images.shape}, the manifest says"
+            f" uint8 {shape}; export it again"
+        )
+    if (golden.labels is None) != (not model.classes) or (
+        golden.labels is not None and len(golden.labels) != len(golden.seeds)
+    ):
+        raise BundleError(f"{bundle.path}: golden labels do not fit the model; export it again")
+    return golden.seeds, golden.labels, images

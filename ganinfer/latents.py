@@ -1,0 +1,278 @@
+"""Latents and labels as pure functions of a seed.
+
+Image i depends on its own 64-bit seed alone: not on the batch it is drawn in, the backend, the
+operating system or the version. The bits come from the counter-based generator Philox4x32-10
+(Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3; SC 2011) with
+key = seed and counter = (block index, 0, stream, 0). A normal draw is the inverse CDF of one
+uniform, so that a truncated draw is the *same* uniform through the truncated inverse CDF: no
+rejection loop, and one seed moves smoothly as the truncation changes.
+
+Only +, -, *, / and sqrt touch the numbers: IEEE 754 fixes their results to the last bit.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ganinfer.errors import RequestError
+
+Floats = NDArray[np.float64]
+Seeds = NDArray[np.uint64]
+
+LATENT_STREAM = 0
+LABEL_STREAM = 1
+
+DISTRIBUTIONS = ("normal", "uniform")
+TRUNCATION_MODES = ("resample", "scale")
+
+# Rows whose temporaries stay in a core's cache together.
+_ROWS_AT_ONCE = 128
+
+
+def seed_array(seeds: Sequence[int] | NDArray[np.integer] | range) -> Seeds:
+    """Check seeds and pack them.
+
+    Args:
+        seeds: integers in [0, 2**64), one an image.
+
+    Returns:
+        uint64 (N,).
+
+    Raises:
+        RequestError: something else than such integers.
+    """
+    array = np.asarray(seeds)
+    if array.size == 0:
+        return np.zeros(0, np.uint64)
+    if array.ndim == 1 and array.dtype.kind == "u":
+        return array.astype(np.uint64)
+    if array.ndim != 1 or array.dtype.kind not in "iO":
+        raise RequestError(
+            f"seeds: found {array.dtype} {array.shape}; expected a flat sequence of integers"
+        )
+    for seed in (array.min(), array.max()) if array.dtype.kind == "i" else array:
+        if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
+            raise RequestError(f"seeds: found {seed!r}; expected integers from 0 to 2**64 - 1")
+    return array.astype(np.uint64)
+
+
+def draw_latents(
+    seeds: Sequence[int] | NDArray[np.integer] | range,
+    z_dim: int,
+    *,
+    distribution: str = "normal",
+    truncation: float | None = None,
+    truncation_mode: str = "resample",
+) -> NDArray[np.float32]:
+    """Draw one latent for each seed.
+
+    Args:
+        seeds: integers in [0, 2**64), one an image.
+        z_dim: length Z of a latent.
+        distribution: "normal", N(0, 1), or "uniform", U(-1, 1).
+        truncation: None draws untruncated; else see `truncation_mode`.
+        truncation_mode: "resample" draws from N(0, 1) given abs(z) <= truncation (BigGAN's
+            truncation trick); "scale" multiplies the untruncated draw by it.
+
+    Returns:
+        float32 (N, Z); the same bits for a seed whatever the other seeds are.
+
+    Raises:
+        RequestError: seeds out of range, an unknown mode, or a truncation that is not positive
+            or that the distribution does not have.
+    """
+    keys = seed_array(seeds)
+    if distribution not in DISTRIBUTIONS:
+        raise RequestError(f"z distribution {distribution!r}: expected one of {DISTRIBUTIONS}")
+    if truncation is not None:
+        _check_truncation(distribution, truncation, truncation_mode)
+    mass = 1.0  # share of the normal distribution that a draw may come from
+    if truncation is not None and truncation_mode == "resample":
+        mass = _central_mass(float(truncation))
+    latents = np.empty((len(keys), z_dim), np.float32)
+    for start in range(0, len(keys), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        centred = _centred_uniforms(keys[rows], z_dim, LATENT_STREAM)
+        if distribution == "uniform":
+            latents[rows] = 2.0 * centred
+        else:
+            latents[rows] = _normal_quantile(centred * mass)
+    if truncation is not None and truncation_mode == "resample":
+        # The quantile at the very edge may round to the float32 just outside.
+        np.clip(latents, -np.float32(truncation), np.float32(truncation), out=latents)
+    elif truncation is not None:
+        latents *= np.float32(truncation)
+    return latents
+
+
+def draw_labels(
+    seeds: Sequence[int] | NDArray[np.integer] | range, num_classes: int
+) -> NDArray[np.int64]:
+    """Draw one class for each seed, uniformly, from a stream of its own.
+
+    Args:
+        seeds: integers in [0, 2**64), one an image.
+        num_classes: number of classes K >= 1.
+
+    Returns:
+        int64 (N,) in [0, K).
+    """
+    words = _random_words(seed_array(seeds), 1, LABEL_STREAM)[:, 0]
+    # Multiply-shift: the top 32 bits of word * K, without the bias or the cost of a modulo.
+    return ((words * np.uint64(num_classes)) >> np.uint64(32)).astype(np.int64)
+
+
+def slerp(start: NDArray[np.float32], end: NDArray[np.float32], steps: int) -> NDArray[np.float32]:
+    """Spherical interpolation, which keeps the norm that normal latents have.
+
+    slerp(a, b; t) = sin((1 - t) w) / sin(w) a + sin(t w) / sin(w) b, w the angle between a and b.
+
+    Args:
+        start: float32 (Z,).
+        end: float32 (Z,).
+        steps: number of latents, both ends included; >= 2.
+
+    Returns:
+        float32 (steps, Z).
+    """
+    a, b = start.astype(np.float64), end.astype(np.float64)
+    t = np.linspace(0.0, 1.0, steps)[:, None]
+    cosine = np.clip(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)), -1.0, 1.0)
+    angle = np.arccos(cosine)
+    if np.sin(angle) < 1e-6:  # parallel: the arc is the line
+        path = (1 - t) * a + t * b
+    else:
+        path = (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)
+    return path.astype(np.float32)
+
+
+def philox4x32(
+    counter: tuple[Seeds, Seeds, Seeds, Seeds], key: tuple[Seeds, Seeds]
+) -> tuple[Seeds, Seeds, Seeds, Seeds]:
+    """Philox4x32-10 on arrays of 32-bit words (held in uint64, broadcast together).
+
+    Args:
+        counter: four words.
+        key: two words.
+
+    Returns:
+        Four pseudo-random 32-bit words, in uint64.
+    """
+    low32, shift = np.uint64(0xFFFFFFFF), np.uint64(32)
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(10):
+        product0 = c0 * np.uint64(0xD2511F53)
+        product1 = c2 * np.uint64(0xCD9E8D57)
+        c0, c1 = (product1 >> shift) ^ c1 ^ k0, product1 & low32
+        c2, c3 = (product0 >> shift) ^ c3 ^ k1, product0 & low32
+        k0 = (k0 + np.uint64(0x9E3779B9)) & low32
+        k1 = (k1 + np.uint64(0xBB67AE85)) & low32
+    return c0, c1, c2, c3
+
+
+def _random_words(keys: Seeds, count: int, stream: int) -> Seeds:
+    """uint64 (N, count) of 32-bit words: words 4b..4b+3 are block b of the seed's stream."""
+    num_blocks = -(-count // 4)
+    block = np.arange(num_blocks, dtype=np.uint64)[None, :]
+    zero = np.zeros((1, 1), np.uint64)
+    low, high = keys[:, None] & np.uint64(0xFFFFFFFF), keys[:, None] >> np.uint64(32)
+    words = philox4x32((block, zero, zero + np.uint64(stream), zero), (low, high))
+    return np.stack(words, axis=-1).reshape(len(keys), 4 * num_blocks)[:, :count]
+
+
+def _centred_uniforms(keys: Seeds, count: int, stream: int) -> Floats:
+    """Uniforms minus one half, float64 (N, count): exact multiples of 2**-33, never +-0.5."""
+    words = _random_words(keys, count, stream)
+    return (words.astype(np.float64) - (2.0**31 - 0.5)) * 2.0**-32
+
+
+def _check_truncation(distribution: str, truncation: float, mode: str) -> None:
+    if mode not in TRUNCATION_MODES:
+        raise RequestError(f"truncation mode {mode!r}: expected one of {TRUNCATION_MODES}")
+    if distribution != "normal":
+        raise RequestError(
+            f"truncation {truncation}: this model's latent is {distribution}, and truncation is"
+            " defined for a normal one; leave truncation out"
+        )
+    if not (isinstance(truncation, int | float | np.number) and 0 < truncation < np.inf):
+        raise RequestError(f"truncation: found {truncation!r}; expected a positive number or None")
+
+
+@functools.lru_cache(maxsize=256)
+def _central_mass(threshold: float) -> float:
+    """P(abs(z) <= threshold) = erf(threshold / sqrt 2), from its Maclaurin series.
+
+    Decimal arithmetic with 60 digits is the same everywhere and outlasts the cancellation.
+    """
+    if threshold >= 8.0:  # what is left, 1e-15, is below the spacing of the uniforms
+        return 1.0
+    from decimal import Decimal, localcontext
+
+    with localcontext() as context:
+        context.prec = 60
+        x = Decimal(threshold) / Decimal(2).sqrt()
+        pi = Decimal("3.14159265358979323846264338327950288419716939937510582097494")
+        term, total, n = x, Decimal(0), 0
+        while abs(term) > Decimal("1e-30"):
+            total += term / (2 * n + 1)
+            n += 1
+            term *= -x * x / n
+        return float(2 * total / pi.sqrt())
+
+
+# Coefficients of algorithm AS 241, PPND16, highest power first.
+_CENTRAL = (
+    (2509.0809287301226727, 33430.575583588128105, 67265.770927008700853, 45921.953931549871457,
+     13731.693765509461125, 1971.5909503065514427, 133.14166789178437745, 3.387132872796366608),
+    (5226.495278852545925, 28729.085735721942674, 39307.89580009271061, 21213.794301586595867,
+     5394.1960214247511077, 687.1870074920579083, 42.313330701600911252, 1.0),
+)  # fmt: skip
+_TAIL = (
+    (7.7454501427834140764e-4, 0.0227238449892691845833, 0.24178072517745061177,
+     1.27045825245236838258, 3.64784832476320460504, 5.7694972214606914055,
+     4.6303378461565452959, 1.42343711074968357734),
+    (1.05075007164441684324e-9, 5.475938084995344946e-4, 0.0151986665636164571966,
+     0.14810397642748007459, 0.68976733498510000455, 1.6763848301838038494,
+     2.05319162663775882187, 1.0),
+)  # fmt: skip
+
+
+def _normal_quantile(centred: Floats) -> Floats:
+    """Inverse normal CDF at 0.5 + centred (Wichura, Applied Statistics 37, 1988: AS 241).
+
+    Its third branch, for tails below 1.4e-11, is out of reach of 32-bit uniforms.
+    """
+    square = 0.180625 - centred * centred
+    quantile = centred * _ratio(_CENTRAL, square)
+    tail = np.abs(centred) > 0.425
+    if tail.any():
+        q = centred[tail]
+        r = np.sqrt(-_log(0.5 - np.abs(q))) - 1.6
+        quantile[tail] = np.copysign(_ratio(_TAIL, r), q)
+    return quantile
+
+
+def _ratio(polynomials: tuple[tuple[float, ...], tuple[float, ...]], x: Floats) -> Floats:
+    numerator, denominator = (
+        functools.reduce(lambda total, c: total * x + c, p, np.zeros_like(x)) for p in polynomials
+    )
+    return numerator / denominator
+
+
+def _log(x: Floats) -> Floats:
+    """Natural logarithm from basic arithmetic; numpy's differs in the last bit between hosts.
+
+    x = 2**e m with m in [0.7, 1.42), and log m = 2 artanh s, s = (m - 1) / (m + 1).
+    """
+    mantissa, exponent = np.frexp(x)
+    low = mantissa < 0.7071067811865476
+    mantissa = np.where(low, 2.0 * mantissa, mantissa)
+    s = (mantissa - 1.0) / (mantissa + 1.0)
+    s2 = s * s
+    series = np.zeros_like(s)
+    for k in range(21, 0, -2):
+        series = series * s2 + 1.0 / k
+    return 2.0 * s * series + (exponent - low) * 0.6931471805599453

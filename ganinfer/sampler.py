@@ -1,0 +1,403 @@
+"""The sampler: seeds, labels and truncation in; pixels out.
+
+N images, Z latent, K classes; images are uint8 (N, H, W, C), C of 1 or 3.
+"""
+
+import logging
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ganinfer.errors import BundleError, ParityError, RequestError
+from ganinfer.images import Images, to_pil
+from ganinfer.latents import Seeds, draw_labels, draw_latents, seed_array, slerp
+from ganinfer.lookup import suggest
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+log = logging.getLogger(__name__)
+
+Label = int | str
+SeedList = Sequence[int] | NDArray[np.integer] | None
+Labels = Label | Sequence[Label] | NDArray[np.integer] | None
+
+
+class Sampler:
+    """Draws images from a bundle.
+
+    The image of a seed depends on the seed, its label and the truncation alone: not on the other
+    images of a batch, nor on their order. Calls from several threads are safe.
+
+        with Sampler("digits.gan") as sampler:
+            images = sampler.sample(64, seed=0, labels=3)
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        backend: str = "auto",
+        device: str = "auto",
+        precision: str = "auto",
+        batch_size: int = 64,
+        allow_unverified: bool = False,
+    ) -> None:
+        """Open a bundle and check on this host that it gives its golden images.
+
+        Args:
+            path: a bundle: a `name.gan` directory or file.
+            backend: "auto", "onnxruntime" or "tensorrt".
+            device: "auto", "cpu", "cuda" or "cuda:<n>". One that was asked for and is not there
+                is an error, never a silent fall-back.
+            precision: "auto", or one that the bundle holds: "fp32", "fp16", ...
+            batch_size: images that go to the device at once.
+            allow_unverified: open a bundle that was exported without its parity check.
+
+        Raises:
+            BundleError: the bundle is missing, damaged, of a newer format or unverified.
+            BackendUnavailable: this host cannot run it as asked.
+            ParityError: it runs, and its golden images are not those of the trained generator.
+        """
+        from ganinfer.backends import open_backend
+        from ganinfer.bundle import Bundle
+
+        if batch_size < 1:
+            raise RequestError(f"batch_size: found {batch_size}; expected 1 or more")
+        _check_device_name(device)
+        self._batch_size = batch_size
+        self._bundle = Bundle(Path(path))
+        self._manifest = self._bundle.manifest
+        self._model = self._manifest.model
+        if not self._manifest.verified and not allow_unverified:
+            raise BundleError(
+                f"{path}: was exported with --no-verify: nobody knows whether it is the generator"
+                " that was trained; export it again, or pass allow_unverified=True"
+            )
+        self._backend, self._reason = open_backend(self._bundle, backend, device, precision)
+        log.info("%s: %s on %s", path, self._backend.name, self._backend.device)
+        try:
+            self._check_golden()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What was opened, on what, and why: model, backend, device, precision, versions."""
+        return {
+            "path": str(self._bundle.path),
+            **self._model.model_dump(),
+            "backend": self._backend.name,
+            "device": self._backend.device,
+            "precision": self._backend.precision,
+            "reason": self._reason,
+            "verified": self._manifest.verified,
+            **self._backend.details,
+        }
+
+    @property
+    def classes(self) -> list[str]:
+        """The K class names; empty for an unconditional model."""
+        return list(self._model.classes)
+
+    @property
+    def training_config(self) -> dict[str, Any]:
+        """The recipe that trained the generator, section by section."""
+        return dict(self._manifest.source.config)
+
+    @overload
+    def sample(
+        self, n: int | None = None, *, seed: int = 0, seeds: SeedList = None,
+        labels: Labels = None, truncation: float | None = None, truncation_mode: str | None = None,
+        output: Literal["numpy"] = "numpy",
+    ) -> Images: ...  # fmt: skip
+
+    @overload
+    def sample(
+        self, n: int | None = None, *, seed: int = 0, seeds: SeedList = None,
+        labels: Labels = None, truncation: float | None = None, truncation_mode: str | None = None,
+        output: Literal["pil"],
+    ) -> "list[Image]": ...  # fmt: skip
+
+    def sample(
+        self,
+        n: int | None = None,
+        *,
+        seed: int = 0,
+        seeds: SeedList = None,
+        labels: Labels = None,
+        truncation: float | None = None,
+        truncation_mode: str | None = None,
+        output: Literal["numpy", "pil"] = "numpy",
+    ) -> "Images | list[Image]":
+        """Draw images.
+
+        Args:
+            n: how many; may be left out when `seeds` says it.
+            seed: images get the seeds seed, seed + 1, ..., seed + n - 1.
+            seeds: one seed an image, integers in [0, 2**64), instead of `seed`.
+            labels: a class (its number in [0, K) or its name) for all images, one class for each,
+                or None: each seed draws its own.
+            truncation: None for none. "resample": latents from N(0, 1) given abs(z) <= truncation;
+                "scale": latents times truncation.
+            truncation_mode: "resample" or "scale"; the model's first by default.
+            output: "numpy", or "pil" for a list of Pillow images.
+
+        Returns:
+            uint8 (N, H, W, C), or N Pillow images.
+
+        Raises:
+            RequestError: something that this model cannot serve.
+        """
+        if output not in ("numpy", "pil"):
+            raise RequestError(f"output {output!r}: expected 'numpy' or 'pil'")
+        if seeds is None:
+            keys = seed_array(range(seed, seed + _checked_count(n, seed)))
+        else:
+            keys = seed_array(seeds)
+            if n is not None and n != len(keys):
+                raise RequestError(f"n is {n}, and {len(keys)} seeds were given; leave n out")
+        z = self._latents(keys, truncation, truncation_mode)
+        images = self.generate(z, self._labels_of(keys, self._numbers(labels, len(keys))))
+        return images if output == "numpy" else [to_pil(image) for image in images]
+
+    def generate(self, z: NDArray[np.float32], y: NDArray[np.integer] | None = None) -> Images:
+        """Images of latents that the caller made.
+
+        Args:
+            z: float (N, Z), finite.
+            y: integers (N,) in [0, K) for a conditional model, else None.
+
+        Returns:
+            uint8 (N, H, W, C).
+
+        Raises:
+            RequestError: wrong shapes or types, or values out of range.
+        """
+        z = self._checked_latents(z)
+        y = self._checked_labels(y, len(z))
+        model = self._model
+        images = np.empty((len(z), model.resolution, model.resolution, model.channels), np.uint8)
+        for start in range(0, len(z), self._batch_size):
+            rows = slice(start, start + self._batch_size)
+            images[rows] = self._run(z[rows], None if y is None else y[rows])
+        return images
+
+    def stream(
+        self,
+        n: int,
+        batch_size: int = 64,
+        *,
+        seed: int = 0,
+        labels: Labels = None,
+        truncation: float | None = None,
+        truncation_mode: str | None = None,
+    ) -> Iterator[Images]:
+        """Draw any number of images in constant memory.
+
+        Args:
+            n: how many.
+            batch_size: images in each array that is yielded; the last may be smaller.
+            seed, labels, truncation, truncation_mode: as in `sample`.
+
+        Yields:
+            uint8 (batch_size, H, W, C), the same images that `sample` gives.
+
+        Raises:
+            RequestError: as in `sample`, before the first image.
+        """
+        if batch_size < 1:
+            raise RequestError(f"batch_size: found {batch_size}; expected 1 or more")
+        end = seed + _checked_count(n, seed)
+        numbers = self._numbers(labels, n)
+        self._latents(seed_array([seed]), truncation, truncation_mode)  # complain now, not later
+
+        def batches() -> Iterator[Images]:
+            for start in range(seed, end, batch_size):
+                keys = seed_array(range(start, min(start + batch_size, end)))
+                done = start - seed
+                part = None if numbers is None else numbers[done : done + len(keys)]
+                z = self._latents(keys, truncation, truncation_mode)
+                yield self.generate(z, self._labels_of(keys, part))
+
+        return batches()
+
+    def interpolate(
+        self,
+        seed_a: int,
+        seed_b: int,
+        steps: int,
+        *,
+        label: Label | None = None,
+        truncation: float | None = None,
+        truncation_mode: str | None = None,
+    ) -> Images:
+        """Images along the way from one seed to another, both included.
+
+        Args:
+            seed_a, seed_b: the ends.
+            steps: how many images, >= 2.
+            label: the class of them all; seed_a's own by default.
+            truncation, truncation_mode: as in `sample`.
+
+        Returns:
+            uint8 (steps, H, W, C). Normal latents are interpolated along the sphere, uniform
+            ones along the line.
+        """
+        if steps < 2:
+            raise RequestError(f"steps: found {steps}; expected 2 or more")
+        keys = seed_array([seed_a, seed_b])
+        ends = self._latents(keys, truncation, truncation_mode)
+        if self._model.z_distribution == "normal":
+            path = slerp(ends[0], ends[1], steps)
+        else:
+            path = np.linspace(ends[0], ends[1], steps, dtype=np.float32)
+        y = self._labels_of(keys[:1], self._numbers(label, 1))
+        return self.generate(path, None if y is None else y.repeat(steps))
+
+    def close(self) -> None:
+        """Free the backend and the bundle's file."""
+        self._backend.close()
+        self._bundle.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _latents(
+        self, keys: Seeds, truncation: float | None, mode: str | None
+    ) -> NDArray[np.float32]:
+        model = self._model
+        if truncation is not None and not model.truncation_modes:
+            raise RequestError(
+                f"truncation {truncation}: this model's {model.z_distribution} latent has none;"
+                " leave truncation out"
+            )
+        mode = mode or (model.truncation_modes[0] if model.truncation_modes else "resample")
+        if truncation is not None and mode not in model.truncation_modes:
+            raise RequestError(
+                f"truncation_mode {mode!r}: this model has {', '.join(model.truncation_modes)}"
+            )
+        return draw_latents(
+            keys,
+            model.z_dim,
+            distribution=model.z_distribution,
+            truncation=truncation,
+            truncation_mode=mode,
+        )
+
+    def _numbers(self, labels: Labels, n: int) -> NDArray[np.int64] | None:
+        """Labels as the caller gives them -> int64 (N,); None lets each seed draw its own."""
+        if labels is None:
+            return None
+        if not self._model.classes:
+            raise RequestError(f"labels {labels!r}: this model has no classes; leave labels out")
+        if isinstance(labels, int | str | np.integer):
+            number = np.array([self._number(labels)], np.int64)
+            return np.broadcast_to(number, n)
+        if len(labels) != n:
+            raise RequestError(
+                f"labels: found {len(labels)} for {n} images; give one, or one for each"
+            )
+        return np.array([self._number(label) for label in labels], np.int64)
+
+    def _number(self, label: Label | np.integer) -> int:
+        classes = self._model.classes
+        if isinstance(label, str):
+            if label not in classes:
+                raise RequestError(
+                    f"label {label!r}: there is no such class; {suggest(label, classes)}"
+                )
+            return classes.index(label)
+        if isinstance(label, bool) or not isinstance(label, int | np.integer):
+            raise RequestError(f"label {label!r}: expected a class number or name")
+        if not 0 <= label < len(classes):
+            raise RequestError(
+                f"label {label}: expected 0 to {len(classes) - 1}, for {', '.join(classes)}"
+            )
+        return int(label)
+
+    def _labels_of(
+        self, keys: Seeds, numbers: NDArray[np.int64] | None
+    ) -> NDArray[np.int64] | None:
+        if numbers is None and self._model.classes:
+            return draw_labels(keys, len(self._model.classes))
+        return numbers
+
+    def _checked_latents(self, z: NDArray[np.float32]) -> NDArray[np.float32]:
+        array = np.asarray(z)
+        if array.ndim != 2 or array.shape[1] != self._model.z_dim or array.dtype.kind != "f":
+            raise RequestError(
+                f"z: found {array.dtype} {array.shape}; expected float32 (N, {self._model.z_dim})"
+            )
+        if not np.isfinite(array).all():
+            raise RequestError("z: holds NaN or infinite values; expected finite latents")
+        return np.ascontiguousarray(array, np.float32)
+
+    def _checked_labels(self, y: NDArray[np.integer] | None, n: int) -> NDArray[np.int64] | None:
+        num_classes = len(self._model.classes)
+        if (y is None) != (num_classes == 0):
+            expected = f"integers (N,) in [0, {num_classes})" if num_classes else "None"
+            raise RequestError(f"y: found {type(y).__name__}; this model expects {expected}")
+        if y is None:
+            return None
+        array = np.asarray(y)
+        if array.shape != (n,) or array.dtype.kind not in "iu":
+            raise RequestError(f"y: found {array.dtype} {array.shape}; expected integers ({n},)")
+        if n and not (array.min() >= 0 and array.max() < num_classes):
+            raise RequestError(
+                f"y: found {array.min()} to {array.max()}; expected 0 to {num_classes - 1}"
+            )
+        return np.ascontiguousarray(array, np.int64)
+
+    def _run(self, z: NDArray[np.float32], y: NDArray[np.int64] | None) -> Images:
+        """One device batch, padded to a power of two where a new batch size costs time."""
+        n = len(z)
+        missing = (1 << (n - 1).bit_length()) - n if self._backend.fixed_batches else 0
+        if missing == 0:
+            return self._backend.run(z, y)
+        z = np.concatenate([z, np.zeros((missing, z.shape[1]), z.dtype)])
+        y = None if y is None else np.concatenate([y, np.zeros(missing, y.dtype)])
+        return self._backend.run(z, y)[:n]
+
+    def _check_golden(self) -> None:
+        """Does this host give the images that torch gave where the bundle was made?"""
+        from ganinfer.golden import golden_failure, read_golden
+
+        seeds, labels, expected = read_golden(self._bundle)
+        z = self._latents(seed_array(seeds), None, None)
+        found = self.generate(z, None if labels is None else np.asarray(labels, np.int64))
+        failure = golden_failure(found, expected, self._backend.precision)
+        if failure:
+            raise ParityError(
+                f"{self._bundle.path}: golden gate: {self._backend.name} on {self._backend.device}"
+                f" in {self._backend.precision} gives other images than the trained generator:"
+                f" {failure}. Use another backend or precision, or export the bundle again"
+            )
+
+
+def _checked_count(n: int | None, seed: int) -> int:
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0:
+        raise RequestError(f"n: found {n!r}; expected a number of images, 0 or more")
+    if not isinstance(seed, int | np.integer) or not 0 <= seed <= 2**64 - max(int(n), 1):
+        raise RequestError(f"seed: found {seed!r} for {n} images; seeds lie in 0 to 2**64 - 1")
+    return int(n)
+
+
+def _check_device_name(device: str) -> None:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise RequestError(f"device {device!r}: expected 'auto', 'cpu', 'cuda' or 'cuda:<n>'")
