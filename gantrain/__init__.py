@@ -1,0 +1,1 @@
+"""Training the GAN family and measuring what was trained."""

@@ -1,0 +1,59 @@
+"""What a run writes while it goes: stats.jsonl, and TensorBoard where that is installed."""
+
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from ganinfer.files import write_atomic
+
+
+class StatsLog:
+    """One JSON object a line, each with images_seen; the same figures go to TensorBoard."""
+
+    def __init__(self, run: Path, *, images_seen: int) -> None:
+        """Open the logs of a run; what a killed process wrote after `images_seen` is dropped."""
+        self._path = run / "stats.jsonl"
+        if self._path.exists():
+            lines = self._path.read_text().splitlines(keepends=True)
+            kept = [line for line in lines if _images_seen(line) <= images_seen]
+            write_atomic(self._path, "".join(kept).encode())
+        self._file = self._path.open("a", encoding="utf-8")
+        self._board = _tensorboard(run / "tensorboard", purge_from=images_seen + 1)
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Append one record; its key images_seen is the step."""
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+        if self._board is not None:
+            for key, value in record.items():
+                if key != "images_seen":
+                    self._board.add_scalar(key, value, record["images_seen"])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def _images_seen(line: str) -> float:
+    try:
+        return float(json.loads(line)["images_seen"])
+    except (ValueError, KeyError):
+        return float("inf")  # a line that a kill cut short
+
+
+def _tensorboard(folder: Path, *, purge_from: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=purge_from)

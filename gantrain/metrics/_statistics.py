@@ -1,0 +1,64 @@
+"""Mean and covariance of features, accumulated in float64, and the Frechet distance of two such.
+
+F features, N images.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ganinfer.errors import DataError
+
+Floats = NDArray[np.float64]
+
+
+class FeatureStatistics:
+    """Mean and covariance of a stream of feature vectors, in memory that does not grow."""
+
+    def __init__(self, num_features: int) -> None:
+        self.num_images = 0
+        self.mean: Floats = np.zeros(num_features)
+        self._scatter: Floats = np.zeros((num_features, num_features))
+
+    def update(self, features: Floats) -> None:
+        """Take in features (N, F) (Chan, Golub, LeVeque: merging two sets of moments).
+
+        Raises:
+            DataError: a feature is not finite.
+        """
+        if not len(features):
+            return
+        if not np.isfinite(features).all():
+            raise DataError("a feature is NaN or infinite; the images or the extractor are broken")
+        count = len(features)
+        total = self.num_images + count
+        batch_mean = features.mean(axis=0)
+        centred = features - batch_mean
+        delta = batch_mean - self.mean
+        self._scatter += centred.T @ centred
+        self._scatter += np.outer(delta, delta) * (self.num_images * count / total)
+        self.mean = self.mean + delta * (count / total)
+        self.num_images = total
+
+    @property
+    def covariance(self) -> Floats:
+        """Unbiased covariance (F, F), ddof 1 as in TTUR.
+
+        Raises:
+            DataError: fewer than 2 images.
+        """
+        if self.num_images < 2:
+            raise DataError(f"covariance of {self.num_images} images; it takes 2 or more")
+        return self._scatter / (self.num_images - 1)
+
+
+def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
+    """|m1 - m2|^2 + Tr(S1 + S2 - 2 (S1 S2)^1/2) (Heusel et al., 1706.08500, equation 6).
+
+    The eigenvalues of S1 S2 are those of the symmetric S1^1/2 S2 S1^1/2, so that the trace of the
+    root needs no matrix root that could turn complex; rounding below 0 is clipped.
+    """
+    values, vectors = np.linalg.eigh(a.covariance)
+    root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
+    product = np.linalg.eigvalsh(root @ b.covariance @ root)
+    trace = np.trace(a.covariance) + np.trace(b.covariance) - 2 * np.sqrt(product.clip(min=0)).sum()
+    return float(((a.mean - b.mean) ** 2).sum() + trace)

@@ -1,0 +1,222 @@
+"""Where images come from: one function a format, each giving the same small `Source`."""
+
+import gzip
+import io
+import re
+import struct
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ganinfer.errors import DataError, missing_extra
+
+Pixels = NDArray[np.uint8]  # (H, W) or (H, W, 3)
+
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+SPLITS = ("train", "test")
+FORMATS = (
+    "'digits', a folder of IDX files (MNIST), a folder or zip of images (class folders or flat),"
+    " an npz file, or a folder of CIFAR-10/100 binary files"
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images that can be read one by one.
+
+    names: what each image is called in a message. classes: class names; empty when unlabelled.
+    labels: int64 (N,) or None. read: index -> pixels; raises OSError or ValueError if broken.
+    """
+
+    names: list[str]
+    classes: list[str]
+    labels: NDArray[np.int64] | None
+    read: Callable[[int], Pixels]
+
+
+def open_source(source: str, split: str) -> Source:
+    """Find out what `source` is and open it.
+
+    Args:
+        source: "digits", or a path (./digits for a folder of that name); see FORMATS.
+        split: "train" or "test", for sources that have both.
+
+    Raises:
+        DataError: nothing there, or nothing that is understood.
+    """
+    path = Path(source)
+    if source == "digits":  # a folder of that name is ./digits
+        return digits()
+    if not path.exists():
+        raise DataError(f"{source}: no such file or folder; expected {FORMATS}")
+    if path.is_dir():
+        if any(path.glob("*-idx3-ubyte*")):
+            return idx(_one(path, f"{'train' if split == 'train' else 't10k'}-images*idx3-ubyte*"))
+        if (path / "data_batch_1.bin").exists() or (path / "train.bin").exists():
+            return cifar(path, split)
+        return folder(path / split if (path / split).is_dir() else path)
+    if path.suffix == ".zip":
+        return zip_archive(path, split)
+    if path.suffix == ".npz":
+        return npz(path, split)
+    if "idx3-ubyte" in path.name:
+        return idx(path)
+    raise DataError(f"{source}: not a format that is understood; expected {FORMATS}")
+
+
+def digits() -> Source:
+    """scikit-learn's handwritten digits: 1,797 grey 8x8 images, values 0-16 spread to 0-255."""
+    try:
+        from sklearn.datasets import load_digits
+    except ModuleNotFoundError:
+        raise missing_extra("sklearn") from None
+    data = load_digits()
+    pixels = np.rint(data.images * (255 / 16)).astype(np.uint8)
+    return _in_memory("digits", pixels, data.target.astype(np.int64), [str(n) for n in range(10)])
+
+
+def idx(path: Path) -> Source:
+    """IDX files, plain or gzip: images beside their labels (MNIST's four files and its kin)."""
+    images = _read_idx(path, ndim=3)
+    labels_path = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1"))
+    if not labels_path.exists():
+        return _in_memory(path.name, images, None, [])
+    labels = _read_idx(labels_path, ndim=1).astype(np.int64)
+    if len(labels) != len(images):
+        raise DataError(
+            f"{labels_path}: {len(labels)} labels for the {len(images)} images of {path}"
+        )
+    return _in_memory(path.name, images, labels, [str(n) for n in range(int(labels.max()) + 1)])
+
+
+def cifar(path: Path, split: str) -> Source:
+    """CIFAR-10 or CIFAR-100, binary version: label byte(s), then 3072 bytes, channel first."""
+    ten = (path / "data_batch_1.bin").exists()
+    pattern = (
+        {"train": "data_batch_*.bin", "test": "test_batch.bin"}[split] if ten else f"{split}.bin"
+    )
+    names_file = path / ("batches.meta.txt" if ten else "fine_label_names.txt")
+    label_bytes = 1 if ten else 2  # CIFAR-100: coarse, then fine
+    files = sorted(path.glob(pattern))
+    if not files:
+        raise DataError(f"{path}: no {pattern}; expected the files of the binary version")
+    records = []
+    for file in files:
+        raw = np.fromfile(file, np.uint8)
+        if raw.size == 0 or raw.size % (label_bytes + 3072):
+            raise DataError(
+                f"{file}: {raw.size} bytes is no multiple of {label_bytes + 3072}; re-download"
+            )
+        records.append(raw.reshape(-1, label_bytes + 3072))
+    table = np.concatenate(records)
+    images = table[:, label_bytes:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    labels = table[:, label_bytes - 1].astype(np.int64)
+    known = names_file.read_text().split() if names_file.exists() else []
+    num_classes = 10 if ten else 100
+    classes = known if len(known) == num_classes else [str(n) for n in range(num_classes)]
+    return _in_memory(path.name, images, labels, classes)
+
+
+def npz(path: Path, split: str) -> Source:
+    """An npz with `images` (and `labels`), or `x_train`, `y_train`, `x_test`, `y_test`."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            short = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")}[split]
+            keys = next((k for k in (("images", "labels"), short) if k[0] in archive), None)
+            if keys is None:
+                raise DataError(f"{path}: holds {archive.files}; expected 'images' or {short[0]!r}")
+            images = archive[keys[0]]
+            labels = archive[keys[1]].reshape(-1).astype(np.int64) if keys[1] in archive else None
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: cannot be read as an npz without pickles ({error})") from None
+    if images.dtype != np.uint8 or images.ndim not in (3, 4):
+        raise DataError(
+            f"{path}: {keys[0]} is {images.dtype} {images.shape}; expected uint8 (N, H, W[, C])"
+        )
+    if labels is not None and (len(labels) != len(images) or labels.min() < 0):
+        raise DataError(f"{path}: {keys[1]} must be {len(images)} integers >= 0, one an image")
+    classes = [] if labels is None else [str(n) for n in range(int(labels.max()) + 1)]
+    return _in_memory(path.name, images, labels, classes)
+
+
+def folder(path: Path) -> Source:
+    """Image files: in class folders (labelled by the folder's name), or flat."""
+    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    names = [file.relative_to(path).as_posix() for file in files]
+    return _files(str(path), names, lambda i: decode(files[i].read_bytes()))
+
+
+def zip_archive(path: Path, split: str) -> Source:
+    """The same as `folder`, inside a zip file."""
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise DataError(f"{path}: cannot be read as a zip ({error})") from None
+    members = sorted(
+        m for m in archive.namelist() if PurePosixPath(m).suffix.lower() in IMAGE_SUFFIXES
+    )
+    inside = [m for m in members if m.startswith(f"{split}/")]
+    members = inside or members
+    prefix = f"{split}/" if inside else ""
+    names = [m.removeprefix(prefix) for m in members]
+    return _files(str(path), names, lambda i: decode(archive.read(members[i])))
+
+
+def decode(data: bytes) -> Pixels:
+    """Decode an image file to uint8 (H, W), if it is grey, or (H, W, 3)."""
+    from PIL import Image, ImageOps
+
+    with Image.open(io.BytesIO(data)) as image:
+        upright = ImageOps.exif_transpose(image)
+        grey = upright.mode in ("1", "L", "LA", "I;16")
+        return np.asarray(upright.convert("L" if grey else "RGB"))
+
+
+def _files(where: str, names: list[str], read: Callable[[int], Pixels]) -> Source:
+    if not names:
+        raise DataError(f"{where}: no image files in it; expected {FORMATS}")
+    folders = [PurePosixPath(name).parts[0] if "/" in name else "" for name in names]
+    if "" in folders:  # flat, or a mixture that has no classes
+        return Source(names, [], None, read)
+    classes = sorted(set(folders))
+    index = {name: n for n, name in enumerate(classes)}
+    return Source(names, classes, np.array([index[f] for f in folders], np.int64), read)
+
+
+def _in_memory(
+    where: str, images: Pixels, labels: NDArray[np.int64] | None, classes: list[str]
+) -> Source:
+    return Source(
+        [f"{where}[{i}]" for i in range(len(images))], classes, labels, lambda i: images[i]
+    )
+
+
+def _read_idx(path: Path, *, ndim: int) -> Pixels:
+    """uint8 array of an IDX file: magic 00 00 08 ndim, big-endian sizes, data."""
+    try:
+        raw = path.read_bytes()
+        data = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+    except (OSError, EOFError, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from None
+    header = 4 + 4 * ndim
+    if data[:4] != bytes([0, 0, 8, ndim]) or len(data) < header:
+        raise DataError(
+            f"{path}: no IDX file of {ndim}-dimensional uint8; found {data[:4].hex(' ')}"
+        )
+    shape = struct.unpack(f">{ndim}I", data[4:header])
+    if len(data) - header != int(np.prod(shape)):
+        raise DataError(f"{path}: {len(data) - header} bytes of data, its header says {shape}")
+    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
+
+
+def _one(path: Path, pattern: str) -> Path:
+    found = sorted(p for p in path.glob(pattern) if not re.search(r"\.(md5|sha256)$", p.name))
+    if not found:
+        raise DataError(
+            f"{path}: no file {pattern}; found {sorted(p.name for p in path.iterdir())}"
+        )
+    return found[0]
