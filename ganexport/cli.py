@@ -1,0 +1,162 @@
+"""gan export, gan verify, gan demo; and the `gan` command that gathers those of all floors."""
+
+import errno
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import ganinfer.cli
+import gantrain.cli
+from ganinfer.cli import console, gate_table
+from ganinfer.errors import EXTRAS, ExportError, GanError, missing_extra
+from gantrain.cli import progress_bars
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Train GANs, export them with proof of parity, sample them fast.",
+)
+
+
+@app.callback()
+def options(
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show what is going on.")
+    ] = False,
+) -> None:
+    """Options of every command."""
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.ERROR,
+        format="%(name)s: %(message)s",
+    )
+    logging.captureWarnings(True)
+
+
+app.command()(gantrain.cli.prepare)
+app.command()(gantrain.cli.train)
+app.command()(gantrain.cli.evaluate)
+
+
+@app.command()
+def export(
+    run: Annotated[
+        Path, typer.Argument(help="Folder of a run, or a checkpoint.", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The bundle, name.gan.")],
+    precision: Annotated[
+        list[str] | None, typer.Option(help="fp32, fp16; may be repeated. Both by default.")
+    ] = None,
+    trt: Annotated[bool, typer.Option("--trt", help="Also build TensorRT engines.")] = False,
+    trt_target: Annotated[
+        list[str] | None, typer.Option(help="portable, sm89, ... or current; may be repeated.")
+    ] = None,
+    trt_product: Annotated[str, typer.Option(help="auto, tensorrt or tensorrt_rtx.")] = "auto",
+    profile: Annotated[str, typer.Option(help="Batches of an engine.")] = "1:64:256",
+    data: Annotated[Path | None, typer.Option(help="Prepared dataset, if it was moved.")] = None,
+    num: Annotated[int, typer.Option(help="Images of each set of the FID gates.")] = 10_000,
+    verify: Annotated[bool, typer.Option(help="Prove parity before writing.")] = True,
+    single_file: Annotated[
+        bool, typer.Option("--single-file", help="One file, no folder.")
+    ] = False,
+) -> None:
+    """Turn a run's EMA generator into a bundle that is proven to be the same generator."""
+    from ganexport.export import export_run
+
+    try:
+        smallest, likeliest, largest = (int(part) for part in profile.split(":"))
+    except ValueError:
+        raise ExportError(
+            f"--profile {profile}: expected three batch sizes, as in 1:64:256"
+        ) from None
+    with progress_bars() as report:
+        exported = export_run(
+            run,
+            output,
+            precisions=precision or ("fp32", "fp16"),
+            tensorrt=trt or bool(trt_target),
+            targets=trt_target or (),
+            product=trt_product,
+            profile=(smallest, likeliest, largest),
+            data=data,
+            num_images=num,
+            verify=verify,
+            single_file=single_file,
+            progress=report,
+        )
+    if exported.gates:
+        console.print(gate_table(exported.gates))
+    else:
+        console.print(
+            "[yellow]unverified[/]: parity was not checked; Sampler refuses it by default"
+        )
+    for engine in exported.engines:
+        entry = engine.entry
+        console.print(
+            f"engine {entry.precision} for {entry.target}: {entry.product} {entry.version},"
+            f" {len(engine.plan):,} bytes, {entry.status}"
+        )
+    console.print(f"-> {exported.path}")
+
+
+@app.command()
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="The bundle.", show_default=False)],
+    run: Annotated[Path | None, typer.Option(help="Compare with this run, by all gates.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Prepared dataset, if it was moved.")] = None,
+    num: Annotated[int, typer.Option(help="Images of each set of the FID gates.")] = 10_000,
+) -> None:
+    """Check a bundle: its bytes, its golden images here and, with --run, all parity gates."""
+    from ganexport.verify import verify_bundle
+
+    with progress_bars() as report:
+        gates = verify_bundle(bundle, run=run, data=data, num_images=num, progress=report)
+    console.print(gate_table(gates))
+    if not all(gate.passed for gate in gates):
+        console.print(f"[red]{bundle}: FAILED[/]")
+        raise typer.Exit(1)
+    console.print(f"{bundle}: good")
+
+
+app.command()(ganinfer.cli.sample)
+app.command()(ganinfer.cli.inspect)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where everything goes.")] = Path("gan-demo"),
+) -> None:
+    """Walk the whole road on scikit-learn's handwritten digits, in a few minutes on a CPU."""
+    from ganexport.demo import run_demo
+
+    run_demo(folder)
+
+
+def main() -> None:
+    """The `gan` command. A user's mistake ends in a message and exit code 1 or 2, no traceback."""
+    try:
+        app()
+    except GanError as error:
+        _fail(str(error))
+    except ModuleNotFoundError as error:
+        name = (error.name or "").partition(".")[0]
+        if name not in EXTRAS:
+            raise
+        _fail(str(missing_extra(name)))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror}; free some space or choose another folder with -o")
+    except KeyboardInterrupt:
+        console.print("interrupted")
+        sys.exit(130)
+
+
+def _fail(message: str) -> None:
+    console.file = sys.stderr
+    console.print("[red]error:[/] ", end="")
+    console.print(message, markup=False, soft_wrap=True)
+    sys.exit(1)

@@ -1,0 +1,88 @@
+"""The whole road on the embedded digits: prepare, train, evaluate, export, sample."""
+
+import importlib.util
+from pathlib import Path
+
+from ganexport.export import export_run
+from ganinfer.cli import console, gate_table
+from ganinfer.images import grid, save_png
+from ganinfer.sampler import Sampler
+from gantrain.cli import progress_bars, stop_signals, training_bar
+from gantrain.config import load_config
+from gantrain.evaluate import evaluate, open_target
+from gantrain.prepare import prepare
+from gantrain.train import train
+
+RECIPE = "dcgan-digits"
+RESOLUTION = 16
+NUM_IMAGES = 10_000
+
+
+def run_demo(folder: Path) -> None:
+    """Walk the road and leave data, run, bundle and pictures in `folder`.
+
+    Called again, it goes on from where it was stopped.
+
+    Raises:
+        GanError: a step fails; its message says why.
+    """
+    data, run, bundle = folder / "data", folder / "run", folder / "digits.gan"
+    console.print("[bold]1 prepare[/] scikit-learn's handwritten digits, 16x16")
+    made = prepare("digits", data, resolution=RESOLUTION)
+    console.print(f"  {made.num_images:,} images, {len(made.classes)} classes -> {data}")
+
+    config = load_config(Path(RECIPE), [f"data.path={data}"])
+    console.print(f"[bold]2 train[/] {RECIPE}: {config.train.total_kimg:g},000 images")
+    with training_bar() as report, stop_signals() as received:
+        outcome = train(config, run, on_progress=report, should_stop=lambda: bool(received))
+    if not outcome.finished:
+        console.print("  stopped and saved; the same command goes on from there")
+        return
+    console.print(f"  -> {outcome.checkpoint}")
+
+    console.print(f"[bold]3 measure[/] {NUM_IMAGES:,} images of the averaged generator")
+    with progress_bars() as show:
+        batches, reference = open_target(run, data, num_images=NUM_IMAGES, progress=show)
+        scores = evaluate(batches, reference, metrics=["fid", "label_accuracy"]).scores
+    console.print(
+        f"  FID {scores['fid']:.2f} (classifier features),"
+        f" a classifier sees the right digit in {scores['label_accuracy']:.1%}"
+    )
+
+    rtx = importlib.util.find_spec("tensorrt_rtx") is not None
+    console.print("[bold]4 export[/] to ONNX fp32 and fp16" + (" and TensorRT-RTX" if rtx else ""))
+    with progress_bars() as show:
+        exported = export_run(
+            run, bundle, tensorrt=rtx, product="tensorrt_rtx", num_images=NUM_IMAGES, progress=show
+        )
+    console.print(gate_table(exported.gates))
+    for engine in exported.engines:
+        entry = engine.entry
+        console.print(
+            f"  engine {entry.precision}, {entry.target}: {entry.status} until a GPU opens it"
+        )
+
+    console.print("[bold]5 sample[/] through ganinfer, torch left out")
+    with Sampler(bundle) as sampler:
+        by_class = sampler.sample(100, seed=0, labels=[i % 10 for i in range(100)])
+        morph = sampler.interpolate(3, 8, 10, label=3)
+        info = sampler.info
+    save_png(folder / "digits.png", grid(by_class, columns=10))
+    save_png(folder / "interpolation.png", grid(morph, columns=10))
+    console.print(f"  {info['backend']} on {info['device']} in {info['precision']}")
+
+    console.print(
+        f"""
+[bold]Done.[/] Everything is in {folder}/
+  digits.png          100 samples, a digit a column
+  interpolation.png   from one seed to another
+  digits.gan/         the bundle; ship this
+  run/                checkpoints, samples/, stats.jsonl, tensorboard/
+
+Go on:
+  gan sample {bundle} --seeds 0-63 --labels 3 --truncation 0.7 -o threes.png
+  gan verify {bundle} --run {run}
+  python -c "from ganinfer import Sampler; print(Sampler('{bundle}').sample(8, labels=7).shape)"
+""",
+        soft_wrap=True,
+    )

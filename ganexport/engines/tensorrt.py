@@ -1,0 +1,170 @@
+"""ONNX -> TensorRT plan: one builder for `tensorrt` and for `tensorrt_rtx`.
+
+`tensorrt` builds for the GPU that is there. `tensorrt_rtx` builds ahead of time, without a GPU, for
+a portable default or for named compute capabilities. Both are strongly typed: the precision is that
+of the ONNX file.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+from ganinfer.backends.tensorrt import host_platform, product_logger
+from ganinfer.bundle import Engine
+from ganinfer.errors import ExportError, missing_extra
+from ganinfer.files import sha256_bytes
+
+Product = Literal["tensorrt", "tensorrt_rtx"]
+Profile = tuple[int, int, int]  # smallest, likeliest and largest batch
+
+PORTABLE = "portable"
+CURRENT = "current"
+
+
+@dataclass(frozen=True)
+class BuiltEngine:
+    """A plan and its line in the manifest."""
+
+    plan: bytes
+    entry: Engine
+
+
+def pick_product(wanted: str) -> Product:
+    """The product to build with.
+
+    Args:
+        wanted: "tensorrt", "tensorrt_rtx", or "auto": tensorrt where it and a GPU are there,
+            else tensorrt_rtx.
+
+    Raises:
+        ExportError: it is unknown. MissingExtra: it is not installed.
+    """
+    if wanted not in ("auto", "tensorrt", "tensorrt_rtx"):
+        raise ExportError(f"--trt-product {wanted!r}: expected auto, tensorrt or tensorrt_rtx")
+    has_gpu = any(Path("/dev").glob("nvidia[0-9]*"))
+    if wanted == "auto" and has_gpu and importlib.util.find_spec("tensorrt"):
+        wanted = "tensorrt"
+    product: Product = "tensorrt" if wanted == "tensorrt" else "tensorrt_rtx"
+    if not importlib.util.find_spec(product):
+        raise missing_extra(product)
+    return product
+
+
+def default_targets(product: Product) -> list[str]:
+    """What is built for when no target is named."""
+    return [CURRENT] if product == "tensorrt" else [PORTABLE]
+
+
+def build_engine(
+    onnx_model: bytes,
+    *,
+    product: Product,
+    target: str,
+    precision: str,
+    profile: Profile = (1, 64, 256),
+) -> BuiltEngine:
+    """Compile an ONNX file.
+
+    Args:
+        onnx_model: inputs z (N, Z) and perhaps y (N,), with a dynamic batch.
+        product: which library compiles, and later runs, the plan.
+        target: "current" (the GPU that is here), "portable", or "sm<xy>" such as "sm89".
+        precision: of the ONNX file, for the record.
+        profile: smallest, likeliest and largest batch.
+
+    Returns:
+        The plan, with status "pending": it has not run yet.
+
+    Raises:
+        ExportError: the library refuses the graph or the target, with its own words.
+        MissingExtra: the library is not installed.
+    """
+    try:
+        trt = importlib.import_module(product)
+    except ModuleNotFoundError:
+        raise missing_extra(product) from None
+    logger = product_logger(trt)
+    builder = trt.Builder(logger)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(onnx_model):
+        errors = [parser.get_error(i) for i in range(parser.num_errors)]
+        words = "; ".join(f"node {e.node_name() or e.node()}: {e.desc()}" for e in errors)
+        raise ExportError(f"{product} {trt.__version__} cannot take the graph: {words}")
+    config = builder.create_builder_config()
+    config.clear_flag(trt.BuilderFlag.TF32)  # fp32 means fp32
+    _set_target(trt, config, product, target)
+    shapes = builder.create_optimization_profile()
+    for index in range(network.num_inputs):
+        tensor = network.get_input(index)
+        rest = tuple(tensor.shape)[1:]
+        shapes.set_shape(tensor.name, *((batch, *rest) for batch in profile))
+    config.add_optimization_profile(shapes)
+    logger.messages.clear()
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        words = "; ".join(logger.messages) or "it gives no reason"
+        raise ExportError(f"{product} {trt.__version__} cannot build for {target}: {words}")
+    sha = sha256_bytes(onnx_model)
+    key = engine_key(sha, product, trt.__version__, target, precision, profile)
+    entry = Engine(
+        path=f"engines/{key}.plan",
+        key=key,
+        onnx_sha256=sha,
+        product=product,
+        version=trt.__version__,
+        platform=host_platform(),
+        target=target,
+        precision=precision,
+        profile=list(profile),
+        status="pending",
+    )
+    return BuiltEngine(bytes(plan), entry)
+
+
+def engine_key(
+    onnx_sha256: str, product: str, version: str, target: str, precision: str, profile: Profile
+) -> str:
+    """The sha256 of all that decides what an engine is; its bytes differ from build to build."""
+    parts = {
+        "onnx_sha256": onnx_sha256,
+        "product": product,
+        "version": version,
+        "platform": host_platform(),
+        "target": target,
+        "precision": precision,
+        "profile": list(profile),
+        "flags": ["STRONGLY_TYPED", "-TF32"],
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _set_target(trt: ModuleType, config: Any, product: Product, target: str) -> None:
+    if product == "tensorrt":
+        if target != CURRENT:
+            raise ExportError(
+                f"--trt-target {target}: tensorrt builds for the GPU that is here; leave the target"
+                " out, or use --trt-product tensorrt_rtx"
+            )
+        return
+    if target == PORTABLE:
+        return
+    known = {
+        n.lower(): c for n, c in trt.ComputeCapability.__members__.items() if n.startswith("SM")
+    }
+    if target == CURRENT:
+        capability = trt.ComputeCapability.CURRENT
+    elif target in known:
+        capability = known[target]
+    else:
+        raise ExportError(
+            f"--trt-target {target}: tensorrt_rtx {trt.__version__} builds for {PORTABLE},"
+            f" {', '.join(known)}"
+        )
+    config.num_compute_capabilities = 1
+    config.set_compute_capability(capability, 0)

@@ -1,0 +1,138 @@
+"""A trained generator -> one ONNX file that takes latents and gives pixels.
+
+What is trained is not what should run: spectral norm is baked into the weights, batch norm is
+folded into the convolutions, and the quantisation to uint8 is part of the graph.
+"""
+
+import logging
+import warnings
+
+import onnx
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from ganinfer.errors import ExportError
+from gantrain.checkpoint import TrainedGenerator
+
+# From 23 on, attention is exported as one node, which TensorRT refuses for SAGAN's shapes.
+OPSET = 20
+
+
+class SamplingGraph(nn.Module):
+    """z float32 (N, Z), y int64 (N,) or None -> images uint8 (N, H, W, C)."""
+
+    def __init__(self, generator: nn.Module) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        images = self.generator(z) if y is None else self.generator(z, y)
+        # ganinfer.images.to_uint8, operation by operation. The cast stands last: TensorRT takes
+        # uint8 only as the output of a network.
+        scaled = (images.float().clamp(-1.0, 1.0) + 1.0) * 127.5
+        pixels: Tensor = scaled.round().permute(0, 2, 3, 1).to(torch.uint8)
+        return pixels
+
+
+def bake(trained: TrainedGenerator) -> nn.Module:
+    """A twin of the generator whose weights are plain: spectral norm is multiplied in.
+
+    The twin is built anew; taking parametrizations off a deep copy would break the original.
+    """
+    twin = trained.config.build_generator(
+        trained.resolution, trained.channels, len(trained.classes)
+    )
+    twin.load_state_dict(trained.network.state_dict())
+    twin.eval().requires_grad_(False)
+    for module in twin.modules():
+        if parametrize.is_parametrized(module):
+            for name in list(module.parametrizations):  # type: ignore[arg-type]
+                parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+    return twin
+
+
+def to_onnx(generator: nn.Module, *, z_dim: int, num_classes: int) -> bytes:
+    """Trace a generator into a checked ONNX file; the same weights give the same bytes.
+
+    Args:
+        generator: (z) or (z, y) -> images in [-1, 1]; in eval mode, on the CPU, float32.
+        z_dim: length of a latent.
+        num_classes: 0 if the generator takes no y.
+
+    Returns:
+        The file: inputs "z" and, when conditional, "y"; output "images"; dynamic batch.
+
+    Raises:
+        ExportError: the network cannot be traced or checked.
+    """
+    # Two examples: a batch of one would be taken for a constant.
+    example: tuple[Tensor, ...] = (torch.zeros(2, z_dim),)
+    if num_classes:
+        example += (torch.zeros(2, dtype=torch.int64),)
+    batch = torch.export.Dim("batch", min=1)
+    try:
+        program = _export(SamplingGraph(generator).eval(), example, batch)
+        model = program.model_proto
+        _strip(model)
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:  # torch and onnx raise a dozen unrelated classes
+        raise ExportError(
+            f"{type(generator).__name__} cannot be exported to ONNX: {error}"
+        ) from error
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _export(graph: nn.Module, example: tuple[Tensor, ...], batch: object) -> torch.onnx.ONNXProgram:
+    names = ["z", "y"][: len(example)]
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of optional packages
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecations inside the exporter
+        program = torch.onnx.export(
+            graph,
+            example,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=names,
+            output_names=["images"],
+            dynamic_shapes=tuple({0: batch} for _ in example),
+            external_data=False,
+            optimize=True,
+            verbose=False,
+        )
+    assert program is not None
+    return program
+
+
+def float_images(model: onnx.ModelProto) -> str:
+    """Name of the float (N, C, H, W) tensor in [-1, 1] that the tail of `SamplingGraph` quantises.
+
+    Raises:
+        ExportError: the graph does not end in such a tail.
+    """
+    producers = {name: node for node in model.graph.node for name in node.output}
+    name: str = model.graph.output[0].name
+    for operation in ("Cast", "Transpose", "Round", "Mul", "Add", "Clip"):
+        node = producers.get(name)
+        if node is None or node.op_type != operation:
+            found = node.op_type if node else "nothing"
+            raise ExportError(f"the graph's tail: found {found} where {operation} was expected")
+        name = node.input[0]
+    return name
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Take out what the exporter leaves behind: source paths, stack traces, its own version."""
+    del model.metadata_props[:]
+    model.producer_version = ""
+    graph = model.graph
+    for part in (
+        graph,
+        *graph.node,
+        *graph.value_info,
+        *graph.input,
+        *graph.output,
+        *graph.initializer,
+    ):
+        del part.metadata_props[:]
+        part.doc_string = ""
