@@ -43,17 +43,16 @@ def seed_array(seeds: Sequence[int] | NDArray[np.integer] | range) -> Seeds:
     Raises:
         RequestError: something else than such integers.
     """
-    array = np.asarray(seeds)
-    if array.size == 0:
-        return np.zeros(0, np.uint64)
-    if array.ndim == 1 and array.dtype.kind == "u":
-        return array.astype(np.uint64)
-    if array.ndim != 1 or array.dtype.kind not in "iO":
-        raise RequestError(
-            f"seeds: found {array.dtype} {array.shape}; expected a flat sequence of integers"
-        )
-    for seed in (array.min(), array.max()) if array.dtype.kind == "i" else array:
-        if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
+    if isinstance(seeds, range) and seeds.step == 1 and len(seeds):
+        first, last = seeds[0], seeds[-1]
+        if 0 <= first and last < 2**64:
+            return np.uint64(first) + np.arange(len(seeds), dtype=np.uint64)
+    array = seeds if isinstance(seeds, np.ndarray) else np.array(list(seeds), object)
+    if array.ndim != 1 or array.dtype.kind not in "iuO":
+        raise RequestError(f"seeds: found {array.dtype} {array.shape}; expected a list of integers")
+    ends = array if array.dtype.kind == "O" or not array.size else (array.min(), array.max())
+    for seed in ends:
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
             raise RequestError(f"seeds: found {seed!r}; expected integers from 0 to 2**64 - 1")
     return array.astype(np.uint64)
 

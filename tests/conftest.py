@@ -1,0 +1,117 @@
+"""Shared fixtures: one small dataset, run and bundle for the whole session.
+
+The dataset is drawn, not shipped: 300 RGB images of 16x16, three classes (a red disc, a green bar,
+a blue square) at random places.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ganexport.export import Exported, export_run
+from gantrain.config import Config, parse_config
+from gantrain.prepare import prepare
+from gantrain.train import train
+
+CLASSES = ["disc", "bar", "square"]
+
+
+def draw_shapes(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 (N, 16, 16, 3) and labels (N,)."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 40, (count, 16, 16, 3), dtype=np.uint8)
+    labels = np.arange(count) % 3
+    rows, columns = np.mgrid[:16, :16]
+    for image, label in zip(images, labels, strict=True):
+        y, x = rng.integers(4, 12, 2)
+        shape = (
+            (rows - y) ** 2 + (columns - x) ** 2 <= 10,
+            np.abs(columns - x) <= 1,
+            np.maximum(np.abs(rows - y), np.abs(columns - x)) <= 2,
+        )[label]
+        image[shape, label] = rng.integers(180, 256)
+    return images, labels
+
+
+def tiny_recipe(data: Path, **train_options: object) -> dict:
+    """A recipe that trains in seconds; train_options override its [train]."""
+    adam = {"name": "adam", "learning_rate": 1e-3, "betas": [0.5, 0.999]}
+    return {
+        "data": {"path": str(data)},
+        "model": {
+            "name": "dcgan",
+            "generator": {"z_dim": 16, "width": 8, "normalize_weights": "spectral"},
+            "discriminator": {"width": 8},
+        },
+        "objective": {"name": "hinge"},
+        "optimizer": {"generator": adam, "discriminator": adam},
+        "train": {
+            "total_kimg": 4,
+            "batch_size": 20,
+            "ema_half_life_kimg": 1.0,
+            "checkpoint_kimg": 2.0,
+            "log_kimg": 1.0,
+            "sample_kimg": 2.0,
+            "device": "cpu",
+            **train_options,
+        },
+    }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared dataset."""
+    folder = tmp_path_factory.mktemp("shapes")
+    images, labels = draw_shapes(300, seed=0)
+    np.savez(folder / "shapes.npz", images=images, labels=labels)
+    return prepare(str(folder / "shapes.npz"), folder / "data").path
+
+
+@pytest.fixture(scope="session")
+def recipe(shapes: Path) -> Config:
+    return parse_config(tiny_recipe(shapes), where="tiny.toml")
+
+
+@pytest.fixture(scope="session")
+def run(recipe: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short, finished training run."""
+    return train(recipe, tmp_path_factory.mktemp("runs") / "tiny").run
+
+
+@pytest.fixture(scope="session")
+def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    return export_run(run, tmp_path_factory.mktemp("bundles") / "tiny.gan", num_images=1000)
+
+
+@pytest.fixture(scope="session")
+def bundle(exported: Exported) -> Path:
+    """A verified bundle, as a directory. Tests that change it copy it first."""
+    return exported.path
+
+
+@pytest.fixture(scope="session")
+def gan() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the gan command in a process of its own."""
+
+    def call(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*GAN, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=300
+        )
+
+    return call
+
+
+GAN = [sys.executable, "-c", "from ganexport.cli import main; main()"]
+os.environ.setdefault("COLUMNS", "200")

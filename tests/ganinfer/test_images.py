@@ -1,0 +1,53 @@
+import io
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ganinfer.errors import RequestError
+from ganinfer.images import encode_png, grid, save_png, to_uint8
+
+
+def test_every_level_maps_to_itself() -> None:
+    levels = np.arange(256, dtype=np.float32)
+    assert np.array_equal(to_uint8(levels / np.float32(127.5) - 1), levels)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(-5, 0), (-1, 0), (0, 128), (1, 255), (7, 255), (1 / 255, 128)]
+)
+def test_values_are_clipped_and_rounded(value: float, expected: int) -> None:
+    assert to_uint8(np.array([value], np.float32))[0] == expected
+
+
+def test_rounding_is_to_the_nearest_level() -> None:
+    values = np.random.default_rng(0).uniform(-1, 1, 1000).astype(np.float32)
+    exact = [round((Fraction(float(v)) + 1) * Fraction(255, 2)) for v in values]
+    assert np.abs(to_uint8(values).astype(int) - exact).max() <= 1
+    assert np.mean(to_uint8(values) != exact) < 0.01
+
+
+def test_grid_places_images_in_rows() -> None:
+    images = np.arange(6, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 1), np.uint8)
+    sheet = grid(images, columns=3, scale=2, gap=1)
+    assert sheet.shape == (2 * 9 + 1, 3 * 9 + 1, 1)
+    for index in range(6):
+        row, column = divmod(index, 3)
+        assert (sheet[1 + 9 * row : 9 + 9 * row, 1 + 9 * column : 9 + 9 * column] == index).all()
+    assert (sheet[0] == 255).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_png_keeps_every_pixel(channels: int, tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (5, 7, channels), dtype=np.uint8)
+    save_png(tmp_path / "x.png", image)
+    decoded = np.asarray(Image.open(tmp_path / "x.png")).reshape(image.shape)
+    assert np.array_equal(decoded, image)
+    assert Image.open(io.BytesIO(encode_png(image))).format == "PNG"
+
+
+def test_two_channels_are_no_image() -> None:
+    with pytest.raises(RequestError, match="shape"):
+        encode_png(np.zeros((4, 4, 2), np.uint8))

@@ -1,0 +1,58 @@
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from ganinfer.onnx_wire import uses_external_data
+
+
+def external(name: str = "w") -> TensorProto:
+    tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=[1])
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="weights.bin")
+    return tensor
+
+
+def model_with(initializers=(), nodes=(), functions=()) -> onnx.ModelProto:
+    graph = helper.make_graph(list(nodes), "g", [], [], list(initializers))
+    return helper.make_model(graph, functions=list(functions))
+
+
+INSIDE = numpy_helper.from_array(np.zeros(1, np.float32), "w")
+INNER = helper.make_graph([], "inner", [], [], [external()])
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        model_with([external()]),
+        model_with([INSIDE], [helper.make_node("Constant", [], ["c"], value=external())]),
+        model_with([INSIDE], [helper.make_node("If", ["c"], [], then_branch=INNER)]),
+        model_with(
+            functions=[
+                helper.make_function(
+                    "d",
+                    "f",
+                    [],
+                    ["c"],
+                    [helper.make_node("Constant", [], ["c"], value=external())],
+                    [helper.make_opsetid("", 20)],
+                )
+            ]
+        ),
+    ],
+    ids=["initializer", "constant", "subgraph", "function"],
+)
+def test_external_data_is_found_wherever_it_hides(model: onnx.ModelProto) -> None:
+    assert uses_external_data(model.SerializeToString())
+
+
+def test_data_inside_is_fine() -> None:
+    node = helper.make_node("Constant", [], ["c"], value=INSIDE)
+    assert not uses_external_data(model_with([INSIDE], [node]).SerializeToString())
+
+
+@pytest.mark.parametrize("data", [b"\x0a", b"\x0a\xff\xff", b"\xff" * 20, b"\x0b", b"\x09abc"])
+def test_what_is_no_message_is_an_error(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        uses_external_data(data)

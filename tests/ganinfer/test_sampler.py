@@ -1,0 +1,208 @@
+import json
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ganinfer import Sampler
+from ganinfer.bundle import MANIFEST, _digest_line
+from ganinfer.errors import BackendUnavailable, BundleError, ConfigError, ParityError, RequestError
+from ganinfer.files import sha256_bytes
+from ganinfer.latents import draw_labels, draw_latents
+
+
+@pytest.fixture(scope="module", params=["fp32", "fp16"])
+def sampler(bundle: Path, request: pytest.FixtureRequest):
+    with Sampler(bundle, precision=request.param) as opened:
+        yield opened
+
+
+def test_images_have_the_models_shape(sampler: Sampler) -> None:
+    images = sampler.sample(5)
+    assert images.shape == (5, 16, 16, 3)
+    assert images.dtype == np.uint8
+    assert sampler.sample(0).shape == (0, 16, 16, 3)
+
+
+def test_image_is_independent_of_batch_size_and_order(sampler: Sampler) -> None:
+    """Bit for bit: alone, in a batch of 64, in any order, in batches of any size."""
+    together = sampler.sample(200, seed=0, labels=1)
+    for seed in range(0, 200, 13):
+        assert np.array_equal(sampler.sample(1, seed=seed, labels=1)[0], together[seed])
+    order = np.random.default_rng(0).permutation(200)
+    assert np.array_equal(sampler.sample(seeds=order, labels=1), together[order])
+    assert np.array_equal(sampler.sample(64, labels=1), together[:64])
+    for size in (1, 3, 64, 100):
+        assert np.array_equal(np.concatenate(list(sampler.stream(200, size, labels=1))), together)
+
+
+def test_random_labels_belong_to_the_seed(sampler: Sampler) -> None:
+    labels = draw_labels(range(30), 3)
+    assert np.array_equal(sampler.sample(30), sampler.sample(30, labels=labels))
+    assert np.array_equal(sampler.sample(5, seed=20), sampler.sample(30)[20:25])
+    assert np.array_equal(np.concatenate(list(sampler.stream(30, 7))), sampler.sample(30))
+
+
+def test_labels_by_name_number_and_sequence_agree(sampler: Sampler) -> None:
+    expected = sampler.sample(4, labels=2)
+    assert np.array_equal(sampler.sample(4, labels="2"), expected)
+    assert np.array_equal(sampler.sample(4, labels=[2, "2", np.int64(2), 2]), expected)
+    assert not np.array_equal(sampler.sample(4, labels=0), expected)
+
+
+def test_generate_takes_the_callers_latents(sampler: Sampler) -> None:
+    z = draw_latents(range(6), 16)
+    assert np.array_equal(sampler.generate(z, np.zeros(6, int)), sampler.sample(6, labels=0))
+
+
+def test_truncation_changes_the_latents_only(sampler: Sampler) -> None:
+    z = draw_latents(range(6), 16, truncation=0.5)
+    expected = sampler.generate(z, np.ones(6, np.int64))
+    assert np.array_equal(sampler.sample(6, labels=1, truncation=0.5), expected)
+    scaled = sampler.sample(6, labels=1, truncation=0.5, truncation_mode="scale")
+    assert not np.array_equal(scaled, expected)
+
+
+def test_interpolation_meets_both_ends(sampler: Sampler) -> None:
+    path = sampler.interpolate(4, 9, 5, label=1)
+    ends = sampler.sample(seeds=[4, 9], labels=1)
+    assert path.shape == (5, 16, 16, 3)
+    steps = np.abs(path[[0, -1]].astype(int) - ends)
+    assert steps.max() <= 1
+
+
+def test_pil_output_holds_the_same_pixels(sampler: Sampler) -> None:
+    pictures = sampler.sample(3, output="pil")
+    assert all(isinstance(picture, Image.Image) for picture in pictures)
+    assert np.array_equal(np.stack([np.asarray(p) for p in pictures]), sampler.sample(3))
+
+
+def test_threads_may_share_a_sampler(sampler: Sampler) -> None:
+    expected = sampler.sample(40)
+    results: dict[int, np.ndarray] = {}
+
+    def work(number: int) -> None:
+        results[number] = sampler.sample(40)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 8
+    assert all(np.array_equal(images, expected) for images in results.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n": -1}, "n: found -1"),
+        ({"n": 2.5}, "n: found 2.5"),
+        ({}, "n: found None"),
+        ({"n": 2, "seed": -1}, "seed"),
+        ({"n": 2, "seed": 2**64 - 1}, "seed"),
+        ({"n": 3, "seeds": [1, 2]}, "2 seeds"),
+        ({"n": 1, "seeds": [-4]}, "seeds"),
+        ({"n": 2, "labels": 3}, "label 3: expected 0 to 2"),
+        ({"n": 2, "labels": -1}, "label -1"),
+        ({"n": 2, "labels": "dog"}, "no such class"),
+        ({"n": 2, "labels": [0]}, "found 1 for 2"),
+        ({"n": 2, "labels": [0.5, 1]}, "label 0.5"),
+        ({"n": 2, "truncation": 0}, "truncation"),
+        ({"n": 2, "truncation": 0.5, "truncation_mode": "clip"}, "truncation_mode"),
+        ({"n": 2, "output": "jpeg"}, "output"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_in_words(sampler: Sampler, arguments, message) -> None:
+    with pytest.raises(RequestError, match=message):
+        sampler.sample(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("z", "y", "message"),
+    [
+        (np.zeros((2, 5), np.float32), [0, 0], "z: found"),
+        (np.zeros(16, np.float32), [0], "z: found"),
+        (np.zeros((1, 16), int), [0], "z: found"),
+        (np.full((1, 16), np.nan, np.float32), [0], "NaN"),
+        (np.zeros((1, 16), np.float32), None, "y: found NoneType"),
+        (np.zeros((1, 16), np.float32), [3], "y: found 3 to 3"),
+        (np.zeros((1, 16), np.float32), [0, 1], "y: found"),
+        (np.zeros((1, 16), np.float32), [0.0], "y: found"),
+    ],
+)
+def test_bad_latents_and_labels_are_refused(sampler: Sampler, z, y, message) -> None:
+    with pytest.raises(RequestError, match=message):
+        sampler.generate(z, y)
+
+
+def test_stream_complains_when_called_not_when_consumed(sampler: Sampler) -> None:
+    with pytest.raises(RequestError, match="label"):
+        sampler.stream(10, labels=7)
+    with pytest.raises(RequestError, match="truncation"):
+        sampler.stream(10, truncation=-1.0)
+    with pytest.raises(RequestError, match="batch_size"):
+        sampler.stream(10, 0)
+
+
+def test_info_says_what_runs_where(sampler: Sampler) -> None:
+    info = sampler.info
+    assert (info["backend"], info["device"], info["family"]) == ("onnxruntime", "cpu", "dcgan")
+    assert info["precision"] in ("fp32", "fp16")
+    assert info["verified"] is True
+    assert info["classes"] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"backend": "coreml"}, ConfigError, "onnxruntime, tensorrt"),
+        ({"precision": "int8"}, BackendUnavailable, "it holds fp32, fp16"),
+        ({"device": "tpu"}, RequestError, "device 'tpu'"),
+        ({"backend": "tensorrt"}, BackendUnavailable, "holds no TensorRT engine"),
+        ({"batch_size": 0}, RequestError, "batch_size"),
+    ],
+)
+def test_what_cannot_be_opened_is_refused_in_words(bundle, options, error, message) -> None:
+    with pytest.raises(error, match=message):
+        Sampler(bundle, **options)
+
+
+def test_a_gpu_that_is_not_there_is_an_error_not_a_fallback(bundle: Path) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has CUDA")
+    for device in ("cuda", "cuda:1"):
+        with pytest.raises(BackendUnavailable, match="built without CUDA.*ganpipe"):
+            Sampler(bundle, device=device)
+
+
+def test_another_generator_behind_the_same_name_fails_the_golden_gate(
+    bundle: Path, tmp_path: Path
+) -> None:
+    """Whoever swaps the graph and signs the manifest again is still found out."""
+    folder = Path(shutil.copytree(bundle, tmp_path / "swapped.gan"))
+    manifest = json.loads((folder / MANIFEST).read_text())
+    images = np.load(folder / "golden/images.npy")
+    np.save(folder / "golden/images.npy", images ^ 8)
+    data = (folder / "golden/images.npy").read_bytes()
+    manifest["files"]["golden/images.npy"]["sha256"] = sha256_bytes(data)
+    text = json.dumps(manifest).encode()
+    (folder / MANIFEST).write_bytes(text)
+    (folder / "manifest.sha256").write_bytes(_digest_line(text))
+    with pytest.raises(ParityError, match="golden gate: onnxruntime on cpu in fp32"):
+        Sampler(folder)
+
+
+def test_an_unverified_bundle_needs_leave(run: Path, tmp_path: Path) -> None:
+    from ganexport.export import export_run
+
+    path = export_run(run, tmp_path / "x.gan", precisions=["fp32"], verify=False).path
+    with pytest.raises(BundleError, match="--no-verify"):
+        Sampler(path)
+    with Sampler(path, allow_unverified=True) as sampler:
+        assert sampler.info["verified"] is False

@@ -1,0 +1,108 @@
+"""The doors of the house: who may import whom."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ganinfer
+
+ROOT = Path(ganinfer.__file__).parent.parent
+PACKAGES = ("ganinfer", "gantrain", "ganexport")
+HEAVY = {"torch", "onnx", "onnxscript", "sklearn", "scipy", "tensorboard", "safetensors"}
+
+
+def imports_of(file: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: imports are absolute"
+            names.add(node.module or "")
+    return names
+
+
+def roots(names: set[str]) -> set[str]:
+    return {name.partition(".")[0] for name in names}
+
+
+def files_of(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+@pytest.mark.parametrize("file", files_of("ganinfer"), ids=str)
+def test_ground_floor_imports_nothing_heavy_and_nothing_above(file: Path) -> None:
+    found = roots(imports_of(file))
+    assert not found & (HEAVY | {"gantrain", "ganexport"})
+    if file.name != "onnxruntime.py":
+        assert "onnxruntime" not in found
+    if file != ROOT / "ganinfer/backends/tensorrt.py":
+        assert not found & {"tensorrt", "tensorrt_rtx", "cuda"}
+
+
+@pytest.mark.parametrize("file", files_of("gantrain"), ids=str)
+def test_training_does_not_know_export(file: Path) -> None:
+    assert not roots(imports_of(file)) & {"ganexport", "onnx", "onnxscript", "onnxruntime"}
+
+
+def test_only_cli_and_demo_print() -> None:
+    printing = {
+        file.relative_to(ROOT).as_posix()
+        for package in PACKAGES
+        for file in files_of(package)
+        if any(name.startswith("rich") for name in imports_of(file)) or "print(" in file.read_text()
+    }
+    assert {Path(name).name for name in printing} == {"cli.py", "demo.py"}
+
+
+def test_importing_ganinfer_is_light() -> None:
+    code = (
+        "import sys, ganinfer; "
+        "print(sorted({'torch', 'onnx', 'onnxruntime', 'pydantic', 'PIL', 'typer', 'rich', 'scipy'}"
+        " & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_sampling_works_where_torch_onnx_and_sklearn_cannot_be_imported(bundle: Path) -> None:
+    code = f"""
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] in {HEAVY!r}:
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Absent())
+from ganinfer import Sampler
+with Sampler({str(bundle)!r}) as sampler:
+    print(sampler.sample(64).shape, sampler.sample(2, output='pil')[0].size)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == "(64, 16, 16, 3) (16, 16)", result.stderr
+
+
+def test_missing_extra_names_its_pip_command() -> None:
+    code = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] == 'torch':
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Absent())
+sys.argv = ['gan', 'train', 'dcgan-digits']
+from ganexport.cli import main
+main()
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "pip install 'ganpipe[train]'" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_public_names_are_complete() -> None:
+    public = {name for name in vars(ganinfer) if not name.startswith("_")}
+    modules = {name for name in public if f"ganinfer.{name}" in sys.modules}
+    assert public - modules == set(ganinfer.__all__) - {"__version__"}
