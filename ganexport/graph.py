@@ -105,20 +105,18 @@ def _export(graph: nn.Module, example: tuple[Tensor, ...], batch: object) -> tor
 
 
 def float_images(model: onnx.ModelProto) -> str:
-    """Name of the float (N, C, H, W) tensor in [-1, 1] that the tail of `SamplingGraph` quantises.
+    """Name of the float (N, C, H, W) tensor in [-1, 1] that the tail of `SamplingGraph` clips.
 
     Raises:
         ExportError: the graph does not end in such a tail.
     """
     producers = {name: node for node in model.graph.node for name in node.output}
     name: str = model.graph.output[0].name
-    for operation in ("Cast", "Transpose", "Round", "Mul", "Add", "Clip"):
-        node = producers.get(name)
-        if node is None or node.op_type != operation:
-            found = node.op_type if node else "nothing"
-            raise ExportError(f"the graph's tail: found {found} where {operation} was expected")
+    while (node := producers.get(name)) is not None:
         name = node.input[0]
-    return name
+        if node.op_type == "Clip":
+            return name
+    raise ExportError("the graph has no tail that clips its images to [-1, 1]; export it again")
 
 
 def _strip(model: onnx.ModelProto) -> None:

@@ -52,7 +52,11 @@ def seed_array(seeds: Sequence[int] | NDArray[np.integer] | range) -> Seeds:
         raise RequestError(f"seeds: found {array.dtype} {array.shape}; expected a list of integers")
     ends = array if array.dtype.kind == "O" or not array.size else (array.min(), array.max())
     for seed in ends:
-        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
+        if (
+            isinstance(seed, bool)
+            or not isinstance(seed, int | np.integer)
+            or not 0 <= seed < 2**64
+        ):
             raise RequestError(f"seeds: found {seed!r}; expected integers from 0 to 2**64 - 1")
     return array.astype(np.uint64)
 

@@ -184,7 +184,7 @@ def _fit(image: Pixels, name: str, size: int, channels: int, resolution: int | N
         side = min(height, width)
         left, top = (width - side) // 2, (height - side) // 2
         box = (left, top, left + side, top + side)
-        picture = picture.resize((size, size), Image.Resampling.LANCZOS, box=box)
+        picture = picture.crop(box).resize((size, size), Image.Resampling.LANCZOS)
     picture = picture.convert("L" if channels == 1 else "RGB")
     return np.asarray(picture).reshape(size, size, channels)
 

@@ -64,7 +64,9 @@ def test_importing_ganinfer_is_light() -> None:
         "print(sorted({'torch', 'onnx', 'onnxruntime', 'pydantic', 'PIL', 'typer', 'rich', 'scipy'}"
         " & set(sys.modules)))"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert result.stdout.strip() == "[]"
 
 

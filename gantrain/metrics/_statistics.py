@@ -54,11 +54,16 @@ class FeatureStatistics:
 def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
     """|m1 - m2|^2 + Tr(S1 + S2 - 2 (S1 S2)^1/2) (Heusel et al., 1706.08500, equation 6).
 
-    The eigenvalues of S1 S2 are those of the symmetric S1^1/2 S2 S1^1/2, so that the trace of the
-    root needs no matrix root that could turn complex; rounding below 0 is clipped.
+    Tr (S1 S2)^1/2 is the sum of the singular values of S1^1/2 S2^1/2: no matrix root that could
+    turn complex, and full precision where a covariance is singular.
     """
-    values, vectors = np.linalg.eigh(a.covariance)
-    root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
-    product = np.linalg.eigvalsh(root @ b.covariance @ root)
-    trace = np.trace(a.covariance) + np.trace(b.covariance) - 2 * np.sqrt(product.clip(min=0)).sum()
+    product = _symmetric_root(a.covariance) @ _symmetric_root(b.covariance)
+    trace_of_root = np.linalg.svd(product, compute_uv=False).sum()
+    trace = np.trace(a.covariance) + np.trace(b.covariance) - 2 * trace_of_root
     return float(((a.mean - b.mean) ** 2).sum() + trace)
+
+
+def _symmetric_root(covariance: Floats) -> Floats:
+    values, vectors = np.linalg.eigh(covariance)
+    root: Floats = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
+    return root

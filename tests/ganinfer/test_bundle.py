@@ -130,7 +130,9 @@ def test_a_newer_format_version_asks_for_an_upgrade(folder: Path) -> None:
         Bundle(folder)
 
 
-@pytest.mark.parametrize("name", ["../outside.onnx", "/etc/passwd", "a/../../b", "onnx\\x", "./x", ""])
+@pytest.mark.parametrize(
+    "name", ["../outside.onnx", "/etc/passwd", "a/../../b", "onnx\\x", "./x", ""]
+)
 def test_a_path_out_of_the_bundle_is_refused(folder: Path, name: str) -> None:
     rewrite_manifest(folder, declare(folder, name, b""))
     with pytest.raises(BundleError, match="missing|file name"):

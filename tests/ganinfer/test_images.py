@@ -43,8 +43,8 @@ def test_grid_places_images_in_rows() -> None:
 def test_png_keeps_every_pixel(channels: int, tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (5, 7, channels), dtype=np.uint8)
     save_png(tmp_path / "x.png", image)
-    decoded = np.asarray(Image.open(tmp_path / "x.png")).reshape(image.shape)
-    assert np.array_equal(decoded, image)
+    with Image.open(tmp_path / "x.png") as decoded:
+        assert np.array_equal(np.asarray(decoded).reshape(image.shape), image)
     assert Image.open(io.BytesIO(encode_png(image))).format == "PNG"
 
 

@@ -1,0 +1,111 @@
+"""Real engines, built without a GPU; opening one needs a GPU and says so."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from ganexport.engines.tensorrt import build_engine, engine_key, pick_product
+from ganexport.export import export_run
+from ganexport.graph import bake, to_onnx
+from ganexport.precision import convert
+from ganinfer import Sampler
+from ganinfer.bundle import Bundle
+from ganinfer.errors import BackendUnavailable, ExportError, MissingExtra
+from gantrain.checkpoint import load_generator
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("tensorrt_rtx") is None, reason="pip install 'ganpipe[rtx]'"
+)
+
+NO_GPU = not any(Path("/dev").glob("nvidia[0-9]*"))
+
+
+@pytest.fixture(scope="module")
+def graph(run: Path) -> bytes:
+    return to_onnx(bake(load_generator(run)), z_dim=16, num_classes=3)
+
+
+@pytest.mark.parametrize("target", ["portable", "sm89"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_an_engine_is_built_without_a_gpu(graph: bytes, target: str, precision: str) -> None:
+    built = build_engine(
+        convert(graph, precision),
+        product="tensorrt_rtx",
+        target=target,
+        precision=precision,
+        profile=(1, 8, 32),
+    )
+    assert len(built.plan) > 10_000
+    assert built.entry.status == "pending"
+    assert (built.entry.target, built.entry.profile) == (target, [1, 8, 32])
+
+
+def test_the_key_names_all_that_decides_an_engine() -> None:
+    base = ("a" * 64, "tensorrt_rtx", "1.2.3.4", "portable", "fp16", (1, 2, 3))
+    keys = {engine_key(*base)}
+    for index, other in enumerate(("b" * 64, "tensorrt", "1.2.3.5", "sm89", "fp32", (1, 2, 4))):
+        keys.add(engine_key(*(other if n == index else part for n, part in enumerate(base))))
+    assert len(keys) == 7
+    assert engine_key(*base) in keys
+
+
+def test_a_target_that_the_library_lacks_lists_those_it_has(graph: bytes) -> None:
+    with pytest.raises(ExportError, match=r"sm90: tensorrt_rtx .* builds for portable, .*sm89"):
+        build_engine(graph, product="tensorrt_rtx", target="sm90", precision="fp32")
+
+
+def test_a_graph_that_the_parser_refuses_is_explained() -> None:
+    with pytest.raises(ExportError, match="cannot take the graph"):
+        build_engine(b"nonsense", product="tensorrt_rtx", target="portable", precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def with_engines(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_run(
+        run,
+        tmp_path_factory.mktemp("engines") / "x.gan",
+        tensorrt=True,
+        product="tensorrt_rtx",
+        targets=["portable", "sm89"],
+        num_images=1000,
+    ).path
+
+
+def test_a_bundle_carries_its_engines(with_engines: Path) -> None:
+    with Bundle(with_engines) as opened:
+        entries = opened.manifest.engines
+        assert {(e.target, e.precision) for e in entries} == {
+            (target, precision) for target in ("portable", "sm89") for precision in ("fp32", "fp16")
+        }
+        assert all(e.path == f"engines/{e.key}.plan" for e in entries)
+
+
+@pytest.mark.skipif(not NO_GPU, reason="there is a GPU")
+def test_opening_an_engine_without_a_gpu_gives_the_reason(with_engines: Path) -> None:
+    with pytest.raises(BackendUnavailable, match=r"needs an NVIDIA GPU and driver.*cudaError"):
+        Sampler(with_engines, backend="tensorrt")
+
+
+@pytest.mark.skipif(not NO_GPU, reason="there is a GPU")
+def test_auto_says_why_it_does_without_tensorrt(with_engines: Path) -> None:
+    with Sampler(with_engines) as sampler:
+        assert sampler.info["backend"] == "onnxruntime"
+        assert "needs an NVIDIA GPU" in sampler.info["reason"]
+
+
+def test_a_product_that_is_not_installed_names_its_pip_command() -> None:
+    if importlib.util.find_spec("tensorrt"):
+        pytest.skip("tensorrt is installed")
+    with pytest.raises(MissingExtra, match=r"ganpipe\[tensorrt\]"):
+        pick_product("tensorrt")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(NO_GPU, reason="needs an NVIDIA GPU")
+def test_an_engine_gives_the_golden_images_on_a_gpu(with_engines: Path) -> None:
+    try:
+        with Sampler(with_engines, backend="tensorrt") as sampler:
+            assert sampler.sample(10).shape == (10, 16, 16, 3)
+    except BackendUnavailable as error:
+        pytest.skip(str(error))

@@ -1,0 +1,258 @@
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ganexport import graph as graph_module
+from ganexport.export import export_run
+from ganexport.graph import SamplingGraph
+from ganexport.parity import distributional_gates, numeric_gates, torch_baseline
+from ganexport.verify import verify_bundle
+from ganinfer import Sampler
+from ganinfer.bundle import Bundle
+from ganinfer.errors import BackendUnavailable, CheckpointError, DataError, ExportError, ParityError
+from gantrain.checkpoint import checkpoint_files, load_checkpoint, load_generator
+from gantrain.data import Dataset
+from gantrain.metrics._features import dataset_classifier
+from gantrain.metrics._reference import Reference
+from gantrain.models.dcgan import Generator
+
+BAKE = graph_module.bake
+
+
+# The faults of other people's pipelines, each planted in ours. A graph fault wraps the generator;
+# a weight fault bakes another network than the one that was trained.
+
+
+class FloorForRound(SamplingGraph):
+    def forward(self, z, y=None):
+        scaled = (self.generator(z, y).clamp(-1.0, 1.0) + 1.0) * 127.5
+        return scaled.floor().permute(0, 2, 3, 1).to(torch.uint8)
+
+
+class LabelsOffByOne(SamplingGraph):
+    def forward(self, z, y=None):
+        return super().forward(z, (y + 1) % 3)
+
+
+class LatentsScaled(SamplingGraph):
+    def forward(self, z, y=None):
+        return super().forward(z * 1.02, y)
+
+
+class ChannelsSwapped(SamplingGraph):
+    def forward(self, z, y=None):
+        scaled = (self.generator(z, y).flip(1).clamp(-1.0, 1.0) + 1.0) * 127.5
+        return scaled.round().permute(0, 2, 3, 1).to(torch.uint8)
+
+
+def bake_raw_weights(trained):
+    """The generator under training, not its average."""
+    state = load_checkpoint(trained.path)["generator"]
+    network = trained.config.build_generator(16, 3, 3)
+    network.load_state_dict(state)
+    return BAKE(_with_network(trained, network.eval()))
+
+
+def bake_stale_weights(trained):
+    return BAKE(load_generator(checkpoint_files(trained.path.parent.parent)[0]))
+
+
+def bake_batch_statistics(trained):
+    """Batch norm left in train mode: it normalises by the batch at hand."""
+    twin = BAKE(trained)
+    for module in twin.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean = module.running_var = None
+            module.track_running_stats = False
+    return twin
+
+
+class WithoutTanh(Generator):
+    def forward(self, z, y=None):
+        x = z[:, :, None, None]
+        for layer, norm in zip((self.project, *self.ups), self.norms, strict=True):
+            x = torch.relu(norm(layer(x), y))
+        return self.to_image(x)
+
+
+def bake_without_tanh(trained):
+    twin = BAKE(trained)
+    twin.__class__ = WithoutTanh
+    return twin
+
+
+def _with_network(trained, network):
+    import dataclasses
+
+    return dataclasses.replace(trained, network=network)
+
+
+FAULTS = {
+    "floor for round": ("SamplingGraph", FloorForRound),
+    "labels off by one": ("SamplingGraph", LabelsOffByOne),
+    "latents scaled by 1.02": ("SamplingGraph", LatentsScaled),
+    "channels swapped": ("SamplingGraph", ChannelsSwapped),
+    "EMA weights not used": ("bake", bake_raw_weights),
+    "stale weights": ("bake", bake_stale_weights),
+    "batch norm in train mode": ("bake", bake_batch_statistics),
+    "tanh missing": ("bake", bake_without_tanh),
+}
+
+
+@pytest.fixture(params=FAULTS)
+def fault(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    name, replacement = FAULTS[request.param]
+    monkeypatch.setattr(graph_module, name, replacement)
+    return request.param
+
+
+def test_a_planted_fault_fails_the_export_and_names_the_gate(fault, run, tmp_path) -> None:
+    with pytest.raises(ParityError, match=r"gate '[\w ,]+' of onnx fp32: "):
+        export_run(run, tmp_path / "x.gan", num_images=1000)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_planted_fault_fails_verification_on_any_host(fault, run, tmp_path) -> None:
+    """A bundle that skipped the gates is found out by its golden images, without the run."""
+    path = export_run(run, tmp_path / "x.gan", verify=False).path
+    gates = verify_bundle(path)
+    failed = [gate for gate in gates if not gate.passed]
+    assert failed, fault
+    assert failed[0].gate == "golden images"
+    assert "golden gate" in failed[0].detail
+    with pytest.raises(ParityError, match="golden gate"):
+        Sampler(path, allow_unverified=True)
+
+
+@pytest.fixture(scope="module")
+def reference(shapes: Path) -> Reference:
+    dataset = Dataset(shapes)
+    return Reference(dataset, dataset_classifier(dataset))
+
+
+@pytest.fixture(scope="module")
+def baseline(run: Path, reference: Reference):
+    return torch_baseline(load_generator(run), reference, num_images=2000)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["labels off by one", "channels swapped", "EMA weights not used", "batch norm in train mode"],
+)
+def test_the_distribution_alone_gives_these_faults_away(
+    name, run, reference, baseline, monkeypatch
+) -> None:
+    attribute, replacement = FAULTS[name]
+    monkeypatch.setattr(graph_module, attribute, replacement)
+    trained = load_generator(run)
+    data = graph_module.to_onnx(graph_module.bake(trained), z_dim=16, num_classes=3)
+    gates = distributional_gates(trained, reference, baseline, data, "fp32")
+    assert not all(gate.passed for gate in gates)
+
+
+def test_an_export_passes_every_gate(exported) -> None:
+    assert {gate.gate for gate in exported.gates if gate.artifact == "onnx fp32"} == {
+        "max error",
+        "max uint8 step",
+        "pixels off",
+        "FID change",
+        "paired FID / floor",
+        "paired, worst class",
+    }
+    assert all(gate.passed for gate in exported.gates)
+
+
+def test_the_bundle_holds_what_the_design_says(bundle: Path) -> None:
+    with Bundle(bundle) as opened:
+        manifest = opened.manifest
+        assert set(manifest.files) == {
+            "onnx/fp32.onnx",
+            "onnx/fp16.onnx",
+            "golden/images.npy",
+            "parity.json",
+            "preview.png",
+        }
+        parity = json.loads(opened.read("parity.json"))
+    assert manifest.verified
+    assert manifest.source.ema
+    assert manifest.model.classes == ["0", "1", "2"]
+    assert parity["num_images_distributional"] == 1000
+    assert parity["extractor"] == "classifier"
+    assert len(parity["gates"]) == len(manifest.parity) == 12
+
+
+def test_two_exports_are_byte_identical(run: Path, tmp_path: Path) -> None:
+    paths = [
+        export_run(run, tmp_path / name, verify=False, single_file=True).path
+        for name in ("a.gan", "b.gan")
+    ]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_shipped_images_are_torchs(run: Path, bundle: Path) -> None:
+    from gantrain.train import generate
+
+    labels = np.arange(50) % 3
+    expected = generate(load_generator(run).network, range(50), labels)
+    with Sampler(bundle) as sampler:
+        found = sampler.sample(50, labels=labels)
+    assert np.mean(found != expected) <= 1e-4
+    assert np.abs(found.astype(int) - expected).max() <= 1
+
+
+def test_a_clean_bundle_verifies_against_its_run(bundle: Path, run: Path) -> None:
+    gates = verify_bundle(bundle, run=run, num_images=1000)
+    assert all(gate.passed for gate in gates)
+    assert gates[2].gate == "newest checkpoint"
+
+
+def test_a_bundle_of_an_older_checkpoint_is_stale(run: Path, tmp_path: Path) -> None:
+    old = export_run(checkpoint_files(run)[0], tmp_path / "old.gan", num_images=1000).path
+    failed = [gate for gate in verify_bundle(old, run=run, num_images=1000) if not gate.passed]
+    assert failed[0].gate == "newest checkpoint"
+    assert {"max error", "max uint8 step"} <= {gate.gate for gate in failed}
+
+
+def test_numeric_gates_pass_for_an_honest_graph(run: Path) -> None:
+    trained = load_generator(run)
+    data = graph_module.to_onnx(graph_module.bake(trained), z_dim=16, num_classes=3)
+    assert all(gate.passed for gate in numeric_gates(trained, data, "fp32"))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"precisions": ["int3"]}, ExportError, "'int3': expected fp32, fp16"),
+        ({"num_images": 10}, ExportError, "need 1000 or more"),
+        ({"profile": (4, 2, 8)}, ExportError, "smallest:likeliest:largest"),
+        ({"tensorrt": True, "product": "trt"}, ExportError, "auto, tensorrt or tensorrt_rtx"),
+        ({"data": Path("nowhere")}, DataError, "nowhere: no prepared dataset"),
+    ],
+)
+def test_mistakes_are_named_before_any_work(run, tmp_path, options, error, message) -> None:
+    with pytest.raises(error, match=message):
+        export_run(run, tmp_path / "x.gan", **options)
+    assert os.listdir(tmp_path) == []
+
+
+def test_another_dataset_is_refused(run: Path, tmp_path: Path) -> None:
+    from gantrain.prepare import prepare
+
+    prepare("digits", tmp_path / "digits", resolution=16)
+    with pytest.raises(CheckpointError, match="was trained on"):
+        export_run(run, tmp_path / "x.gan", data=tmp_path / "digits")
+
+
+def test_a_run_without_checkpoints_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no checkpoint there"):
+        export_run(tmp_path, tmp_path / "x.gan")
+
+
+def test_tensorrt_asked_for_and_absent_names_its_pip_command(bundle: Path) -> None:
+    with pytest.raises(BackendUnavailable, match="--trt"):
+        Sampler(bundle, backend="tensorrt")

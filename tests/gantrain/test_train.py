@@ -1,0 +1,223 @@
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conftest import GAN, tiny_recipe
+from ganinfer.errors import CheckpointError, ConfigError, TrainingError
+from gantrain.checkpoint import checkpoint_files, load_checkpoint
+from gantrain.config import parse_config
+from gantrain.train import train
+
+TOML = """
+[data]
+path = "{data}"
+[model]
+name = "dcgan"
+[model.generator]
+z_dim = 16
+width = 8
+[model.discriminator]
+width = 8
+[objective]
+name = "hinge"
+[optimizer.generator]
+name = "adam"
+learning_rate = 1e-3
+[optimizer.discriminator]
+name = "adam"
+learning_rate = 1e-3
+[train]
+total_kimg = 16
+batch_size = 20
+device = "cpu"
+checkpoint_kimg = 3.0
+sample_kimg = 16.0
+log_kimg = 1.0
+"""
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    state = load_checkpoint(checkpoint_files(run)[-1])
+    parts = ("generator", "discriminator", "ema")
+    tensors = {f"{part}.{k}": v for part in parts for k, v in state[part].items()}
+    moments = state["generator_optimizer"]["state"]
+    return tensors | {f"moments.{n}.{k}": v for n, m in moments.items() for k, v in m.items()}
+
+
+def assert_identical(a: Path, b: Path) -> None:
+    first, second = weights(a), weights(b)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def stats(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
+
+
+def test_a_run_leaves_everything_behind(run: Path) -> None:
+    assert [int(p.stem) for p in checkpoint_files(run)] == [2000, 4000]
+    records = stats(run)
+    assert [record["images_seen"] for record in records] == [1000, 2000, 3000, 4000]
+    assert {"loss_d", "loss_g", "real_logits", "fake_logits", "images_per_s"} <= records[0].keys()
+    names = {path.name for path in (run / "samples").iterdir()}
+    assert names == {"real.png", "000000002000.png", "000000004000.png"}
+    with Image.open(run / "samples" / "000000004000.png") as picture:
+        assert picture.size == (502, 502)
+    assert list((run / "tensorboard").glob("events*"))
+
+
+def test_training_improves_the_generator(shapes: Path, run: Path) -> None:
+    """Generated discs are red, bars green and squares blue, as the real ones are."""
+    from gantrain.checkpoint import load_generator
+    from gantrain.train import generate
+
+    labels = np.arange(90) % 3
+    images = generate(load_generator(run).network, range(90), labels).astype(float)
+    strongest = images.max(axis=(1, 2)).argmax(axis=1)
+    assert np.mean(strongest == labels) > 0.9
+
+
+def test_the_same_seed_gives_the_same_weights(recipe, run: Path, tmp_path: Path) -> None:
+    train(recipe, tmp_path / "again")
+    assert_identical(run, tmp_path / "again")
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(recipe, run: Path, tmp_path: Path) -> None:
+    steps = iter([False] * 70 + [True])
+    outcome = train(recipe, tmp_path / "x", should_stop=lambda: next(steps))
+    assert not outcome.finished
+    assert outcome.images_seen == 1420
+    outcome = train(recipe, tmp_path / "x")
+    assert outcome.finished
+    assert_identical(run, tmp_path / "x")
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_killed_with_9_at_a_random_point_the_run_ends_bit_identical(
+    shapes: Path, tmp_path: Path, seed: int
+) -> None:
+    (tmp_path / "x.toml").write_text(TOML.format(data=shapes))
+    command = [*GAN, "train", str(tmp_path / "x.toml"), "-o"]
+    subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
+    process = subprocess.Popen([*command, str(tmp_path / "killed")], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not checkpoint_files(tmp_path / "killed") and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(np.random.default_rng(seed).uniform(0, 1))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(checkpoint_files(tmp_path / "killed")) >= 1
+    reached = int(checkpoint_files(tmp_path / "killed")[-1].stem)
+    subprocess.run([*command, str(tmp_path / "killed")], check=True, capture_output=True)
+    assert reached < 16_000, "killed too late to show anything"
+    assert_identical(tmp_path / "whole", tmp_path / "killed")
+    seen = [record["images_seen"] for record in stats(tmp_path / "killed")]
+    assert (
+        seen == sorted(set(seen)) == [record["images_seen"] for record in stats(tmp_path / "whole")]
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_exits(shapes: Path, tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "x.toml").write_text(TOML.format(data=shapes))
+    run = tmp_path / "run"
+    process = subprocess.Popen(
+        [
+            *GAN,
+            "train",
+            str(tmp_path / "x.toml"),
+            "-o",
+            str(run),
+            "--set",
+            "train.total_kimg=100000",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not (run / "stats.jsonl").exists() or not (run / "stats.jsonl").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert "the same command goes on from there" in output
+    assert "Traceback" not in output
+    last = load_checkpoint(checkpoint_files(run)[-1])
+    assert last["images_seen"] == stats(run)[-1]["images_seen"]
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
+    shapes: Path, tmp_path: Path
+) -> None:
+    recipe = parse_config(
+        tiny_recipe(shapes, checkpoint_kimg=1.0, log_kimg=0.5, total_kimg=2), where="x"
+    )
+    train(recipe, tmp_path / "run")
+    good = checkpoint_files(tmp_path / "run")
+    tree = tiny_recipe(shapes, checkpoint_kimg=1.0, log_kimg=0.5, total_kimg=50)
+
+    import gantrain.objectives.hinge as hinge
+
+    class Broken(hinge.Objective):
+        def generator_loss(self, fake_logits: torch.Tensor) -> torch.Tensor:
+            return super().generator_loss(fake_logits) * float("nan")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hinge, "Objective", Broken)
+        with pytest.raises(
+            TrainingError, match=r"loss_g is nan; the last good checkpoint is .*2000"
+        ):
+            train(parse_config(tree, where="x"), tmp_path / "run")
+    assert checkpoint_files(tmp_path / "run") == good
+
+
+def test_another_config_in_the_same_folder_is_refused(recipe, shapes: Path, run: Path) -> None:
+    other = parse_config(tiny_recipe(shapes, seed=5), where="x")
+    with pytest.raises(CheckpointError, match=r"train.seed: it has 0, this config 5"):
+        train(other, run)
+
+
+def test_a_finished_run_may_be_prolonged(shapes: Path, tmp_path: Path) -> None:
+    for kimg in (1, 2):
+        recipe = parse_config(tiny_recipe(shapes, total_kimg=kimg), where="x")
+        assert train(recipe, tmp_path / "run").images_seen == 1000 * kimg
+    whole = parse_config(tiny_recipe(shapes, total_kimg=2), where="x")
+    train(whole, tmp_path / "whole")
+    assert_identical(tmp_path / "run", tmp_path / "whole")
+
+
+def test_a_missing_gpu_is_an_error(shapes: Path, tmp_path: Path) -> None:
+    if torch.cuda.device_count() > 7:
+        pytest.skip("cuda:7 is there")
+    recipe = parse_config(tiny_recipe(shapes, device="cuda:7"), where="x.toml")
+    with pytest.raises(ConfigError, match=r"x.toml \[train\] device: 'cuda:7' is not there"):
+        train(recipe, tmp_path / "run")
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("option", [{"precision": "bf16"}, {"channels_last": True}])
+def test_switches_train_too(shapes: Path, tmp_path: Path, option: dict) -> None:
+    recipe = parse_config(tiny_recipe(shapes, total_kimg=0.2, **option), where="x")
+    assert train(recipe, tmp_path / "run").finished
+
+
+def test_an_unlabelled_dataset_trains_an_unconditional_gan(tmp_path: Path) -> None:
+    from gantrain.prepare import prepare
+
+    images = np.random.default_rng(0).integers(0, 256, (50, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "x.npz", images=images)
+    prepare(str(tmp_path / "x.npz"), tmp_path / "data")
+    tree = tiny_recipe(tmp_path / "data", total_kimg=0.2)
+    tree["model"]["generator"]["z_distribution"] = "uniform"
+    train(parse_config(tree, where="x"), tmp_path / "run")
+    assert (tmp_path / "run" / "samples" / "000000000200.png").exists()

@@ -1,0 +1,207 @@
+"""The gan command as a user meets it: in a process of its own."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import tiny_recipe
+from ganinfer import Sampler
+
+
+def write_toml(path: Path, tree: dict, prefix: str = "") -> Path:
+    """Enough of a TOML writer for a recipe."""
+    lines: list[str] = []
+
+    def section(name: str, table: dict) -> None:
+        lines.append(f"[{name}]" if name else "")
+        lines.extend(
+            f"{key} = {json.dumps(value)}"
+            for key, value in table.items()
+            if not isinstance(value, dict)
+        )
+        for key, value in table.items():
+            if isinstance(value, dict):
+                section(f"{name}.{key}".lstrip("."), value)
+
+    section(prefix, tree)
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture
+def config(shapes: Path, tmp_path: Path) -> Path:
+    return write_toml(tmp_path / "tiny.toml", tiny_recipe(shapes, total_kimg=0.4))
+
+
+def assert_a_users_mistake(result: subprocess.CompletedProcess[str], *words: str) -> None:
+    output = result.stdout + result.stderr
+    assert result.returncode in (1, 2), output
+    assert "Traceback" not in output
+    for word in words:
+        assert word in " ".join(output.split()), output
+
+
+def test_help_names_every_command_and_needs_no_torch(gan) -> None:
+    output = gan("--help").stdout
+    for command in (
+        "prepare",
+        "train",
+        "evaluate",
+        "export",
+        "verify",
+        "sample",
+        "inspect",
+        "demo",
+    ):
+        assert command in output
+    code = "import sys, ganexport.cli; print({'torch', 'pydantic', 'onnx', 'onnxruntime'} & set(sys.modules))"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "set()"
+
+
+def test_the_road(gan, config: Path, tmp_path: Path, shapes: Path) -> None:
+    for arguments in (
+        ("train", config, "-o", "run"),
+        ("evaluate", "run", "--num", 200, "-o", "scores.json"),
+        ("export", "run", "-o", "x.gan", "--num", 1000, "--single-file"),
+        ("verify", "x.gan"),
+        ("inspect", "x.gan"),
+        ("evaluate", "x.gan", "--num", 200, "--metrics", "fid"),
+        (
+            "sample",
+            "x.gan",
+            "--seeds",
+            "0-8",
+            "--labels",
+            "1",
+            "--truncation",
+            "0.7",
+            "-o",
+            "g.png",
+        ),
+        ("sample", "x.gan", "--seeds", "3,7-9", "-o", "pictures"),
+    ):
+        result = gan(*arguments, cwd=tmp_path)
+        assert result.returncode == 0, (arguments, result.stdout + result.stderr)
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["num_images"] == 200
+    assert {"fid", "label_accuracy"} <= scores["scores"].keys()
+    names = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    assert names == [f"{seed:08d}.png" for seed in (3, 7, 8, 9)]
+    with Sampler(tmp_path / "x.gan") as sampler:
+        expected = sampler.sample(seeds=[7])[0]
+    with Image.open(tmp_path / "pictures" / "00000007.png") as picture:
+        assert np.array_equal(np.asarray(picture), expected)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("train.bach_size=3", ["there is no key 'bach_size'", "did you mean 'batch_size'"]),
+        ("data.path=nowhere", ["nowhere: no prepared dataset", "gan prepare"]),
+        ("train.device=cuda:63", ["'cuda:63' is not there"]),
+        ("model.generator.width=wide", ["found 'wide'", "valid integer"]),
+    ],
+)
+def test_a_mistake_in_a_config_leaves_nothing(gan, config, tmp_path, override, words) -> None:
+    result = gan("train", config, "-o", tmp_path / "run", "--set", override)
+    assert_a_users_mistake(result, *words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_label_outside_the_classes_is_a_message(gan, config, shapes, tmp_path) -> None:
+    folder = Path(shutil.copytree(shapes, tmp_path / "bad"))
+    labels = np.load(folder / "labels.npy")
+    labels[5] = 12
+    np.save(folder / "labels.npy", labels)
+    result = gan("train", config, "-o", tmp_path / "run", "--set", f"data.path={folder}")
+    assert_a_users_mistake(result, "label 12 of image 5", "3 classes, 0 to 2")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("train", "no-such-recipe"), ["no such config", "dcgan-digits"]),
+        (("prepare", "nowhere", "out"), ["nowhere: no such file or folder"]),
+        (("prepare", "digits", "out", "--resolution", "2"), ["resolution 2", "4 to 4096"]),
+        (("prepare", "digits", "out", "--resolution", "big"), ["--resolution"]),
+        (("evaluate", "nowhere"), ["nowhere: no checkpoint there"]),
+        (("evaluate", "x.gan"), ["x.gan: no such bundle"]),
+        (("export", "nowhere", "-o", "x.gan"), ["nowhere: no checkpoint there"]),
+        (("export", "nowhere"), ["--output"]),
+        (("export", ".", "-o", "x.gan", "--profile", "1:2"), ["three batch sizes"]),
+        (("verify", "x.gan"), ["x.gan: no such bundle", "gan export"]),
+        (("sample", "x.gan"), ["x.gan: no such bundle"]),
+        (("sample", "x.gan", "--seeds", "a-b"), ["--seeds a-b", "0-63"]),
+        (("inspect", "."), ["no manifest.json"]),
+        (("frobnicate",), ["No such command"]),
+    ],
+)
+def test_a_mistake_is_a_message(gan, tmp_path: Path, arguments, words) -> None:
+    assert_a_users_mistake(gan(*arguments, cwd=tmp_path), *words)
+    assert os.listdir(tmp_path) == []
+
+
+def test_labels_by_name_and_range(gan, bundle: Path, tmp_path: Path) -> None:
+    assert gan("sample", bundle, "--labels", "0-2", "-o", tmp_path / "a.png").returncode == 0
+    result = gan("sample", bundle, "--labels", "dog", "-o", tmp_path / "b.png")
+    assert_a_users_mistake(result, "label 'dog'", "it takes 0, 1, 2")
+    assert os.listdir(tmp_path) == ["a.png"]
+
+
+def test_a_failed_verification_exits_with_1(gan, bundle: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(bundle, tmp_path / "x.gan"))
+    data = bytearray((folder / "onnx" / "fp32.onnx").read_bytes())
+    data[1000] ^= 1
+    (folder / "onnx" / "fp32.onnx").write_bytes(data)
+    assert_a_users_mistake(
+        gan("verify", folder), "onnx/fp32.onnx: found sha256", "Copy the bundle again"
+    )
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path):
+    """A file system of 300 kB."""
+    path = tmp_path / "small"
+    path.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(path)], capture_output=True
+    )
+    if mount.returncode:
+        pytest.skip("mounting a tmpfs needs root")
+    yield path
+    subprocess.run(["umount", str(path)], check=True)
+
+
+def test_a_full_disk_stops_training_with_a_message(gan, config, small_disk) -> None:
+    run = small_disk / "run"
+    result = gan("train", config, "-o", run, "--set", "train.total_kimg=40")
+    assert_a_users_mistake(result, "No space left on device", "free some space")
+    assert not [path for path in run.rglob(".*") if path.is_file()], "half-written files are left"
+    for path in run.rglob("*.safetensors"):
+        from gantrain.checkpoint import load_checkpoint
+
+        load_checkpoint(path)
+
+
+def test_a_full_disk_stops_preparation_with_a_message(gan, small_disk) -> None:
+    result = gan("prepare", "digits", small_disk / "data", "--resolution", 32)
+    assert_a_users_mistake(result, "No space left on device")
+    assert os.listdir(small_disk) == []
+
+
+def test_a_full_disk_stops_export_with_a_message(gan, run: Path, small_disk: Path) -> None:
+    (small_disk / "filler").write_bytes(b"x" * 250_000)
+    result = gan("export", run, "-o", small_disk / "x.gan", "--no-verify")
+    assert_a_users_mistake(result, "No space left on device")
+    assert os.listdir(small_disk) == ["filler"]
