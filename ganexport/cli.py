@@ -127,11 +127,14 @@ app.command()(ganinfer.cli.inspect)
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where everything goes.")] = Path("gan-demo"),
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Of the recipe, as in gan train.")
+    ] = None,
 ) -> None:
     """Walk the whole road on scikit-learn's handwritten digits, in a few minutes on a CPU."""
     from ganexport.demo import run_demo
 
-    run_demo(folder)
+    run_demo(folder, overrides or [])
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """The whole road on the embedded digits: prepare, train, evaluate, export, sample."""
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 
 from ganexport.export import export_run
@@ -18,10 +19,14 @@ RESOLUTION = 16
 NUM_IMAGES = 10_000
 
 
-def run_demo(folder: Path) -> None:
+def run_demo(folder: Path, overrides: Sequence[str] = ()) -> None:
     """Walk the road and leave data, run, bundle and pictures in `folder`.
 
     Called again, it goes on from where it was stopped.
+
+    Args:
+        folder: where everything goes.
+        overrides: of the recipe, as in `gan train --set`.
 
     Raises:
         GanError: a step fails; its message says why.
@@ -31,7 +36,7 @@ def run_demo(folder: Path) -> None:
     made = prepare("digits", data, resolution=RESOLUTION)
     console.print(f"  {made.num_images:,} images, {len(made.classes)} classes -> {data}")
 
-    config = load_config(Path(RECIPE), [f"data.path={data}"])
+    config = load_config(Path(RECIPE), [f"data.path={data}", *overrides])
     console.print(f"[bold]2 train[/] {RECIPE}: {config.train.total_kimg:g},000 images")
     with training_bar() as report, stop_signals() as received:
         outcome = train(config, run, on_progress=report, should_stop=lambda: bool(received))

@@ -45,7 +45,7 @@ def seed_array(seeds: Sequence[int] | NDArray[np.integer] | range) -> Seeds:
     """
     if isinstance(seeds, range) and seeds.step == 1 and len(seeds):
         first, last = seeds[0], seeds[-1]
-        if 0 <= first and last < 2**64:
+        if first >= 0 and last < 2**64:
             return np.uint64(first) + np.arange(len(seeds), dtype=np.uint64)
     array = seeds if isinstance(seeds, np.ndarray) else np.array(list(seeds), object)
     if array.ndim != 1 or array.dtype.kind not in "iuO":

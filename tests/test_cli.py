@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import tiny_recipe
 from PIL import Image
 
-from conftest import tiny_recipe
 from ganinfer import Sampler
 
 

@@ -1,11 +1,10 @@
 from pathlib import Path
 
 import pytest
+from conftest import tiny_recipe
 
 from ganinfer.errors import ConfigError
 from gantrain.config import load_config, parse_config, shipped_recipes
-
-from conftest import tiny_recipe
 
 
 def test_every_shipped_recipe_is_valid() -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import GAN, tiny_recipe
 from PIL import Image
 
-from conftest import GAN, tiny_recipe
 from ganinfer.errors import CheckpointError, ConfigError, TrainingError
 from gantrain.checkpoint import checkpoint_files, load_checkpoint
 from gantrain.config import parse_config
