@@ -1,0 +1,50 @@
+"""The road on CUDA; skipped where there is none."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import tiny_recipe
+from ganinfer import Sampler
+from ganinfer.errors import BackendUnavailable
+from gantrain.checkpoint import load_generator
+from gantrain.config import parse_config
+from gantrain.train import generate, train
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
+]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"precision": "bf16", "channels_last": True}],
+    ids=["fp32", "bf16 channels_last"],
+)
+def test_training_runs_stops_and_resumes_on_cuda(shapes: Path, tmp_path: Path, options) -> None:
+    config = parse_config(tiny_recipe(shapes, device="cuda", total_kimg=1, **options), where="x")
+    steps = iter([False] * 20 + [True])
+    assert not train(config, tmp_path / "run", should_stop=lambda: next(steps)).finished
+    assert train(config, tmp_path / "run").finished
+
+
+def test_cuda_gives_the_images_of_the_cpu(run: Path) -> None:
+    network = load_generator(run).network
+    labels = np.arange(60) % 3
+    expected = generate(network, range(60), labels)
+    found = generate(network.cuda(), range(60), labels, device="cuda")
+    assert np.abs(found.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_onnxruntime_on_cuda_passes_the_golden_gate(bundle: Path, precision: str) -> None:
+    try:
+        sampler = Sampler(bundle, backend="onnxruntime", device="cuda", precision=precision)
+    except BackendUnavailable as error:
+        pytest.skip(str(error))
+    with sampler:
+        assert sampler.info["device"] == "cuda:0"
+        assert np.array_equal(sampler.sample(10), sampler.sample(64)[:10])
