@@ -2,7 +2,7 @@
 
     python benchmarks/road.py --device cuda -o benchmarks/results/road-<machine>.json
 
-All figures of one run come from one process, so that their ratios mean something on a noisy machine.
+All figures of one run come from one process, so that ratios mean something on a noisy machine.
 The network is the DCGAN of configs/dcgan-mnist.toml at the width given, untrained: speed does not
 depend on what weights say.
 """

@@ -90,7 +90,7 @@ def export(
         console.print(gate_table(exported.gates))
     else:
         console.print(
-            "[yellow]unverified[/]: parity was not checked; Sampler refuses it by default"
+            "unverified: parity was not checked; Sampler refuses it by default", style="yellow"
         )
     for engine in exported.engines:
         entry = engine.entry
@@ -115,7 +115,7 @@ def verify(
         gates = verify_bundle(bundle, run=run, data=data, num_images=num, progress=report)
     console.print(gate_table(gates))
     if not all(gate.passed for gate in gates):
-        console.print(f"[red]{bundle}: FAILED[/]")
+        console.print(f"{bundle}: FAILED", style="red")
         raise typer.Exit(1)
     console.print(f"{bundle}: good")
 
@@ -149,17 +149,16 @@ def main() -> None:
             raise
         _fail(str(missing_extra(name)))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno is None:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror}; free some space or choose another folder with -o")
-    except KeyboardInterrupt:
-        console.print("interrupted")
-        sys.exit(130)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "free some space, or choose" if full else "choose"
+        _fail(f"{where}{error.strerror}; {remedy} another place")
 
 
 def _fail(message: str) -> None:
     console.file = sys.stderr
-    console.print("[red]error:[/] ", end="")
-    console.print(message, markup=False, soft_wrap=True)
+    console.print("error: ", style="red", end="")
+    console.print(message, soft_wrap=True)
     sys.exit(1)

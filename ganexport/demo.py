@@ -4,6 +4,8 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
+import typer
+
 from ganexport.export import export_run
 from ganinfer.cli import console, gate_table
 from ganinfer.images import grid, save_png
@@ -32,20 +34,20 @@ def run_demo(folder: Path, overrides: Sequence[str] = ()) -> None:
         GanError: a step fails; its message says why.
     """
     data, run, bundle = folder / "data", folder / "run", folder / "digits.gan"
-    console.print("[bold]1 prepare[/] scikit-learn's handwritten digits, 16x16")
+    _step("1 prepare", "scikit-learn's handwritten digits, 16x16")
     made = prepare("digits", data, resolution=RESOLUTION)
     console.print(f"  {made.num_images:,} images, {len(made.classes)} classes -> {data}")
 
     config = load_config(Path(RECIPE), [f"data.path={data}", *overrides])
-    console.print(f"[bold]2 train[/] {RECIPE}: {config.train.total_kimg:g},000 images")
+    _step("2 train", f"{RECIPE}: {config.train.total_kimg:g},000 images")
     with training_bar() as report, stop_signals() as received:
         outcome = train(config, run, on_progress=report, should_stop=lambda: bool(received))
     if not outcome.finished:
         console.print("  stopped and saved; the same command goes on from there")
-        return
+        raise typer.Exit(128 + received[0])
     console.print(f"  -> {outcome.checkpoint}")
 
-    console.print(f"[bold]3 measure[/] {NUM_IMAGES:,} images of the averaged generator")
+    _step("3 measure", f"{NUM_IMAGES:,} images of the averaged generator")
     with progress_bars() as show:
         batches, reference = open_target(run, data, num_images=NUM_IMAGES, progress=show)
         scores = evaluate(batches, reference, metrics=["fid", "label_accuracy"]).scores
@@ -55,7 +57,7 @@ def run_demo(folder: Path, overrides: Sequence[str] = ()) -> None:
     )
 
     rtx = importlib.util.find_spec("tensorrt_rtx") is not None
-    console.print("[bold]4 export[/] to ONNX fp32 and fp16" + (" and TensorRT-RTX" if rtx else ""))
+    _step("4 export", "to ONNX fp32 and fp16" + (" and TensorRT-RTX" if rtx else ""))
     with progress_bars() as show:
         exported = export_run(
             run, bundle, tensorrt=rtx, product="tensorrt_rtx", num_images=NUM_IMAGES, progress=show
@@ -63,11 +65,10 @@ def run_demo(folder: Path, overrides: Sequence[str] = ()) -> None:
     console.print(gate_table(exported.gates))
     for engine in exported.engines:
         entry = engine.entry
-        console.print(
-            f"  engine {entry.precision}, {entry.target}: {entry.status} until a GPU opens it"
-        )
+        status = "pending until a GPU opens it" if entry.status == "pending" else entry.status
+        console.print(f"  engine {entry.precision}, {entry.target}: {status}")
 
-    console.print("[bold]5 sample[/] through ganinfer, torch left out")
+    _step("5 sample", "through ganinfer, torch left out")
     with Sampler(bundle) as sampler:
         by_class = sampler.sample(100, seed=0, labels=[i % 10 for i in range(100)])
         morph = sampler.interpolate(3, 8, 10, label=3)
@@ -78,7 +79,7 @@ def run_demo(folder: Path, overrides: Sequence[str] = ()) -> None:
 
     console.print(
         f"""
-[bold]Done.[/] Everything is in {folder}/
+Done. Everything is in {folder}/
   digits.png          100 samples, a digit a column
   interpolation.png   from one seed to another
   digits.gan/         the bundle; ship this
@@ -91,3 +92,8 @@ Go on:
 """,
         soft_wrap=True,
     )
+
+
+def _step(name: str, what: str) -> None:
+    console.print(name, style="bold", end=" ")
+    console.print(what)

@@ -30,6 +30,7 @@ from ganinfer.bundle import (
     Graph,
     Manifest,
     Model,
+    Precision,
     Source,
     check_destination,
     write_bundle,
@@ -40,11 +41,11 @@ from gantrain.checkpoint import TrainedGenerator, load_generator
 from gantrain.data import Dataset
 from gantrain.metrics._features import dataset_classifier
 from gantrain.metrics._reference import Reference
+from gantrain.train import sample_sheet
 
 log = logging.getLogger(__name__)
 
 NUM_GOLDEN = 16
-MIN_PARITY_IMAGES = 1000
 
 
 @dataclass(frozen=True)
@@ -98,23 +99,18 @@ def export_run(
     check_destination(destination)
     if unknown := sorted(set(precisions) - set(PRECISIONS)):
         raise ExportError(f"--precision {unknown[0]!r}: expected {', '.join(PRECISIONS)}")
-    if verify and num_images < MIN_PARITY_IMAGES:
-        raise ExportError(f"{num_images} images: the parity gates need {MIN_PARITY_IMAGES} or more")
     if len(profile) != 3 or not 1 <= profile[0] <= profile[1] <= profile[2]:
         raise ExportError(f"--profile {profile}: expected smallest:likeliest:largest batch")
-    chosen = pick_product(product) if tensorrt else None
+    chosen = pick_product(product, targets) if tensorrt else None
     trained = load_generator(run)
-    reference = open_reference(trained, data, progress) if verify else None
+    prover = open_prover(trained, data, num_images, progress) if verify else None
 
-    twin = graph.bake(trained)
-    single = graph.to_onnx(twin, z_dim=trained.network.z_dim, num_classes=len(trained.classes))
+    single = graph.to_onnx(
+        graph.bake(trained), z_dim=trained.network.z_dim, num_classes=len(trained.classes)
+    )
     wanted = [p for p in PRECISIONS if p == "fp32" or p in precisions]
     graphs = {precision: convert(single, precision) for precision in wanted}
-    gates = (
-        check_graphs(trained, graphs, reference, num_images=num_images, progress=progress)
-        if reference is not None
-        else []
-    )
+    gates = prover.check_graphs(graphs) if prover else []
     _require(gates, run)
     engines: list[BuiltEngine] = []
     if chosen is not None:
@@ -126,26 +122,30 @@ def export_run(
                 precision=precision,
                 profile=profile,
             )
-            if verify:
-                built, results = _run_engine(trained, built)
+            if prover:
+                built, results = _run_engine(prover, built)
                 gates += results
             engines.append(built)
     _require(gates, run)
 
     files, manifest = _assemble(trained, graphs, engines, gates, verified=verify)
-    if reference is not None:
-        files["parity.json"] = _parity_json(reference, gates, num_images)
+    if prover:
+        files["parity.json"] = _parity_json(prover, gates)
     write_bundle(destination, manifest, files, single_file=single_file)
     return Exported(destination, gates, engines)
 
 
-def open_reference(
-    trained: TrainedGenerator, data: Path | None, progress: parity.Progress | None
-) -> Reference:
-    """The dataset that a generator was trained on, seen through its classifier.
+def open_prover(
+    trained: TrainedGenerator,
+    data: Path | None,
+    num_images: int,
+    progress: parity.Progress | None,
+) -> parity.Prover:
+    """The gates of a generator, with its own dataset seen through its classifier.
 
     Raises:
-        DataError: it is not where the run found it. CheckpointError: it is another dataset.
+        DataError: the data is not where the run found it. CheckpointError: it is other data.
+        ExportError: too few images.
     """
     dataset = Dataset(data or trained.dataset_path)
     if dataset.sha256 != trained.dataset_sha256:
@@ -158,31 +158,8 @@ def open_reference(
         return (lambda done, total: progress(name, done, total)) if progress else None
 
     extractor = dataset_classifier(dataset, progress=step("training the classifier"))
-    return Reference(dataset, extractor, step("measuring the real images"))
-
-
-def check_graphs(
-    trained: TrainedGenerator,
-    graphs: dict[str, bytes],
-    reference: Reference,
-    *,
-    num_images: int,
-    progress: parity.Progress | None = None,
-) -> list[GateResult]:
-    """All numeric and distributional gates of all variants against the trained generator."""
-    gates = [
-        gate
-        for precision, data in graphs.items()
-        for gate in parity.numeric_gates(trained, data, precision)
-    ]
-    if not all(gate.passed for gate in gates):
-        return gates  # the distribution of a wrong network is not worth the wait
-    baseline = parity.torch_baseline(trained, reference, num_images=num_images, progress=progress)
-    for precision, data in graphs.items():
-        gates += parity.distributional_gates(
-            trained, reference, baseline, data, precision, progress=progress
-        )
-    return gates
+    reference = Reference(dataset, extractor, step("measuring the real images"))
+    return parity.Prover(trained, reference, num_images=num_images, progress=progress)
 
 
 def describe(gates: Sequence[GateResult]) -> str:
@@ -199,21 +176,18 @@ def _require(gates: Sequence[GateResult], run: Path) -> None:
         raise ParityError(f"{run}: what would ship is not what was trained. {describe(failed)}")
 
 
-def _run_engine(
-    trained: TrainedGenerator, built: BuiltEngine
-) -> tuple[BuiltEngine, list[GateResult]]:
-    """Check an engine's pixels where it can run; elsewhere it stays "pending"."""
+def _run_engine(prover: parity.Prover, built: BuiltEngine) -> tuple[BuiltEngine, list[GateResult]]:
+    """Check an engine where it can run; elsewhere it stays "pending"."""
     try:
-        backend = TensorRTBackend(built.plan, built.entry, _model(trained), "auto")
+        backend = TensorRTBackend(built.plan, built.entry, _model(prover.trained), "auto")
     except BackendUnavailable as reason:
         log.info("engine for %s is pending: %s", built.entry.target, reason)
         return built, []
-    gates = parity.pixel_gates(
-        trained, backend, f"{built.entry.product} {built.entry.target} {built.entry.precision}"
-    )
+    entry = built.entry
+    gates = prover.check_backend(backend, f"{entry.product} {entry.target} {entry.precision}")
     backend.close()
-    entry = built.entry.model_copy(update={"status": "verified"})
-    return dataclasses.replace(built, entry=entry), gates
+    verified = entry.model_copy(update={"status": "verified"})
+    return dataclasses.replace(built, entry=verified), gates
 
 
 def _model(trained: TrainedGenerator) -> Model:
@@ -233,7 +207,7 @@ def _model(trained: TrainedGenerator) -> Model:
 
 def _assemble(
     trained: TrainedGenerator,
-    graphs: dict[str, bytes],
+    graphs: dict[Precision, bytes],
     engines: Sequence[BuiltEngine],
     gates: list[GateResult],
     *,
@@ -266,6 +240,7 @@ def _assemble(
             images_seen=trained.images_seen,
             ema=True,
             dataset_sha256=trained.dataset_sha256,
+            dataset_path=trained.config.data.path,
             config=trained.config.as_dict(),
         ),
         tools=tool_versions(),
@@ -289,20 +264,19 @@ def tool_versions() -> dict[str, str]:
 
 
 def _preview(trained: TrainedGenerator, graph: bytes) -> bytes:
-    """A grid of what ships: the seeds 0-99, a class a column."""
-    z = parity.latents(trained, range(100))
-    y = np.arange(100) % len(trained.classes) if trained.classes else None
-    return encode_png(
-        grid(parity.run_backend(OnnxRuntimeBackend(graph, "cpu", "fp32"), z, y), columns=10)
-    )
+    """A grid of what ships."""
+    seeds, labels, columns = sample_sheet(len(trained.classes))
+    backend = OnnxRuntimeBackend(graph, "cpu", "fp32")
+    images = parity.run_backend(backend, parity.latents(trained, seeds), labels)
+    return encode_png(grid(images, columns=columns))
 
 
-def _parity_json(reference: Reference, gates: list[GateResult], num_images: int) -> bytes:
+def _parity_json(prover: parity.Prover, gates: list[GateResult]) -> bytes:
     record = {
         "num_images_numeric": parity.NUMERIC_IMAGES,
-        "num_images_distributional": num_images,
-        "extractor": reference.extractor.name,
-        "dataset_sha256": reference.dataset.sha256,
+        "num_images_distributional": prover.num_images,
+        "extractor": prover.reference.extractor.name,
+        "dataset_sha256": prover.reference.dataset.sha256,
         "gates": [gate.model_dump() for gate in gates],
     }
     return (json.dumps(record, indent=1) + "\n").encode()

@@ -8,8 +8,9 @@ latter is a distance of the network to itself under other seeds; a faithful copy
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property, partial
 
 import numpy as np
 import onnx
@@ -19,12 +20,12 @@ from numpy.typing import NDArray
 from ganexport.graph import float_images
 from ganinfer.backends import Backend
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
-from ganinfer.bundle import GateResult
+from ganinfer.bundle import GateResult, Precision
+from ganinfer.errors import ExportError
 from ganinfer.golden import PIXEL_GATES, pixel_differences
 from ganinfer.images import Images, to_uint8
 from ganinfer.latents import draw_labels, draw_latents
 from gantrain.checkpoint import TrainedGenerator
-from gantrain.metrics._features import Features
 from gantrain.metrics._reference import Reference
 from gantrain.metrics._statistics import FeatureStatistics, frechet_distance
 
@@ -33,7 +34,9 @@ Labels = NDArray[np.int64] | None
 Progress = Callable[[str, int, int], None]  # what is being done, images done, images in all
 
 NUMERIC_IMAGES = 512
-_BATCH = 64
+MIN_IMAGES = 1000
+MIN_IMAGES_OF_A_CLASS = 50
+_BATCH = 500
 _SEEDS_B = 1 << 32  # where the second set of seeds starts
 
 
@@ -55,7 +58,11 @@ MAX_PAIRED_SHARE = 0.10  # of the sampling floor
 
 
 def numeric_gates(
-    trained: TrainedGenerator, graph: bytes, precision: str, *, num_images: int = NUMERIC_IMAGES
+    trained: TrainedGenerator,
+    graph: bytes,
+    precision: Precision,
+    *,
+    num_images: int = NUMERIC_IMAGES,
 ) -> list[GateResult]:
     """Compare a graph, run by onnxruntime on the CPU, with torch in float32.
 
@@ -145,98 +152,138 @@ def _result(
     )
 
 
-@dataclass
-class Baseline:
-    """What torch makes of the seeds A and B, in features; computed once for all variants.
+class Prover:
+    """Runs all gates of one trained generator; what torch makes of the seeds is drawn once."""
 
-    classes: per-class statistics; empty for an unconditional model.
-    """
+    def __init__(
+        self,
+        trained: TrainedGenerator,
+        reference: Reference,
+        *,
+        num_images: int,
+        progress: Progress | None = None,
+    ) -> None:
+        """Nothing is drawn yet.
 
-    num_images: int
-    real: FeatureStatistics
-    torch_a: FeatureStatistics
-    torch_b: FeatureStatistics
-    classes_a: list[FeatureStatistics]
-    classes_b: list[FeatureStatistics]
+        Args:
+            trained: straight from its checkpoint.
+            reference: the real images and the extractor.
+            num_images: of each set of the distributional gates.
+            progress: called with (what is being done, images done, images in all).
 
+        Raises:
+            ExportError: too few images for a verdict.
+        """
+        if num_images < MIN_IMAGES:
+            raise ExportError(f"{num_images} images: the parity gates need {MIN_IMAGES} or more")
+        self.trained = trained
+        self.reference = reference
+        self.num_images = num_images
+        self._progress = progress
+        # With fewer, a class's covariance says nothing.
+        enough = num_images >= MIN_IMAGES_OF_A_CLASS * len(trained.classes)
+        self._num_classes = len(trained.classes) if enough else 0
 
-def torch_baseline(
-    trained: TrainedGenerator,
-    reference: Reference,
-    *,
-    num_images: int,
-    progress: Progress | None = None,
-) -> Baseline:
-    """Draw `num_images` for the seeds A and for the seeds B in torch, and measure them."""
-    real = reference.statistics
-    sets = []
-    for name, first_seed in (("torch, seeds A", 0), ("torch, seeds B", _SEEDS_B)):
-        batches = (
-            (to_uint8(run_torch(trained, z, y)).transpose(0, 2, 3, 1), y)
-            for z, y in _requests(trained, first_seed, num_images)
-        )
-        sets.append(_statistics(batches, reference, name, num_images, progress))
-    (torch_a, classes_a), (torch_b, classes_b) = sets
-    return Baseline(num_images, real, torch_a, torch_b, classes_a, classes_b)
-
-
-def distributional_gates(
-    trained: TrainedGenerator,
-    reference: Reference,
-    baseline: Baseline,
-    graph: bytes,
-    precision: str,
-    *,
-    progress: Progress | None = None,
-) -> list[GateResult]:
-    """Compare the distribution of a graph's images with torch's; see the module's docstring."""
-    backend = OnnxRuntimeBackend(graph, "cpu", precision)
-    artifact = f"onnx {precision}"
-    batches = (
-        (run_backend(backend, z, y), y) for z, y in _requests(trained, 0, baseline.num_images)
-    )
-    shipped, classes = _statistics(batches, reference, artifact, baseline.num_images, progress)
-    fid_torch = frechet_distance(baseline.real, baseline.torch_a)
-    fid_shipped = frechet_distance(baseline.real, shipped)
-    change = abs(fid_shipped - fid_torch)
-    allowed = max(MAX_FID_CHANGE, MAX_FID_CHANGE_SHARE * fid_torch)
-    paired = frechet_distance(baseline.torch_a, shipped) / frechet_distance(
-        baseline.torch_a, baseline.torch_b
-    )
-    results = [
-        _result(
-            artifact,
-            "FID change",
-            change,
-            f"<= {allowed:.3g}",
-            change <= allowed,
-            f"{fid_torch:.4f} -> {fid_shipped:.4f}",
-        ),
-        _result(
-            artifact,
-            "paired FID / floor",
-            paired,
-            f"<= {MAX_PAIRED_SHARE:g}",
-            paired <= MAX_PAIRED_SHARE,
-        ),
-    ]
-    if classes:
-        shares = [
-            frechet_distance(a, s) / frechet_distance(a, b)
-            for a, b, s in zip(baseline.classes_a, baseline.classes_b, classes, strict=True)
+    def check_graphs(self, graphs: Mapping[Precision, bytes]) -> list[GateResult]:
+        """All gates of all variants; the distribution only if every network is the right one."""
+        gates = [
+            gate
+            for precision, graph in graphs.items()
+            for gate in numeric_gates(self.trained, graph, precision)
         ]
-        worst = int(np.argmax(shares))
-        results.append(
+        if not all(gate.passed for gate in gates):
+            return gates
+        for precision, graph in graphs.items():
+            backend = OnnxRuntimeBackend(graph, "cpu", precision)
+            gates += self.distributional_gates(backend, f"onnx {precision}")
+        return gates
+
+    def check_backend(self, backend: Backend, artifact: str) -> list[GateResult]:
+        """All gates that need no look inside: pixels, then distribution."""
+        gates = pixel_gates(self.trained, backend, artifact)
+        return gates + self.distributional_gates(backend, artifact)
+
+    def distributional_gates(self, backend: Backend, artifact: str) -> list[GateResult]:
+        """Compare the distribution of a backend's images with torch's; see the module."""
+        everything, *classes = self._measure(artifact, 0, partial(run_backend, backend))
+        real, torch_a, torch_b = self.reference.statistics, self._torch_a[0], self._torch_b[0]
+        fid_torch = frechet_distance(real, torch_a)
+        fid_shipped = frechet_distance(real, everything)
+        change = abs(fid_shipped - fid_torch)
+        allowed = max(MAX_FID_CHANGE, MAX_FID_CHANGE_SHARE * fid_torch)
+        paired = self._share_of_floor(torch_a, everything, torch_b)
+        results = [
             _result(
                 artifact,
-                "paired, worst class",
-                shares[worst],
+                "FID change",
+                change,
+                f"<= {allowed:.3g}",
+                change <= allowed,
+                f"{fid_torch:.4f} -> {fid_shipped:.4f}",
+            ),
+            _result(
+                artifact,
+                "paired FID / floor",
+                paired,
                 f"<= {MAX_PAIRED_SHARE:g}",
-                shares[worst] <= MAX_PAIRED_SHARE,
-                f"class {trained.classes[worst]}",
+                paired <= MAX_PAIRED_SHARE,
+            ),
+        ]
+        if classes:
+            shares = [
+                self._share_of_floor(a, shipped, b)
+                for a, shipped, b in zip(self._torch_a[1:], classes, self._torch_b[1:], strict=True)
+            ]
+            worst = int(np.argmax(shares))
+            results.append(
+                _result(
+                    artifact,
+                    "paired, worst class",
+                    shares[worst],
+                    f"<= {MAX_PAIRED_SHARE:g}",
+                    shares[worst] <= MAX_PAIRED_SHARE,
+                    f"class {self.trained.classes[worst]}",
+                )
             )
-        )
-    return results
+        return results
+
+    @cached_property
+    def _torch_a(self) -> list[FeatureStatistics]:
+        return self._measure("torch, seeds A", 0, self._torch_pixels)
+
+    @cached_property
+    def _torch_b(self) -> list[FeatureStatistics]:
+        return self._measure("torch, seeds B", _SEEDS_B, self._torch_pixels)
+
+    def _torch_pixels(self, z: Latents, y: Labels) -> Images:
+        return to_uint8(run_torch(self.trained, z, y)).transpose(0, 2, 3, 1)
+
+    def _measure(
+        self, name: str, first_seed: int, draw: Callable[[Latents, Labels], Images]
+    ) -> list[FeatureStatistics]:
+        """Statistics of all images, then of each class, for num_images seeds from the first on."""
+        num_features = self.reference.extractor.num_features
+        statistics = [FeatureStatistics(num_features) for _ in range(1 + self._num_classes)]
+        num_classes = len(self.trained.classes)
+        end = first_seed + self.num_images
+        for start in range(first_seed, end, _BATCH):
+            seeds = range(start, min(start + _BATCH, end))
+            y = draw_labels(seeds, num_classes) if num_classes else None
+            seen = self.reference.extractor(draw(latents(self.trained, seeds), y)).features
+            statistics[0].update(seen)
+            for number, of_class in enumerate(statistics[1:]):
+                of_class.update(seen[y == number])
+            if self._progress:
+                self._progress(name, seeds[-1] + 1 - first_seed, self.num_images)
+        return statistics
+
+    def _share_of_floor(
+        self, torch_a: FeatureStatistics, shipped: FeatureStatistics, torch_b: FeatureStatistics
+    ) -> float:
+        """FID(torch A, shipped A) / FID(torch A, torch B); a floor of 0 counts as a bit."""
+        least = 1e-6 * float(np.trace(self.reference.statistics.covariance))
+        paired = max(frechet_distance(torch_a, shipped), 0.0)
+        return paired / max(frechet_distance(torch_a, torch_b), least)
 
 
 def latents(trained: TrainedGenerator, seeds: range) -> Latents:
@@ -250,20 +297,20 @@ def run_torch(trained: TrainedGenerator, z: Latents, y: Labels) -> NDArray[np.fl
     """The reference: the checkpoint's own network, float32 (N, C, H, W), before rounding."""
     parts = [
         trained.network(
-            torch.from_numpy(z[i : i + _BATCH]),
-            None if y is None else torch.from_numpy(y[i : i + _BATCH]),
+            torch.from_numpy(z[i : i + 64]),
+            None if y is None else torch.from_numpy(y[i : i + 64]),
         ).numpy()
-        for i in range(0, len(z), _BATCH)
+        for i in range(0, len(z), 64)
     ]
     return np.concatenate(parts)
 
 
 def run_backend(backend: Backend, z: Latents, y: Labels) -> Images:
-    """What ships: uint8 (N, H, W, C)."""
+    """What ships: uint8 (N, H, W, C), in the batches of 64 that `Sampler` sends."""
     return np.concatenate(
         [
-            backend.run(z[i : i + _BATCH], None if y is None else y[i : i + _BATCH])
-            for i in range(0, len(z), _BATCH)
+            backend.run(z[i : i + 64], None if y is None else y[i : i + 64])
+            for i in range(0, len(z), 64)
         ]
     )
 
@@ -278,38 +325,6 @@ def _run_float_output(graph: bytes, z: Latents, y: Labels) -> NDArray[np.float32
     model.graph.output.append(value)
     exposed = OnnxRuntimeBackend(model.SerializeToString(), "cpu", "fp32")
     return run_backend(exposed, z, y)  # type: ignore[return-value]
-
-
-def _requests(
-    trained: TrainedGenerator, first_seed: int, num_images: int
-) -> Iterator[tuple[Latents, Labels]]:
-    num_classes = len(trained.classes)
-    for start in range(first_seed, first_seed + num_images, 500):
-        seeds = range(start, min(start + 500, first_seed + num_images))
-        yield latents(trained, seeds), draw_labels(seeds, num_classes) if num_classes else None
-
-
-def _statistics(
-    batches: Iterator[tuple[Images, Labels]],
-    reference: Reference,
-    name: str,
-    num_images: int,
-    progress: Progress | None,
-) -> tuple[FeatureStatistics, list[FeatureStatistics]]:
-    """Feature statistics over all images, and of each class."""
-    num_features = reference.extractor.num_features
-    everything = FeatureStatistics(num_features)
-    classes = [FeatureStatistics(num_features) for _ in reference.dataset.classes]
-    done = 0
-    for images, labels in batches:
-        seen: Features = reference.extractor(images, labels)
-        everything.update(seen.features)
-        for number, statistics in enumerate(classes):
-            statistics.update(seen.features[labels == number])
-        done += len(images)
-        if progress:
-            progress(name, done, num_images)
-    return everything, classes
 
 
 def _psnr(mean_square: float, *, peak: float) -> float:

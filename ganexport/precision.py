@@ -9,9 +9,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ganexport.graph import float_images
+from ganinfer.bundle import Precision
 from ganinfer.errors import ExportError
 
-PRECISIONS = ("fp32", "fp16")
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
 
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
 # Inputs that ONNX defines as float32 whatever the data is.

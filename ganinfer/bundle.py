@@ -38,6 +38,7 @@ _COMMENT_BYTES = len(_DIGEST_PREFIX) + 64
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
 
 
 class _Part(BaseModel):
@@ -67,7 +68,7 @@ class Graph(_Part):
     """An ONNX file: z float32 (N, Z) [, y int64 (N,)] -> images uint8 (N, H, W, C)."""
 
     path: str
-    precision: str
+    precision: Precision
 
 
 class Engine(_Part):
@@ -80,9 +81,9 @@ class Engine(_Part):
     version: str
     platform: str
     target: str
-    precision: str
-    profile: list[Count]
-    status: Literal["verified", "pending", "unverified"]
+    precision: Precision
+    profile: Annotated[list[Count], Field(min_length=3, max_length=3)]
+    status: Literal["verified", "pending"]
 
 
 class Golden(_Part):
@@ -100,6 +101,7 @@ class Source(_Part):
     images_seen: Count
     ema: bool
     dataset_sha256: Sha256
+    dataset_path: str
     config: dict[str, Any]
 
 
@@ -282,6 +284,7 @@ def write_bundle(
         BundleError: something that is no bundle is at `path`.
         OSError: the disk is full or not writable; nothing is left behind.
     """
+    path = path.resolve()  # a link to a bundle stays a link
     check_destination(path)
     entries = {
         name: FileEntry(sha256=sha256_bytes(data), size=len(data))
@@ -309,9 +312,20 @@ def check_destination(path: Path) -> None:
     Raises:
         BundleError: a file or folder of another kind is there.
     """
-    ours = (path / MANIFEST).exists() if path.is_dir() else zipfile.is_zipfile(path)
-    if path.exists() and not ours:
+    if path.exists() and not is_bundle(path):
         raise BundleError(f"{path}: exists and is not a bundle; choose another name")
+
+
+def is_bundle(path: Path) -> bool:
+    """Is this something that `write_bundle` wrote? Its files are not checked."""
+    try:
+        if path.is_dir():
+            manifest = (path / MANIFEST).read_bytes()
+            return (path / MANIFEST_DIGEST).read_bytes() == _digest_line(manifest)
+        _open_zip(path).close()
+    except (OSError, BundleError):
+        return False
+    return True
 
 
 def _digest_line(manifest: bytes) -> bytes:
@@ -409,7 +423,7 @@ def _move_into_place(new: Path, path: Path) -> None:
         at_fdcwd, exchange = -100, 2
         libc = ctypes.CDLL(None, use_errno=True)
         failed = libc.renameat2(at_fdcwd, bytes(new), at_fdcwd, bytes(path), exchange)
-    except (OSError, AttributeError):
+    except (OSError, AttributeError, TypeError):  # another system, or an old kernel
         failed = True
     if failed:
         old = path.with_name(f".{path.name}.old-{uuid.uuid4().hex}")

@@ -8,10 +8,12 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from rich.text import Text
 
 from ganinfer.errors import RequestError
 
-console = Console(highlight=False)
+# No markup: names in a stranger's manifest are data.
+console = Console(highlight=False, markup=False)
 
 BundlePath = Annotated[
     Path, typer.Argument(help="A name.gan directory or file.", show_default=False)
@@ -114,7 +116,7 @@ def gate_table(gates: list) -> Table:  # type: ignore[type-arg]
         table.add_column(column, no_wrap=True)
     table.add_column("")
     for gate in gates:
-        mark = "[green]pass[/]" if gate.passed else "[red]FAIL[/]"
+        mark = Text("pass", style="green") if gate.passed else Text("FAIL", style="red")
         value = f"{gate.value:.4g}"
         table.add_row(mark, gate.artifact, gate.gate, value, gate.limit, gate.detail)
     return table

@@ -1,9 +1,12 @@
 """Files that are either whole or absent."""
 
 import hashlib
+import io
 import os
 import uuid
 from pathlib import Path
+
+import numpy as np
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -28,6 +31,15 @@ def write_atomic(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def npy_header(shape: tuple[int, ...]) -> bytes:
+    """The header of an .npy file of uint8 in C order; its length does not depend on shape[0]."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        buffer, {"descr": "|u1", "fortran_order": False, "shape": shape}
+    )
+    return buffer.getvalue()
 
 
 def sha256_bytes(data: bytes | memoryview) -> str:

@@ -47,6 +47,8 @@ def seed_array(seeds: Sequence[int] | NDArray[np.integer] | range) -> Seeds:
         first, last = seeds[0], seeds[-1]
         if first >= 0 and last < 2**64:
             return np.uint64(first) + np.arange(len(seeds), dtype=np.uint64)
+    if not isinstance(seeds, Sequence | np.ndarray):
+        raise RequestError(f"seeds: found {seeds!r}; expected a list of integers")
     array = seeds if isinstance(seeds, np.ndarray) else np.array(list(seeds), object)
     if array.ndim != 1 or array.dtype.kind not in "iuO":
         raise RequestError(f"seeds: found {array.dtype} {array.shape}; expected a list of integers")
@@ -200,7 +202,8 @@ def _check_truncation(distribution: str, truncation: float, mode: str) -> None:
             f"truncation {truncation}: this model's latent is {distribution}, and truncation is"
             " defined for a normal one; leave truncation out"
         )
-    if not (isinstance(truncation, int | float | np.number) and 0 < truncation < np.inf):
+    number = isinstance(truncation, int | float | np.number) and not isinstance(truncation, bool)
+    if not (number and 0 < truncation < np.inf):
         raise RequestError(f"truncation: found {truncation!r}; expected a positive number or None")
 
 

@@ -69,7 +69,9 @@ def check_options(
         for p in parameters
     }
     schema = pydantic.create_model(
-        "Options", __config__=pydantic.ConfigDict(extra="forbid", strict=True), **fields
+        "Options",
+        __config__=pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False),
+        **fields,
     )
     try:
         checked = schema.model_validate(dict(options))

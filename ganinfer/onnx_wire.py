@@ -32,11 +32,16 @@ def uses_external_data(model: bytes) -> bool:
         message, data = stack.pop()
         for field, value in _fields(data):
             if message == "tensor":
-                if field == _EXTERNAL_DATA or (field == _DATA_LOCATION and value == _EXTERNAL):
+                if field == _EXTERNAL_DATA or (field == _DATA_LOCATION and _is_external(value)):
                     return True
             elif (child := _SUBMESSAGES[message].get(field)) and isinstance(value, memoryview):
                 stack.append((child, value))
     return False
+
+
+def _is_external(value: int | memoryview) -> bool:
+    # Enumerations are 32 bits wide; a longer number is cut. Bytes are not what belongs there.
+    return not isinstance(value, int) or value & 0xFFFFFFFF == _EXTERNAL
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
@@ -45,6 +50,9 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     while position < len(data):
         tag, position = _varint(data, position)
         field, wire_type = tag >> 3, tag & 7
+        # Parsers differ in what they make of longer tags; no honest file has one.
+        if tag >> 32 or field == 0:
+            raise ValueError(f"field tag {tag}")
         if wire_type == 0:
             value, position = _varint(data, position)
             yield field, value

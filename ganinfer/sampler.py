@@ -22,6 +22,8 @@ from ganinfer.lookup import suggest
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from ganinfer.backends import Backend
+
 log = logging.getLogger(__name__)
 
 Label = int | str
@@ -65,14 +67,22 @@ class Sampler:
             BackendUnavailable: this host cannot run it as asked.
             ParityError: it runs, and its golden images are not those of the trained generator.
         """
-        from ganinfer.backends import open_backend
         from ganinfer.bundle import Bundle
 
-        if batch_size < 1:
-            raise RequestError(f"batch_size: found {batch_size}; expected 1 or more")
+        self._batch_size = _checked_integer("batch_size", batch_size, least=1)
         _check_device_name(device)
-        self._batch_size = batch_size
+        self._backend: Backend | None = None
         self._bundle = Bundle(Path(path))
+        try:
+            self._open(backend, device, precision, allow_unverified)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, backend: str, device: str, precision: str, allow_unverified: bool) -> None:
+        from ganinfer.backends import open_backend
+
+        path = self._bundle.path
         self._manifest = self._bundle.manifest
         self._model = self._manifest.model
         if not self._manifest.verified and not allow_unverified:
@@ -82,24 +92,21 @@ class Sampler:
             )
         self._backend, self._reason = open_backend(self._bundle, backend, device, precision)
         log.info("%s: %s on %s", path, self._backend.name, self._backend.device)
-        try:
-            self._check_golden()
-        except BaseException:
-            self.close()
-            raise
+        self._check_golden()
 
     @property
     def info(self) -> dict[str, Any]:
         """What was opened, on what, and why: model, backend, device, precision, versions."""
+        backend = self._opened()
         return {
             "path": str(self._bundle.path),
             **self._model.model_dump(),
-            "backend": self._backend.name,
-            "device": self._backend.device,
-            "precision": self._backend.precision,
+            "backend": backend.name,
+            "device": backend.device,
+            "precision": backend.precision,
             "reason": self._reason,
             "verified": self._manifest.verified,
-            **self._backend.details,
+            **backend.details,
         }
 
     @property
@@ -108,9 +115,14 @@ class Sampler:
         return list(self._model.classes)
 
     @property
-    def training_config(self) -> dict[str, Any]:
-        """The recipe that trained the generator, section by section."""
-        return dict(self._manifest.source.config)
+    def dataset_sha256(self) -> str:
+        """Of the dataset that the generator was trained on."""
+        return self._manifest.source.dataset_sha256
+
+    @property
+    def dataset_path(self) -> Path:
+        """Where that dataset lay, as the training config says it."""
+        return Path(self._manifest.source.dataset_path)
 
     @overload
     def sample(
@@ -213,8 +225,7 @@ class Sampler:
         Raises:
             RequestError: as in `sample`, before the first image.
         """
-        if batch_size < 1:
-            raise RequestError(f"batch_size: found {batch_size}; expected 1 or more")
+        batch_size = _checked_integer("batch_size", batch_size, least=1)
         end = seed + _checked_count(n, seed)
         numbers = self._numbers(labels, n)
         self._latents(seed_array([seed]), truncation, truncation_mode)  # complain now, not later
@@ -251,8 +262,7 @@ class Sampler:
             uint8 (steps, H, W, C). Normal latents are interpolated along the sphere, uniform
             ones along the line.
         """
-        if steps < 2:
-            raise RequestError(f"steps: found {steps}; expected 2 or more")
+        steps = _checked_integer("steps", steps, least=2)
         keys = seed_array([seed_a, seed_b])
         ends = self._latents(keys, truncation, truncation_mode)
         if self._model.z_distribution == "normal":
@@ -263,8 +273,10 @@ class Sampler:
         return self.generate(path, None if y is None else y.repeat(steps))
 
     def close(self) -> None:
-        """Free the backend and the bundle's file."""
-        self._backend.close()
+        """Free the backend and the bundle's file; more than once does no harm."""
+        if self._backend is not None:
+            self._backend.close()
+            self._backend = None
         self._bundle.close()
 
     def __enter__(self) -> Self:
@@ -287,11 +299,12 @@ class Sampler:
                 f"truncation {truncation}: this model's {model.z_distribution} latent has none;"
                 " leave truncation out"
             )
-        mode = mode or (model.truncation_modes[0] if model.truncation_modes else "resample")
-        if truncation is not None and mode not in model.truncation_modes:
+        if mode is not None and mode not in model.truncation_modes:
             raise RequestError(
-                f"truncation_mode {mode!r}: this model has {', '.join(model.truncation_modes)}"
+                f"truncation_mode {mode!r}: this model has"
+                f" {', '.join(model.truncation_modes) or 'none'}"
             )
+        mode = mode or (model.truncation_modes[0] if model.truncation_modes else "resample")
         return draw_latents(
             keys,
             model.z_dim,
@@ -309,6 +322,10 @@ class Sampler:
         if isinstance(labels, int | str | np.integer):
             number = np.array([self._number(labels)], np.int64)
             return np.broadcast_to(number, n)
+        if not isinstance(labels, Sequence | np.ndarray) or np.ndim(labels) != 1:
+            raise RequestError(
+                f"labels: found {labels!r}; expected one class, or one for each image"
+            )
         if len(labels) != n:
             raise RequestError(
                 f"labels: found {len(labels)} for {n} images; give one, or one for each"
@@ -344,9 +361,11 @@ class Sampler:
             raise RequestError(
                 f"z: found {array.dtype} {array.shape}; expected float32 (N, {self._model.z_dim})"
             )
-        if not np.isfinite(array).all():
-            raise RequestError("z: holds NaN or infinite values; expected finite latents")
-        return np.ascontiguousarray(array, np.float32)
+        with np.errstate(over="ignore"):
+            latents = np.ascontiguousarray(array, np.float32)
+        if not np.isfinite(latents).all():
+            raise RequestError("z: holds NaN or infinite values; expected finite float32 latents")
+        return latents
 
     def _checked_labels(self, y: NDArray[np.integer] | None, n: int) -> NDArray[np.int64] | None:
         num_classes = len(self._model.classes)
@@ -366,13 +385,19 @@ class Sampler:
 
     def _run(self, z: NDArray[np.float32], y: NDArray[np.int64] | None) -> Images:
         """One device batch, padded to a power of two where a new batch size costs time."""
+        backend = self._opened()
         n = len(z)
-        missing = (1 << (n - 1).bit_length()) - n if self._backend.fixed_batches else 0
+        missing = (1 << (n - 1).bit_length()) - n if backend.fixed_batches else 0
         if missing == 0:
-            return self._backend.run(z, y)
+            return backend.run(z, y)
         z = np.concatenate([z, np.zeros((missing, z.shape[1]), z.dtype)])
         y = None if y is None else np.concatenate([y, np.zeros(missing, y.dtype)])
-        return self._backend.run(z, y)[:n]
+        return backend.run(z, y)[:n]
+
+    def _opened(self) -> "Backend":
+        if self._backend is None:
+            raise RequestError(f"{self._bundle.path}: this Sampler is closed; open it again")
+        return self._backend
 
     def _check_golden(self) -> None:
         """Does this host give the images that torch gave where the bundle was made?"""
@@ -381,23 +406,31 @@ class Sampler:
         seeds, labels, expected = read_golden(self._bundle)
         z = self._latents(seed_array(seeds), None, None)
         found = self.generate(z, None if labels is None else np.asarray(labels, np.int64))
-        failure = golden_failure(found, expected, self._backend.precision)
+        backend = self._opened()
+        failure = golden_failure(found, expected, backend.precision)
         if failure:
             raise ParityError(
-                f"{self._bundle.path}: golden gate: {self._backend.name} on {self._backend.device}"
-                f" in {self._backend.precision} gives other images than the trained generator:"
+                f"{self._bundle.path}: golden gate: {backend.name} on {backend.device}"
+                f" in {backend.precision} gives other images than the trained generator:"
                 f" {failure}. Use another backend or precision, or export the bundle again"
             )
 
 
+def _checked_integer(name: str, value: int, *, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise RequestError(f"{name}: found {value!r}; expected an integer, {least} or more")
+    return int(value)
+
+
 def _checked_count(n: int | None, seed: int) -> int:
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0:
-        raise RequestError(f"n: found {n!r}; expected a number of images, 0 or more")
-    if not isinstance(seed, int | np.integer) or not 0 <= seed <= 2**64 - max(int(n), 1):
-        raise RequestError(f"seed: found {seed!r} for {n} images; seeds lie in 0 to 2**64 - 1")
-    return int(n)
+    if n is None:
+        raise RequestError("n: how many images? give n, or seeds")
+    count = _checked_integer("n", n, least=0)
+    if _checked_integer("seed", seed, least=0) > 2**64 - max(count, 1):
+        raise RequestError(f"seed: found {seed} for {n} images; seeds lie in 0 to 2**64 - 1")
+    return count
 
 
 def _check_device_name(device: str) -> None:
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+    if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise RequestError(f"device {device!r}: expected 'auto', 'cpu', 'cuda' or 'cuda:<n>'")

@@ -69,7 +69,8 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> State:
             return state
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
-            f"{path}: damaged ({error}); delete it, and the run goes on from the one before"
+            f"{path}: not a checkpoint, or damaged ({error}); move it away, and its run goes on"
+            " from the one before"
         ) from None
 
 

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from ganinfer.cli import console
 
 if TYPE_CHECKING:
     from gantrain.train import Progress as TrainingProgress
-
-console = Console(highlight=False)
 
 
 def prepare(
@@ -44,7 +43,7 @@ def prepare(
             progress=lambda done, total: report("reading images", done, total),
         )
     for name in made.skipped:
-        console.print(f"[yellow]skipped[/] {name}: broken image")
+        console.print(f"skipped {name}: broken image", style="yellow")
     console.print(
         f"{made.num_images:,} images {made.resolution}x{made.resolution}x{made.channels},"
         f" {len(made.classes) or 'no'} classes -> {made.path}"
@@ -90,8 +89,9 @@ def evaluate(
         Path | None, typer.Option(help="Prepared dataset; the run's own by default.")
     ] = None,
     metrics: Annotated[
-        str, typer.Option(help="Names, separated by commas.")
-    ] = "fid,label_accuracy",
+        str | None,
+        typer.Option(help="Names, separated by commas; what the data allows by default."),
+    ] = None,
     num: Annotated[int, typer.Option(min=2, help="How many images.")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="Of the first image.")] = 0,
     truncation: Annotated[float | None, typer.Option(help="None by default.")] = None,
@@ -102,13 +102,18 @@ def evaluate(
     """Score a run's EMA generator, or a bundle, against its dataset."""
     from ganinfer.files import write_atomic
     from gantrain.evaluate import evaluate as run
-    from gantrain.evaluate import open_target
+    from gantrain.evaluate import metric_modules, open_target
 
+    names = [] if metrics is None else [name.strip() for name in metrics.split(",")]
+    metric_modules(names)  # a misspelt one is not worth the wait
+    if output:
+        output.parent.mkdir(parents=True, exist_ok=True)
     with progress_bars() as report:
         batches, reference = open_target(
             target, data, num_images=num, seed=seed, truncation=truncation, progress=report
         )
-        result = run(batches, reference, metrics=[m.strip() for m in metrics.split(",")])
+        labelled = ["fid", "label_accuracy"] if reference.dataset.classes else ["fid"]
+        result = run(batches, reference, metrics=names or labelled)
     for name, value in result.scores.items():
         console.print(f"{name:28} {value:.4f}")
     console.print(f"on {result.num_images:,} images, features of: {result.extractor}")

@@ -28,7 +28,7 @@ SECTIONS = ("data", "model", "objective", "optimizer", "train")
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class DataConfig(_Section):
@@ -134,7 +134,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: names the file, the key, what was found and what it takes.
     """
-    found = path if path.exists() else shipped_recipes().get(path.stem, path)
+    bare_name = path.name == str(path) and not path.suffix
+    found = shipped_recipes().get(path.name, path) if bare_name and not path.is_file() else path
     try:
         tree = tomllib.loads(found.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -203,7 +204,11 @@ def _optimizer(tree: dict[str, Any], network: str, where: str) -> Part:
     section = _table(tree, network, f"{where} [optimizer]")
     where = f"{where} [optimizer.{network}]"
     name = _name(section, where)
-    names = [n for n, f in inspect.getmembers(optimizers, inspect.isfunction)]
+    names = [
+        name
+        for name, function in inspect.getmembers(optimizers, inspect.isfunction)
+        if function.__module__ == optimizers.__name__
+    ]
     if name not in names:
         raise ConfigError(f"{where} name: there is no {name!r}; {suggest(name, names)}")
     return _part(section, getattr(optimizers, name), where)

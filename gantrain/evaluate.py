@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ganinfer.bundle import MANIFEST
+from ganinfer.bundle import is_bundle
 from ganinfer.errors import DataError
 from ganinfer.latents import draw_labels
 from ganinfer.lookup import find_module
@@ -16,7 +17,7 @@ from gantrain.checkpoint import load_generator
 from gantrain.data import Dataset
 from gantrain.metrics._features import dataset_classifier
 from gantrain.metrics._reference import Reference
-from gantrain.train import generate
+from gantrain.train import generate, pick_device
 
 _BATCH = 100
 
@@ -51,8 +52,7 @@ def evaluate(
         DataError: too few images, another shape than the dataset's, or a metric that the data
             does not have.
     """
-    modules = [find_module("gantrain.metrics", name, where="--metrics") for name in metrics]
-    accumulators = [module.Metric(reference) for module in modules]
+    accumulators = [module.Metric(reference) for module in metric_modules(metrics)]
     expected = reference.dataset.images.shape[1:]
     num_images = 0
     for images, labels in batches:
@@ -67,6 +67,15 @@ def evaluate(
             accumulator.update(features)
     scores = {k: v for accumulator in accumulators for k, v in accumulator.scores().items()}
     return Evaluation(scores, num_images, reference.extractor.name, reference.dataset.sha256)
+
+
+def metric_modules(names: Sequence[str]) -> list[ModuleType]:
+    """The modules of metrics by name.
+
+    Raises:
+        ConfigError: an unknown one.
+    """
+    return [find_module("gantrain.metrics", name, where="--metrics") for name in names]
 
 
 def open_target(
@@ -98,20 +107,28 @@ def open_target(
         return (lambda done, total: progress(name, done, total)) if progress else None
 
     draw: Callable[[range, NDArray[np.int64] | None], NDArray[np.uint8]]
-    if (target / MANIFEST).exists() or target.suffix == ".gan":
+    device = pick_device("auto", where="evaluate")
+    if target.suffix == ".gan" or is_bundle(target):
         sampler = Sampler(target)
+        classes, trained_on, place = sampler.classes, sampler.dataset_sha256, sampler.dataset_path
         draw = lambda seeds, labels: sampler.sample(  # noqa: E731
             seeds=seeds, labels=labels, truncation=truncation
         )
-        data_path = data or Path(sampler.training_config["data"]["path"])
     else:
         trained = load_generator(target)
+        network = trained.network.to(device)
+        classes, trained_on, place = trained.classes, trained.dataset_sha256, trained.dataset_path
         draw = lambda seeds, labels: generate(  # noqa: E731
-            trained.network, seeds, labels, truncation=truncation
+            network, seeds, labels, truncation=truncation, device=device
         )
-        data_path = data or trained.dataset_path
-    dataset = Dataset(data_path)
-    extractor = dataset_classifier(dataset, progress=step("training the classifier"))
+    dataset = Dataset(data or place)
+    if len(classes) != dataset.num_classes or (data is None and dataset.sha256 != trained_on):
+        raise DataError(
+            f"{dataset.path}: {dataset.num_classes} classes, sha256 {dataset.sha256[:12]}...; the"
+            f" generator was trained on {len(classes)} classes, {trained_on[:12]}...; give its data"
+            " with --data"
+        )
+    extractor = dataset_classifier(dataset, device=device, progress=step("training the classifier"))
 
     def batches() -> Iterator[Batch]:
         end = seed + num_images

@@ -5,6 +5,8 @@ import io
 import json
 import os
 import shutil
+import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from ganinfer.errors import DataError
-from ganinfer.files import write_atomic
+from ganinfer.files import npy_header, write_atomic
 from gantrain.sources import Pixels, Source, open_source
 
 FORMAT_VERSION = 1
-BROKEN = (OSError, ValueError, SyntaxError)  # what Pillow raises for files that it cannot decode
+# What Pillow and zipfile raise for files that they cannot decode.
+BROKEN = (OSError, ValueError, SyntaxError, zipfile.BadZipFile, zlib.error)
 
 _IMAGES_A_STEP = 1000  # between two notes of how far the work has come
 
@@ -66,25 +69,32 @@ def prepare(
         DataError: the source is missing or not understood, sizes differ, or an image is broken
             under `strict`. An older dataset at `destination` is left as it was.
     """
-    if destination.exists() and not (destination / "dataset.json").exists():
-        raise DataError(f"{destination}: exists and is not a dataset; choose another folder")
+    if destination.exists() and not _is_ours(destination):
+        raise DataError(
+            f"{destination}: exists and is not a dataset of ours; choose another folder"
+        )
     if resolution is not None and not 4 <= resolution <= 4096:
         raise DataError(f"resolution {resolution}: expected 4 to 4096 pixels")
     images = open_source(source, split)
     first = _first_readable(images)
     size = resolution or _native_size(first, images.names[0])
-    channels = 1 if grayscale or first.ndim == 2 or first.shape[2] == 1 else 3
+    channels = 3 if _is_colour(first) and not grayscale else 1
     task = {
         "source": source if source == "digits" else str(Path(source).resolve()),
         "split": split,
         "resolution": resolution,
+        "grayscale": grayscale,
         "channels": channels,
         "names_sha256": hashlib.sha256("\n".join(images.names).encode()).hexdigest(),
     }
     destination.parent.mkdir(parents=True, exist_ok=True)
     partial = destination.with_name(f".{destination.name}.partial")
     try:
-        skipped = _decode(images, partial, task, size, channels, resolution, strict, progress)
+        try:
+            skipped = _decode(images, partial, task, size, resolution, strict, progress)
+        except _ColourFoundError:  # the first image was grey and this one is not: begin again
+            task["channels"] = channels = 3
+            skipped = _decode(images, partial, task, size, resolution, strict, progress)
         num_images = len(images.names) - len(skipped)
         _describe(partial, images, skipped, (num_images, size, size, channels), task)
     except (DataError, OSError):
@@ -95,6 +105,25 @@ def prepare(
     partial.rename(destination)
     names = [images.names[i] for i in skipped]
     return Prepared(destination, num_images, size, channels, images.classes, names)
+
+
+class _ColourFoundError(Exception):
+    """A colour image came up in a set that had looked grey."""
+
+
+def _is_colour(image: Pixels) -> bool:
+    return image.ndim == 3 and image.shape[2] == 3
+
+
+def _is_ours(folder: Path) -> bool:
+    """Does the folder hold a dataset that `prepare` made, and nothing else?"""
+    try:
+        description = json.loads((folder / "dataset.json").read_text())
+        names = {path.name for path in folder.iterdir()}
+    except (OSError, ValueError):
+        return False
+    known = isinstance(description, dict) and {"format_version", "sha256"} <= description.keys()
+    return known and names <= {"images.npy", "labels.npy", "dataset.json"}
 
 
 def _first_readable(images: Source) -> Pixels:
@@ -120,17 +149,16 @@ def _decode(
     partial: Path,
     task: dict[str, Any],
     size: int,
-    channels: int,
     resolution: int | None,
     strict: bool,
     progress: Callable[[int, int], None] | None,
 ) -> list[int]:
     """Append every readable image to partial/images.npy; the indices of the broken ones."""
-    count = len(images.names)
+    count, channels = len(images.names), task["channels"]
     state = _resume(partial, task)
     done, skipped = state["done"], state["skipped"]
     image_bytes = size * size * channels
-    header = _npy_header((0, size, size, channels))
+    header = npy_header((0, size, size, channels))
     with (partial / "images.npy").open("r+b" if done else "wb") as file:
         file.write(header)
         file.seek(len(header) + (done - len(skipped)) * image_bytes)
@@ -143,6 +171,8 @@ def _decode(
                     raise DataError(f"{images.names[index]}: broken image ({error})") from None
                 skipped.append(index)
             else:
+                if channels == 1 and not task["grayscale"] and _is_colour(image):
+                    raise _ColourFoundError
                 file.write(_fit(image, images.names[index], size, channels, resolution).tobytes())
             if (index + 1) % _IMAGES_A_STEP == 0 or index + 1 == count:
                 file.flush()
@@ -152,7 +182,7 @@ def _decode(
                 if progress:
                     progress(index + 1, count)
         file.seek(0)
-        file.write(_npy_header((count - len(skipped), size, size, channels)))
+        file.write(npy_header((count - len(skipped), size, size, channels)))
     return list(skipped)
 
 
@@ -219,12 +249,3 @@ def _describe(
     }
     write_atomic(partial / "dataset.json", (json.dumps(description, indent=2) + "\n").encode())
     (partial / "progress.json").unlink()
-
-
-def _npy_header(shape: tuple[int, ...]) -> bytes:
-    """The header of an uint8 .npy file; numpy pads it, so its length does not depend on N."""
-    buffer = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        buffer, {"descr": "|u1", "fortran_order": False, "shape": shape}
-    )
-    return buffer.getvalue()

@@ -5,9 +5,10 @@ import io
 import re
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,16 +50,19 @@ def open_source(source: str, split: str) -> Source:
         DataError: nothing there, or nothing that is understood.
     """
     path = Path(source)
+    if split not in SPLITS:
+        raise DataError(f"split {split!r}: expected {' or '.join(SPLITS)}")
     if source == "digits":  # a folder of that name is ./digits
-        return digits()
+        return _whole(digits(), split)
     if not path.exists():
         raise DataError(f"{source}: no such file or folder; expected {FORMATS}")
     if path.is_dir():
-        if any(path.glob("*-idx3-ubyte*")):
-            return idx(_one(path, f"{'train' if split == 'train' else 't10k'}-images*idx3-ubyte*"))
+        if any(path.glob("*-images?idx3-ubyte*")):
+            name = "train" if split == "train" else "t10k"
+            return idx(_one(path, f"{name}-images?idx3-ubyte*"))
         if (path / "data_batch_1.bin").exists() or (path / "train.bin").exists():
             return cifar(path, split)
-        return folder(path / split if (path / split).is_dir() else path)
+        return folder(path / split) if (path / split).is_dir() else _whole(folder(path), split)
     if path.suffix == ".zip":
         return zip_archive(path, split)
     if path.suffix == ".npz":
@@ -82,8 +86,10 @@ def digits() -> Source:
 def idx(path: Path) -> Source:
     """IDX files, plain or gzip: images beside their labels (MNIST's four files and its kin)."""
     images = _read_idx(path, ndim=3)
-    labels_path = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1"))
-    if not labels_path.exists():
+    plain = path.name.replace("images", "labels").replace("idx3", "idx1").removesuffix(".gz")
+    candidates = (path.with_name(plain), path.with_name(f"{plain}.gz"))
+    labels_path = next((candidate for candidate in candidates if candidate.exists()), None)
+    if labels_path is None:
         return _in_memory(path.name, images, None, [])
     labels = _read_idx(labels_path, ndim=1).astype(np.int64)
     if len(labels) != len(images):
@@ -126,16 +132,20 @@ def npz(path: Path, split: str) -> Source:
     try:
         with np.load(path, allow_pickle=False) as archive:
             short = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")}[split]
-            keys = next((k for k in (("images", "labels"), short) if k[0] in archive), None)
+            known = (("images", "labels"), short) if split == "train" else (short,)
+            keys = next((k for k in known if k[0] in archive), None)
             if keys is None:
-                raise DataError(f"{path}: holds {archive.files}; expected 'images' or {short[0]!r}")
+                expected = " or ".join(key[0] for key in known)
+                raise DataError(f"{path}: holds {archive.files}; expected {expected}")
             images = archive[keys[0]]
             labels = archive[keys[1]].reshape(-1).astype(np.int64) if keys[1] in archive else None
     except (ValueError, OSError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: cannot be read as an npz without pickles ({error})") from None
-    if images.dtype != np.uint8 or images.ndim not in (3, 4):
+    shape_is_right = images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3))
+    if images.dtype != np.uint8 or not shape_is_right or not len(images):
         raise DataError(
-            f"{path}: {keys[0]} is {images.dtype} {images.shape}; expected uint8 (N, H, W[, C])"
+            f"{path}: {keys[0]} is {images.dtype} {images.shape};"
+            " expected uint8 (N, H, W) or (N, H, W, 1 or 3), N >= 1"
         )
     if labels is not None and (len(labels) != len(images) or labels.min() < 0):
         raise DataError(f"{path}: {keys[1]} must be {len(images)} integers >= 0, one an image")
@@ -145,9 +155,9 @@ def npz(path: Path, split: str) -> Source:
 
 def folder(path: Path) -> Source:
     """Image files: in class folders (labelled by the folder's name), or flat."""
-    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-    names = [file.relative_to(path).as_posix() for file in files]
-    return _files(str(path), names, lambda i: decode(files[i].read_bytes()))
+    inside = sorted(file.relative_to(path) for file in path.rglob("*") if file.is_file())
+    names = [file.as_posix() for file in inside if _is_image(file)]
+    return _files(str(path), names, lambda i: decode((path / names[i]).read_bytes()))
 
 
 def zip_archive(path: Path, split: str) -> Source:
@@ -156,14 +166,19 @@ def zip_archive(path: Path, split: str) -> Source:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError) as error:
         raise DataError(f"{path}: cannot be read as a zip ({error})") from None
-    members = sorted(
-        m for m in archive.namelist() if PurePosixPath(m).suffix.lower() in IMAGE_SUFFIXES
-    )
+    members = sorted(m for m in archive.namelist() if _is_image(PurePosixPath(m)))
     inside = [m for m in members if m.startswith(f"{split}/")]
-    members = inside or members
-    prefix = f"{split}/" if inside else ""
-    names = [m.removeprefix(prefix) for m in members]
-    return _files(str(path), names, lambda i: decode(archive.read(members[i])))
+    if not inside:
+        source = _files(str(path), members, lambda i: decode(archive.read(members[i])))
+        return _whole(source, split)
+    names = [m.removeprefix(f"{split}/") for m in inside]
+    return _files(str(path), names, lambda i: decode(archive.read(inside[i])))
+
+
+def _is_image(path: PurePath) -> bool:
+    """By its suffix; what systems hide (.thumbnails, __MACOSX) is passed over."""
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    return path.suffix.lower() in IMAGE_SUFFIXES and not hidden
 
 
 def decode(data: bytes) -> Pixels:
@@ -172,8 +187,11 @@ def decode(data: bytes) -> Pixels:
 
     with Image.open(io.BytesIO(data)) as image:
         upright = ImageOps.exif_transpose(image)
-        grey = upright.mode in ("1", "L", "LA", "I;16")
-        return np.asarray(upright.convert("L" if grey else "RGB"))
+        if upright.mode.startswith("I;16"):  # convert() would clip to 255 instead of scaling
+            return (np.asarray(upright) >> 8).astype(np.uint8)
+        if upright.mode in ("I", "F"):
+            raise ValueError(f"mode {upright.mode}: values without a known range")
+        return np.asarray(upright.convert("L" if upright.mode in ("1", "L", "LA") else "RGB"))
 
 
 def _files(where: str, names: list[str], read: Callable[[int], Pixels]) -> Source:
@@ -185,6 +203,13 @@ def _files(where: str, names: list[str], read: Callable[[int], Pixels]) -> Sourc
     classes = sorted(set(folders))
     index = {name: n for n, name in enumerate(classes)}
     return Source(names, classes, np.array([index[f] for f in folders], np.int64), read)
+
+
+def _whole(source: Source, split: str) -> Source:
+    """A source that has no splits: all of it is "train"."""
+    if split != "train":
+        raise DataError(f"split {split!r}: this source has no splits; leave --split out")
+    return source
 
 
 def _in_memory(
@@ -200,7 +225,7 @@ def _read_idx(path: Path, *, ndim: int) -> Pixels:
     try:
         raw = path.read_bytes()
         data = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
-    except (OSError, EOFError, gzip.BadGzipFile) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read ({error})") from None
     header = 4 + 4 * ndim
     if data[:4] != bytes([0, 0, 8, ndim]) or len(data) < header:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ganinfer.errors import CheckpointError, ConfigError, TrainingError
@@ -29,8 +30,6 @@ from gantrain.models._base import GeneratorModule
 from gantrain.objectives._base import Base as Objective
 
 log = logging.getLogger(__name__)
-
-SAMPLE_COLUMNS = 10  # of the grids that a run saves: a column is a class, where there are few
 
 
 @dataclass(frozen=True)
@@ -118,6 +117,7 @@ def train(
             "generator_optimizer": generator_optimizer.state_dict(),
             "discriminator_optimizer": discriminator_optimizer.state_dict(),
             "rng": rng.get_state(),
+            "rng_device": device.type,
             "torch_rng": torch.get_rng_state(),
         }
 
@@ -131,7 +131,10 @@ def train(
         ema.network.load_state_dict(saved["ema"])
         _load_optimizer(generator_optimizer, saved["generator_optimizer"])
         _load_optimizer(discriminator_optimizer, saved["discriminator_optimizer"])
-        rng.set_state(saved["rng"])
+        if saved["rng_device"] == device.type:
+            rng.set_state(saved["rng"])
+        else:  # the state of another kind of device means nothing here
+            rng.manual_seed(options.seed + images_seen)
         torch.set_rng_state(saved["torch_rng"])
         log.info("%s: going on from %d images", run, images_seen)
     else:
@@ -187,7 +190,8 @@ def train(
             if last or _is_due(options.sample_kimg, images_seen, step_images):
                 save_samples(ema.network, dataset.num_classes, run, images_seen, device)
             if last or _is_due(options.checkpoint_kimg, images_seen, step_images):
-                _check_finite(meter.peek(), run, images_seen)
+                weights = {"a weight": float(sum(p.sum() for p in ema.network.parameters()))}
+                _check_finite({**meter.peek(), **weights}, run, images_seen)
                 save_checkpoint(run, state(), keep=options.keep_checkpoints)
     return Outcome(run, checkpoint_files(run)[-1], images_seen, images_seen >= total_images)
 
@@ -252,14 +256,23 @@ def pick_device(name: str, *, where: str) -> torch.device:
     return device
 
 
+def sample_sheet(num_classes: int) -> tuple[range, NDArray[np.int64] | None, int]:
+    """Seeds, labels and columns of the pictures that show a generator: a class a column.
+
+    With no classes, or too many for columns, about a hundred images in rows of ten.
+    """
+    columns = num_classes if 2 <= num_classes <= 16 else 10
+    seeds = range(10 * columns)
+    return seeds, np.arange(len(seeds)) % num_classes if num_classes else None, columns
+
+
 def save_samples(
     network: GeneratorModule, num_classes: int, run: Path, images_seen: int, device: torch.device
 ) -> None:
-    """Save run/samples/<images_seen>.png: 100 images of the seeds 0-99, a class a column."""
-    seeds = range(SAMPLE_COLUMNS * 10)
-    labels = np.arange(len(seeds)) % num_classes if num_classes else None
+    """Save run/samples/<images_seen>.png, the same seeds every time."""
+    seeds, labels, columns = sample_sheet(num_classes)
     images = generate(network, seeds, labels, device=device)
-    save_png(run / "samples" / f"{images_seen:012d}.png", grid(images, columns=SAMPLE_COLUMNS))
+    save_png(run / "samples" / f"{images_seen:012d}.png", grid(images, columns=columns))
 
 
 @torch.no_grad()
@@ -281,22 +294,29 @@ def generate(
 
 
 def save_real_samples(dataset: Dataset, run: Path) -> None:
-    """Save run/samples/real.png, to compare with: 100 real images, a class a column."""
+    """Save run/samples/real.png, to compare with: real images, laid out as `save_samples` does."""
     (run / "samples").mkdir(parents=True, exist_ok=True)
-    chosen = np.random.default_rng(0).permutation(len(dataset))
-    if dataset.labels is not None:
-        labels = dataset.labels[chosen]
-        per_class = [chosen[labels == k][:10] for k in range(min(dataset.num_classes, 10))]
-        chosen = np.array([column[i] for i in range(10) for column in per_class if i < len(column)])
-    images = np.ascontiguousarray(dataset.images[chosen[:100]])
-    save_png(run / "samples" / "real.png", grid(images, columns=SAMPLE_COLUMNS))
+    seeds, labels, columns = sample_sheet(dataset.num_classes)
+    order = np.random.default_rng(0).permutation(len(dataset))
+    if dataset.labels is None or labels is None:
+        chosen = np.resize(order, len(seeds))
+    else:
+        of_class = [order[dataset.labels[order] == k] for k in range(dataset.num_classes)]
+        # A class with too few images repeats them; one with none shows others.
+        of_class = [members if len(members) else order for members in of_class]
+        turns = np.arange(len(seeds)) // dataset.num_classes
+        chosen = np.array(
+            [of_class[k][n % len(of_class[k])] for k, n in zip(labels, turns, strict=True)]
+        )
+    images = np.ascontiguousarray(dataset.images[chosen])
+    save_png(run / "samples" / "real.png", grid(images, columns=columns))
 
 
 def _claim_run_folder(run: Path, config: Config, dataset: Dataset) -> None:
     """Write run/config.json, or check that the run that is there is this one."""
     mine = {"dataset_sha256": dataset.sha256, **config.as_dict()}
     path = run / "config.json"
-    if not path.exists():
+    if not path.exists() or not checkpoint_files(run):
         run.mkdir(parents=True, exist_ok=True)
         write_atomic(path, (json.dumps(mine, indent=2) + "\n").encode())
         return
@@ -346,5 +366,5 @@ def _check_finite(means: dict[str, float], run: Path, images_seen: int) -> None:
         kept = f"the last good checkpoint is {files[-1]}" if files else "no checkpoint was made yet"
         raise TrainingError(
             f"{run}: after {images_seen} images {', '.join(bad)}; {kept}."
-            " Lower the learning rates, or use precision = 'fp32'"
+            " Lower the learning rates, or use precision = 'fp32', and start anew with -o"
         )

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from conftest import tiny_recipe
+
 from ganinfer import Sampler
 from ganinfer.errors import BackendUnavailable
 from gantrain.checkpoint import load_generator
@@ -47,4 +47,6 @@ def test_onnxruntime_on_cuda_passes_the_golden_gate(bundle: Path, precision: str
         pytest.skip(str(error))
     with sampler:
         assert sampler.info["device"] == "cuda:0"
-        assert np.array_equal(sampler.sample(10), sampler.sample(64)[:10])
+        # Another batch size may take another algorithm: equal but for the last rounding.
+        steps = np.abs(sampler.sample(10).astype(int) - sampler.sample(64)[:10])
+        assert steps.max() <= 1

@@ -48,6 +48,21 @@ def test_training_does_not_know_export(file: Path) -> None:
     assert not roots(imports_of(file)) & {"ganexport", "onnx", "onnxscript", "onnxruntime"}
 
 
+# What the first floor may use of the ground floor: what both must do in the same way, and the
+# public face that `gan evaluate` measures bundles through.
+GROUND_FLOOR_DOORS = {"errors", "files", "images", "latents", "lookup", "bundle", "sampler", "cli"}
+
+
+def test_training_uses_the_ground_floor_through_its_doors() -> None:
+    used = {
+        name.removeprefix("ganinfer.")
+        for file in files_of("gantrain")
+        for name in imports_of(file)
+        if name.startswith("ganinfer")
+    }
+    assert used <= GROUND_FLOOR_DOORS
+
+
 def test_only_cli_and_demo_print() -> None:
     printing = {
         file.relative_to(ROOT).as_posix()

@@ -9,14 +9,15 @@ import hashlib
 import importlib
 import importlib.util
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from ganinfer.backends.tensorrt import host_platform, product_logger
-from ganinfer.bundle import Engine
-from ganinfer.errors import ExportError, missing_extra
+from ganinfer.backends import gpu_present
+from ganinfer.backends.tensorrt import compute_capability, host_platform, product_logger
+from ganinfer.bundle import Engine, Precision
+from ganinfer.errors import BackendUnavailable, ExportError, missing_extra
 from ganinfer.files import sha256_bytes
 
 Product = Literal["tensorrt", "tensorrt_rtx"]
@@ -34,24 +35,27 @@ class BuiltEngine:
     entry: Engine
 
 
-def pick_product(wanted: str) -> Product:
+def pick_product(wanted: str, targets: Sequence[str] = ()) -> Product:
     """The product to build with.
 
     Args:
-        wanted: "tensorrt", "tensorrt_rtx", or "auto": tensorrt where it and a GPU are there,
-            else tensorrt_rtx.
+        wanted: "tensorrt", "tensorrt_rtx", or "auto": tensorrt where it and a GPU are there and
+            no other target is named, else tensorrt_rtx.
+        targets: what will be built for.
 
     Raises:
-        ExportError: it is unknown. MissingExtra: it is not installed.
+        ExportError: the product or a target is unknown. MissingExtra: it is not installed.
     """
     if wanted not in ("auto", "tensorrt", "tensorrt_rtx"):
         raise ExportError(f"--trt-product {wanted!r}: expected auto, tensorrt or tensorrt_rtx")
-    has_gpu = any(Path("/dev").glob("nvidia[0-9]*"))
-    if wanted == "auto" and has_gpu and importlib.util.find_spec("tensorrt"):
+    here = set(targets) <= {CURRENT} and gpu_present()
+    if wanted == "auto" and here and importlib.util.find_spec("tensorrt"):
         wanted = "tensorrt"
     product: Product = "tensorrt" if wanted == "tensorrt" else "tensorrt_rtx"
     if not importlib.util.find_spec(product):
         raise missing_extra(product)
+    for target in targets:
+        _capability(importlib.import_module(product), product, target)
     return product
 
 
@@ -65,7 +69,7 @@ def build_engine(
     *,
     product: Product,
     target: str,
-    precision: str,
+    precision: Precision,
     profile: Profile = (1, 64, 256),
 ) -> BuiltEngine:
     """Compile an ONNX file.
@@ -98,7 +102,10 @@ def build_engine(
         raise ExportError(f"{product} {trt.__version__} cannot take the graph: {words}")
     config = builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)  # fp32 means fp32
-    _set_target(trt, config, product, target)
+    target, capability = _capability(trt, product, target)
+    if capability is not None:
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(capability, 0)
     shapes = builder.create_optimization_profile()
     for index in range(network.num_inputs):
         tensor = network.get_input(index)
@@ -144,27 +151,30 @@ def engine_key(
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _set_target(trt: ModuleType, config: Any, product: Product, target: str) -> None:
-    if product == "tensorrt":
-        if target != CURRENT:
-            raise ExportError(
-                f"--trt-target {target}: tensorrt builds for the GPU that is here; leave the target"
-                " out, or use --trt-product tensorrt_rtx"
-            )
-        return
-    if target == PORTABLE:
-        return
-    known = {
-        n.lower(): c for n, c in trt.ComputeCapability.__members__.items() if n.startswith("SM")
-    }
+def _capability(trt: ModuleType, product: Product, target: str) -> tuple[str, Any]:
+    """The target by its own name ("current" becomes "sm89", say), and what to tell the builder.
+
+    Raises:
+        ExportError: the product cannot build for it.
+    """
     if target == CURRENT:
-        capability = trt.ComputeCapability.CURRENT
-    elif target in known:
-        capability = known[target]
-    else:
+        try:
+            target = compute_capability(product)
+        except BackendUnavailable as reason:
+            raise ExportError(f"target {CURRENT}: {reason}") from None
+        if product == "tensorrt":
+            return target, None  # it builds for the GPU that is here, unasked
+    if product == "tensorrt":
         raise ExportError(
-            f"--trt-target {target}: tensorrt_rtx {trt.__version__} builds for {PORTABLE},"
+            f"target {target}: tensorrt builds for the GPU that is here; leave --trt-target out, or"
+            " use --trt-product tensorrt_rtx"
+        )
+    if target == PORTABLE:
+        return target, None
+    known = {n.lower(): c for n, c in trt.ComputeCapability.__members__.items() if n[:2] == "SM"}
+    if target not in known:
+        raise ExportError(
+            f"target {target}: tensorrt_rtx {trt.__version__} builds for {PORTABLE},"
             f" {', '.join(known)}"
         )
-    config.num_compute_capabilities = 1
-    config.set_compute_capability(capability, 0)
+    return target, known[target]

@@ -4,6 +4,9 @@
 this bundle cannot do it. It never settles for another device than the one asked for.
 """
 
+import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -71,13 +74,27 @@ def open_backend(bundle: Bundle, name: str, device: str, precision: str) -> tupl
     raise BackendUnavailable(f"{bundle.path}: no backend can be opened. " + " | ".join(refusals))
 
 
-def pick_precision(bundle: Bundle, available: list[str], wanted: str, preferred: list[str]) -> str:
+def gpu_present() -> bool:
+    """Does this host show an NVIDIA GPU to this process? (A look at /dev; nothing is loaded.)"""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):
+        return False
+    return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists() or os.name == "nt"
+
+
+def device_index(device: str) -> int:
+    """The number in "cuda:<n>"; 0 where none is named."""
+    return int(device.partition(":")[2] or 0)
+
+
+def pick_precision(
+    bundle: Bundle, available: Sequence[str], wanted: str, preferred: Sequence[str]
+) -> str:
     """The precision to open: the one wanted, or the first preferred one that is available.
 
     Raises:
         BackendUnavailable: it is not there; the message lists what is.
     """
-    order = preferred if wanted == "auto" else [wanted]
+    order = preferred if wanted == "auto" else (wanted,)
     for precision in order:
         if precision in available:
             return precision

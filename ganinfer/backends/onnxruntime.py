@@ -1,27 +1,38 @@
 """onnxruntime on the CPU or on CUDA."""
 
+import logging
 import math
 import os
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ganinfer.backends import Backend, pick_precision
+from ganinfer.backends import Backend, device_index, gpu_present, pick_precision
 from ganinfer.bundle import Bundle
-from ganinfer.errors import BackendUnavailable, missing_extra
+from ganinfer.errors import BackendUnavailable, RequestError, missing_extra
+
+log = logging.getLogger(__name__)
 
 
 def open(bundle: Bundle, device: str, precision: str) -> Backend:
     """Open a bundle's ONNX file; see `ganinfer.backends`."""
     available = [graph.precision for graph in bundle.manifest.graphs]
-    provider = _pick_provider(device)
-    on_gpu = provider == "CUDAExecutionProvider"
-    preferred = ["fp16", "fp32"] if on_gpu else ["fp32", "fp16"]
-    chosen = pick_precision(bundle, available, precision, preferred)
-    place = (f"cuda:{_index(device)}") if on_gpu else "cpu"
-    return OnnxRuntimeBackend(bundle.read_graph(chosen), place, chosen)
+    places = [device if device == "cpu" else f"cuda:{device_index(device)}"]
+    if device == "auto":
+        places = ["cuda:0", "cpu"] if _has_cuda() and gpu_present() else ["cpu"]
+    for place in places:
+        preferred = ["fp32", "fp16"] if place == "cpu" else ["fp16", "fp32"]
+        chosen = pick_precision(bundle, available, precision, preferred)
+        try:
+            return OnnxRuntimeBackend(bundle.read_graph(chosen), place, chosen)
+        except BackendUnavailable as refusal:
+            if place == places[-1]:
+                raise
+            log.warning("%s: %s; using the CPU", bundle.path, refusal)
+    raise AssertionError("there is always a last place")
 
 
 class OnnxRuntimeBackend:
@@ -38,6 +49,8 @@ class OnnxRuntimeBackend:
             precision: of the graph, for the record.
         """
         ort = _import()
+        if device != "cpu":
+            _prepare_cuda(ort, device)
         self.device = device
         self.precision = precision
         self.fixed_batches = device != "cpu"
@@ -45,17 +58,20 @@ class OnnxRuntimeBackend:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
+        # Never guess the file's type from its bytes.
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         providers: list[object] = ["CPUExecutionProvider"]
         if device != "cpu":
             cuda = {"device_id": device.partition(":")[2], "use_tf32": "0"}
             cuda["cudnn_conv_algo_search"] = "HEURISTIC"
             providers.insert(0, ("CUDAExecutionProvider", cuda))
         try:
-            self._session = ort.InferenceSession(graph, options, providers=providers)
+            self._session: Any = ort.InferenceSession(graph, options, providers=providers)
         except Exception as error:  # onnxruntime raises a dozen unrelated classes
             raise BackendUnavailable(
                 f"onnxruntime {ort.__version__} refuses the graph: {error}"
             ) from None
+        self._session.disable_fallback()  # it would go on on the CPU after a failure on the GPU
         got = self._session.get_providers()[0]
         if device != "cpu" and got != "CUDAExecutionProvider":
             raise BackendUnavailable(
@@ -68,12 +84,18 @@ class OnnxRuntimeBackend:
     def run(self, z: NDArray[np.float32], y: NDArray[np.int64] | None) -> NDArray[np.uint8]:
         """Z (N, Z), y (N,) or None -> images uint8 (N, H, W, C)."""
         feed = {"z": z, "y": y} if self._conditional else {"z": z}
-        images: NDArray[np.uint8] = self._session.run(None, feed)[0]
+        session = self._session
+        if session is None:
+            raise RequestError("this backend is closed; open the bundle again")
+        try:
+            images: NDArray[np.uint8] = session.run(None, feed)[0]
+        except Exception as error:
+            raise BackendUnavailable(f"onnxruntime failed on {self.device}: {error}") from error
         return images
 
     def close(self) -> None:
         """Free the session."""
-        del self._session
+        self._session = None
 
 
 def usable_cpus() -> int:
@@ -93,34 +115,28 @@ def _import() -> ModuleType:
         import onnxruntime
     except ModuleNotFoundError:
         raise BackendUnavailable(str(missing_extra("onnxruntime"))) from None
+    except (ImportError, OSError) as error:
+        raise BackendUnavailable(
+            f"onnxruntime is installed and cannot be loaded: {error}"
+        ) from None
     module: ModuleType = onnxruntime
     return module
 
 
-def _pick_provider(device: str) -> str:
-    if device == "cpu":
-        return "CPUExecutionProvider"
-    ort = _import()
-    has_cuda = "CUDAExecutionProvider" in ort.get_available_providers()
-    if has_cuda and hasattr(ort, "preload_dlls"):
-        ort.preload_dlls()  # the pip packages' CUDA libraries are found without importing torch
-    if device == "auto":
-        return "CUDAExecutionProvider" if has_cuda and _gpu_present() else "CPUExecutionProvider"
-    if not has_cuda:
+def _has_cuda() -> bool:
+    return "CUDAExecutionProvider" in _import().get_available_providers()
+
+
+def _prepare_cuda(ort: ModuleType, device: str) -> None:
+    """Load the CUDA libraries, or say why they cannot serve."""
+    if not _has_cuda():
         raise BackendUnavailable(
             f"device {device!r}: this onnxruntime {ort.__version__} is built without CUDA; run:"
             " pip uninstall onnxruntime; pip install 'ganpipe[gpu]'; or use device='cpu'"
         )
-    if not _gpu_present():
+    if not gpu_present():
         raise BackendUnavailable(
-            f"device {device!r}: no NVIDIA driver on this host; use device='cpu'"
+            f"device {device!r}: this host shows no NVIDIA GPU; use device='cpu'"
         )
-    return "CUDAExecutionProvider"
-
-
-def _gpu_present() -> bool:
-    return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists() or os.name == "nt"
-
-
-def _index(device: str) -> int:
-    return int(device.partition(":")[2] or 0)
+    if hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()  # the pip packages' CUDA libraries are found without importing torch

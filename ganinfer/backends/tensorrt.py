@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import math
 import platform
 import threading
 from types import ModuleType
@@ -10,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ganinfer.backends import Backend, pick_precision
+from ganinfer.backends import Backend, device_index, pick_precision
 from ganinfer.bundle import Bundle, Engine, Model
-from ganinfer.errors import BackendUnavailable, missing_extra
+from ganinfer.errors import BackendUnavailable, RequestError, missing_extra
 
 log = logging.getLogger(__name__)
 
@@ -26,23 +27,22 @@ def open(bundle: Bundle, device: str, precision: str) -> Backend:
         )
     if device == "cpu":
         raise BackendUnavailable("tensorrt runs on NVIDIA GPUs; device 'cpu' was asked for")
-    capability = _compute_capability(_cuda(), _index(device))
-    fitting: list[Engine] = []
+    available = list(dict.fromkeys(engine.precision for engine in engines))
+    chosen = pick_precision(bundle, available, precision, ["fp16", "fp32"])
     refusals: list[str] = []
-    for engine in engines:
-        if refusal := _refusal(engine, capability):
-            refusals.append(refusal)
-        else:
-            fitting.append(engine)
-    if not fitting:
-        raise BackendUnavailable(
-            f"{bundle.path}: none of its {len(engines)} engines fits this host:"
-            f" {'; '.join(dict.fromkeys(refusals))}. Export it with --trt on a host like this"
-        )
-    chosen = pick_precision(bundle, [e.precision for e in fitting], precision, ["fp16", "fp32"])
     # An engine for this very GPU before a portable one.
-    entry = min((e for e in fitting if e.precision == chosen), key=lambda e: e.target == "portable")
-    return TensorRTBackend(bundle.read(entry.path), entry, bundle.manifest.model, device)
+    for entry in sorted(engines, key=lambda engine: engine.target == "portable"):
+        if entry.precision == chosen:
+            try:
+                return TensorRTBackend(
+                    bundle.read(entry.path), entry, bundle.manifest.model, device
+                )
+            except BackendUnavailable as refusal:
+                refusals.append(str(refusal))
+    raise BackendUnavailable(
+        f"{bundle.path}: none of its {chosen} engines opens here:"
+        f" {'; '.join(dict.fromkeys(refusals))}"
+    )
 
 
 class TensorRTBackend:
@@ -58,12 +58,11 @@ class TensorRTBackend:
             BackendUnavailable: there is no such GPU, or the plan was built for another GPU or
                 version.
         """
-        cuda, index = _cuda(), _index(device)
-        if refusal := _refusal(entry, _compute_capability(cuda, index)):
-            raise BackendUnavailable(f"tensorrt: {refusal}")
-        trt = importlib.import_module(entry.product)
+        cuda, index = _cuda(entry.product), device_index(device)
+        capability = compute_capability(entry.product, index)
+        trt = _library(entry, capability)
         self.device = f"cuda:{index}"
-        self.precision = entry.precision
+        self.precision: str = entry.precision
         self.details = {
             entry.product: trt.__version__,
             "engine": f"{entry.target}, batches {entry.profile[0]} to {entry.profile[2]}",
@@ -71,29 +70,40 @@ class TensorRTBackend:
         }
         self._cuda, self._index = cuda, index
         self._lock = threading.Lock()
-        self._max_batch = entry.profile[2]
+        self._min_batch, _, self._max_batch = entry.profile
+        self._conditional = bool(model.classes)
+        self._image_shape = (model.resolution, model.resolution, model.channels)
+        self._buffers: dict[str, Any] = {}
+        self._stream: Any = None
         _check(cuda.cudaSetDevice(index))
-        self._runtime = trt.Runtime(product_logger(trt))
+        logger = product_logger(trt)
+        logger.messages.clear()
+        self._runtime = trt.Runtime(logger)
         self._engine = self._runtime.deserialize_cuda_engine(plan)
-        if self._engine is None:
-            words = "; ".join(product_logger(trt).messages) or "it gives no reason"
+        self._context = self._engine and self._engine.create_execution_context()
+        if self._context is None:
             raise BackendUnavailable(
-                f"{entry.product} {trt.__version__} refuses the engine for {entry.target}: {words}."
+                f"{entry.product} {trt.__version__} refuses the engine for {entry.target} on"
+                f" {capability}: {'; '.join(logger.messages) or 'it gives no reason'}."
                 " Export it again on a host like this one"
             )
-        self._context = self._engine.create_execution_context()
-        (self._stream,) = _check(cuda.cudaStreamCreate())
-        size, channels = model.resolution, model.channels
-        self._image_shape = (size, size, channels)
-        image_bytes = size * size * channels
-        self._buffers = {
-            "z": self._allocate(4 * model.z_dim),
-            "images": self._allocate(image_bytes),
-        }
-        if model.classes:
-            self._buffers["y"] = self._allocate(8)
-        for name, address in self._buffers.items():
-            self._context.set_tensor_address(name, int(address))
+        try:
+            self._allocate(model)
+        except BackendUnavailable:
+            self.close()
+            raise
+
+    def _allocate(self, model: Model) -> None:
+        """A stream, and device memory for the largest batch of each input and output."""
+        (self._stream,) = _check(self._cuda.cudaStreamCreate())
+        sizes = {"z": 4 * model.z_dim, "images": math.prod(self._image_shape)}
+        if self._conditional:
+            sizes["y"] = 8
+        for name, bytes_per_image in sizes.items():
+            (address,) = _check(self._cuda.cudaMalloc(bytes_per_image * self._max_batch))
+            self._buffers[name] = address
+            if not self._context.set_tensor_address(name, int(address)):
+                raise BackendUnavailable(f"the engine has no tensor {name!r}; export it again")
 
     def run(self, z: NDArray[np.float32], y: NDArray[np.int64] | None) -> NDArray[np.uint8]:
         """Z (N, Z), y (N,) or None -> images uint8 (N, H, W, C); N beyond the profile is split."""
@@ -104,43 +114,50 @@ class TensorRTBackend:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _run(self, z: NDArray[np.float32], y: NDArray[np.int64] | None) -> NDArray[np.uint8]:
-        cuda = self._cuda
+        cuda, n = self._cuda, len(z)
+        if n < self._min_batch:
+            z = np.concatenate([z, np.zeros((self._min_batch - n, z.shape[1]), z.dtype)])
+            if y is not None:
+                y = np.concatenate([y, np.zeros(self._min_batch - n, y.dtype)])
         images = np.empty((len(z), *self._image_shape), np.uint8)
-        feed = {"z": np.ascontiguousarray(z)}
+        feed: dict[str, NDArray[Any]] = {"z": np.ascontiguousarray(z)}
         if y is not None:
             feed["y"] = np.ascontiguousarray(y)
+        to_device = cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
+        to_host = cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
         with self._lock:
+            if not self._buffers:
+                raise RequestError("this backend is closed; open the bundle again")
             _check(cuda.cudaSetDevice(self._index))  # the calling thread may be a new one
             for name, array in feed.items():
-                kind = cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
-                _check(cuda.cudaMemcpyAsync(
-                    self._buffers[name], array.ctypes.data, array.nbytes, kind, self._stream
-                ))  # fmt: skip
-                self._context.set_input_shape(name, array.shape)
+                target = self._buffers[name]
+                _check(
+                    cuda.cudaMemcpyAsync(
+                        target, array.ctypes.data, array.nbytes, to_device, self._stream
+                    )
+                )
+                if not self._context.set_input_shape(name, array.shape):
+                    raise BackendUnavailable(f"the engine takes no {name} of shape {array.shape}")
             if not self._context.execute_async_v3(int(self._stream)):
-                raise RuntimeError("TensorRT could not run the engine; see the log")
-            kind = cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
-            _check(cuda.cudaMemcpyAsync(
-                images.ctypes.data, self._buffers["images"], images.nbytes, kind, self._stream
-            ))  # fmt: skip
+                raise BackendUnavailable("TensorRT could not run the engine; see the log")
+            source = self._buffers["images"]
+            _check(
+                cuda.cudaMemcpyAsync(
+                    images.ctypes.data, source, images.nbytes, to_host, self._stream
+                )
+            )
             _check(cuda.cudaStreamSynchronize(self._stream))
-        return images
+        return images[:n]
 
     def close(self) -> None:
-        """Free the device memory."""
-        for address in self._buffers.values():
-            self._cuda.cudaFree(address)
-        self._buffers.clear()
-        self._cuda.cudaStreamDestroy(self._stream)
-        del self._context, self._engine, self._runtime
-
-    def _allocate(self, bytes_per_image: int) -> Any:
-        (address,) = _check(self._cuda.cudaMalloc(bytes_per_image * self._max_batch))
-        return address
-
-
-def _index(device: str) -> int:
-    return int(device.partition(":")[2] or 0)
+        """Free the device memory, once no other thread uses it."""
+        with self._lock:
+            for address in self._buffers.values():
+                self._cuda.cudaFree(address)
+            self._buffers.clear()
+            if self._stream is not None:
+                self._cuda.cudaStreamDestroy(self._stream)
+            self._context = self._engine = self._runtime = self._stream = None
 
 
 def host_platform() -> str:
@@ -148,15 +165,13 @@ def host_platform() -> str:
     return f"{platform.system()}-{platform.machine()}".lower()
 
 
-def _cuda() -> ModuleType:
-    try:
-        return importlib.import_module("cuda.bindings.runtime")
-    except ModuleNotFoundError:
-        raise BackendUnavailable(f"tensorrt: {missing_extra('cuda')}") from None
+def compute_capability(product: str, index: int = 0) -> str:
+    """What GPU `index` can do, by its name: "sm89".
 
-
-def _compute_capability(cuda: ModuleType, index: int) -> str:
-    """The name of what GPU `index` can do, such as "sm89"."""
+    Raises:
+        BackendUnavailable: there is no such GPU, driver or cuda-python; product names the extra.
+    """
+    cuda = _cuda(product)
     status, count = cuda.cudaGetDeviceCount()
     if int(status) or index >= count:
         reason = status.name if int(status) else f"it has {count} GPUs, numbered from 0"
@@ -164,32 +179,39 @@ def _compute_capability(cuda: ModuleType, index: int) -> str:
             f"tensorrt needs an NVIDIA GPU and driver; this host gives no cuda:{index} ({reason})."
             " Use backend='onnxruntime'"
         )
-    attributes = cuda.cudaDeviceAttr
-    (major,) = _check(
-        cuda.cudaDeviceGetAttribute(attributes.cudaDevAttrComputeCapabilityMajor, index)
-    )
-    (minor,) = _check(
-        cuda.cudaDeviceGetAttribute(attributes.cudaDevAttrComputeCapabilityMinor, index)
-    )
+    wanted = cuda.cudaDeviceAttr
+    (major,) = _check(cuda.cudaDeviceGetAttribute(wanted.cudaDevAttrComputeCapabilityMajor, index))
+    (minor,) = _check(cuda.cudaDeviceGetAttribute(wanted.cudaDevAttrComputeCapabilityMinor, index))
     return f"sm{major}{minor}"
 
 
-def _refusal(engine: Engine, capability: str) -> str | None:
-    """Why an engine cannot run here, in words; None if it may."""
-    here = host_platform()
-    if engine.platform != here:
-        return f"one was built for {engine.platform}, this is {here}"
+def _cuda(product: str) -> ModuleType:
     try:
-        trt = importlib.import_module(engine.product)
+        return importlib.import_module("cuda.bindings.runtime")
     except ModuleNotFoundError:
-        return str(missing_extra(engine.product))
-    if trt.__version__ != engine.version:
-        return (
-            f"one was built with {engine.product} {engine.version}, {trt.__version__} is installed"
+        raise BackendUnavailable(f"cuda-python: {missing_extra(product)}") from None
+    except (ImportError, OSError) as error:
+        raise BackendUnavailable(f"cuda-python cannot be loaded: {error}") from None
+
+
+def _library(entry: Engine, capability: str) -> ModuleType:
+    """The library that an engine needs, if the engine fits it and this host."""
+    here = host_platform()
+    if entry.platform != here:
+        raise BackendUnavailable(f"one was built for {entry.platform}, this is {here}")
+    if entry.target not in ("portable", capability):
+        raise BackendUnavailable(f"one was built for {entry.target}, this GPU is {capability}")
+    try:
+        trt = importlib.import_module(entry.product)
+    except ModuleNotFoundError:
+        raise BackendUnavailable(str(missing_extra(entry.product))) from None
+    except (ImportError, OSError) as error:
+        raise BackendUnavailable(f"{entry.product} cannot be loaded: {error}") from None
+    if trt.__version__ != entry.version:
+        raise BackendUnavailable(
+            f"one was built with {entry.product} {entry.version}, {trt.__version__} is installed"
         )
-    if engine.target not in ("portable", "current", capability):
-        return f"one was built for {engine.target}, this GPU is {capability}"
-    return None
+    return trt
 
 
 def _check(result: Any) -> tuple[Any, ...]:

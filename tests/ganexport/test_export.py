@@ -10,9 +10,10 @@ from torch import nn
 from ganexport import graph as graph_module
 from ganexport.export import export_run
 from ganexport.graph import SamplingGraph
-from ganexport.parity import distributional_gates, numeric_gates, torch_baseline
+from ganexport.parity import Prover, numeric_gates
 from ganexport.verify import verify_bundle
 from ganinfer import Sampler
+from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.bundle import Bundle
 from ganinfer.errors import BackendUnavailable, CheckpointError, DataError, ExportError, ParityError
 from gantrain.checkpoint import checkpoint_files, load_checkpoint, load_generator
@@ -136,23 +137,33 @@ def reference(shapes: Path) -> Reference:
 
 
 @pytest.fixture(scope="module")
-def baseline(run: Path, reference: Reference):
-    return torch_baseline(load_generator(run), reference, num_images=2000)
+def prover(run: Path, reference: Reference) -> Prover:
+    return Prover(load_generator(run), reference, num_images=2000)
 
 
 @pytest.mark.parametrize(
     "name",
     ["labels off by one", "channels swapped", "EMA weights not used", "batch norm in train mode"],
 )
-def test_the_distribution_alone_gives_these_faults_away(
-    name, run, reference, baseline, monkeypatch
-) -> None:
+def test_the_distribution_alone_gives_these_faults_away(name, prover: Prover, monkeypatch) -> None:
     attribute, replacement = FAULTS[name]
     monkeypatch.setattr(graph_module, attribute, replacement)
-    trained = load_generator(run)
-    data = graph_module.to_onnx(graph_module.bake(trained), z_dim=16, num_classes=3)
-    gates = distributional_gates(trained, reference, baseline, data, "fp32")
+    data = graph_module.to_onnx(graph_module.bake(prover.trained), z_dim=16, num_classes=3)
+    gates = prover.distributional_gates(OnnxRuntimeBackend(data, "cpu", "fp32"), "faulty")
     assert not all(gate.passed for gate in gates)
+
+
+def test_an_honest_backend_passes_the_gates_that_look_at_pixels_alone(prover: Prover) -> None:
+    data = graph_module.to_onnx(graph_module.bake(prover.trained), z_dim=16, num_classes=3)
+    gates = prover.check_backend(OnnxRuntimeBackend(data, "cpu", "fp32"), "engine")
+    assert len(gates) == 5
+    assert all(gate.passed for gate in gates)
+
+
+def test_a_collapsed_generator_is_judged_without_dividing_by_zero(prover: Prover) -> None:
+    same = prover._torch_a[0]
+    assert prover._share_of_floor(same, same, same) == pytest.approx(0, abs=1e-3)
+    assert prover._share_of_floor(same, prover._torch_b[0], same) > 0.1
 
 
 def test_an_export_passes_every_gate(exported) -> None:
@@ -231,6 +242,7 @@ def test_numeric_gates_pass_for_an_honest_graph(run: Path) -> None:
         ({"num_images": 10}, ExportError, "need 1000 or more"),
         ({"profile": (4, 2, 8)}, ExportError, "smallest:likeliest:largest"),
         ({"tensorrt": True, "product": "trt"}, ExportError, "auto, tensorrt or tensorrt_rtx"),
+        ({"tensorrt": True, "targets": ["sm1"]}, ExportError, "target sm1: tensorrt_rtx"),
         ({"data": Path("nowhere")}, DataError, "nowhere: no prepared dataset"),
     ],
 )
@@ -251,6 +263,17 @@ def test_another_dataset_is_refused(run: Path, tmp_path: Path) -> None:
 def test_a_run_without_checkpoints_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no checkpoint there"):
         export_run(tmp_path, tmp_path / "x.gan")
+
+
+def test_a_graph_that_does_not_load_fails_verification(run: Path, tmp_path: Path) -> None:
+    from ganinfer.bundle import write_bundle
+
+    path = export_run(run, tmp_path / "x.gan", verify=False).path
+    with Bundle(path) as opened:
+        files = {name: opened.read(name) for name in opened.manifest.files}
+        write_bundle(path, opened.manifest, {**files, "onnx/fp32.onnx": b""})
+    gates = verify_bundle(path)
+    assert [gate.passed for gate in gates] == [False, True]
 
 
 def test_tensorrt_asked_for_and_absent_names_its_pip_command(bundle: Path) -> None:

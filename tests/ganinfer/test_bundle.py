@@ -198,6 +198,60 @@ def test_pickled_golden_images_are_refused(folder: Path) -> None:
         Sampler(folder)
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"PK\x05\x06" + b"\0" * 18,
+        b"\x93NUMPY\x01\x00\x76\x00{'descr': '|u1', 'fortran_order': False, 'shape': (10**12,)}",
+        b"",
+        b"\x93NUMPY\x01\x00\x10\x00((((((((((((((((",
+    ],
+)
+def test_a_golden_file_that_is_not_the_expected_array_is_never_parsed(folder, data) -> None:
+    from ganinfer import Sampler
+
+    (folder / "golden" / "images.npy").write_bytes(data)
+    rewrite_manifest(folder, declare(folder, "golden/images.npy", data))
+    with pytest.raises(BundleError, match="golden/images.npy: not an .npy file of uint8"):
+        Sampler(folder)
+
+
+def test_an_unknown_precision_is_refused(folder: Path) -> None:
+    rewrite_manifest(folder, lambda manifest: manifest["graphs"][0].update(precision="fp8"))
+    with pytest.raises(BundleError, match=r"graphs.0.precision: found 'fp8'"):
+        Bundle(folder)
+
+
+def test_a_manifest_that_does_not_fit_its_graph_is_an_error_in_words(folder: Path) -> None:
+    from ganinfer import Sampler
+    from ganinfer.errors import BackendUnavailable
+
+    rewrite_manifest(folder, lambda manifest: manifest["model"].update(z_dim=7))
+    with pytest.raises(BackendUnavailable, match="onnxruntime failed on cpu"):
+        Sampler(folder)
+
+
+def test_a_link_to_a_bundle_stays_a_link(folder: Path) -> None:
+    link = folder.parent / "latest.gan"
+    link.symlink_to(folder, target_is_directory=True)
+    with Bundle(folder) as opened:
+        files = {name: opened.read(name) for name in opened.manifest.files}
+        write_bundle(link, opened.manifest, files)
+    assert link.is_symlink()
+    Bundle(link).close()
+    assert sorted(os.listdir(folder.parent)) == ["copy.gan", "latest.gan"]
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "dataset.json"])
+def test_a_folder_with_a_manifest_of_another_kind_is_left_alone(bundle, tmp_path, name) -> None:
+    app = tmp_path / "app"
+    app.mkdir()
+    (app / name).write_text("{}")
+    with Bundle(bundle) as opened, pytest.raises(BundleError, match="not a bundle"):
+        write_bundle(app, opened.manifest, {})
+    assert (app / name).exists()
+
+
 def test_a_missing_bundle_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="gan export"):
         Bundle(tmp_path / "none.gan")

@@ -47,6 +47,25 @@ def test_external_data_is_found_wherever_it_hides(model: onnx.ModelProto) -> Non
     assert uses_external_data(model.SerializeToString())
 
 
+def test_a_tag_that_parsers_read_differently_is_refused() -> None:
+    def varint(value: int) -> bytes:
+        data = b""
+        while value > 0x7F:
+            data += bytes([value & 0x7F | 0x80])
+            value >>= 7
+        return data + bytes([value])
+
+    def field(number: int, content: bytes) -> bytes:
+        return varint(number << 3 | 2) + varint(len(content)) + content
+
+    entry = field(1, b"location") + field(2, b"/etc/passwd")
+    tensor = varint((13 << 3 | 2) + 2**32) + varint(len(entry)) + entry
+    with pytest.raises(ValueError, match="field tag"):
+        uses_external_data(field(7, field(5, tensor)))
+    location = varint(14 << 3) + varint(2**32 + 1)
+    assert uses_external_data(field(7, field(5, location)))
+
+
 def test_data_inside_is_fine() -> None:
     node = helper.make_node("Constant", [], ["c"], value=INSIDE)
     assert not uses_external_data(model_with([INSIDE], [node]).SerializeToString())

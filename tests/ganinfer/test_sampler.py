@@ -101,7 +101,12 @@ def test_threads_may_share_a_sampler(sampler: Sampler) -> None:
     [
         ({"n": -1}, "n: found -1"),
         ({"n": 2.5}, "n: found 2.5"),
-        ({}, "n: found None"),
+        ({}, "how many images"),
+        ({"seeds": 5}, "seeds: found 5"),
+        ({"n": 2, "labels": 1.5}, "labels: found 1.5"),
+        ({"n": 1, "labels": np.array(1)}, "labels: found array"),
+        ({"n": 2, "truncation": True}, "truncation: found True"),
+        ({"n": 2, "truncation_mode": "nonsense"}, "truncation_mode 'nonsense'"),
         ({"n": 2, "seed": -1}, "seed"),
         ({"n": 2, "seed": 2**64 - 1}, "seed"),
         ({"n": 3, "seeds": [1, 2]}, "2 seeds"),
@@ -128,6 +133,7 @@ def test_what_cannot_be_served_is_refused_in_words(sampler: Sampler, arguments, 
         (np.zeros(16, np.float32), [0], "z: found"),
         (np.zeros((1, 16), int), [0], "z: found"),
         (np.full((1, 16), np.nan, np.float32), [0], "NaN"),
+        (np.full((1, 16), 1e300), [0], "infinite"),
         (np.zeros((1, 16), np.float32), None, "y: found NoneType"),
         (np.zeros((1, 16), np.float32), [3], "y: found 3 to 3"),
         (np.zeros((1, 16), np.float32), [0, 1], "y: found"),
@@ -148,6 +154,14 @@ def test_stream_complains_when_called_not_when_consumed(sampler: Sampler) -> Non
         sampler.stream(10, 0)
 
 
+def test_a_closed_sampler_says_so_and_closes_twice(bundle: Path) -> None:
+    with Sampler(bundle) as sampler:
+        sampler.close()
+    sampler.close()
+    with pytest.raises(RequestError, match="closed"):
+        sampler.sample(1)
+
+
 def test_info_says_what_runs_where(sampler: Sampler) -> None:
     info = sampler.info
     assert (info["backend"], info["device"], info["family"]) == ("onnxruntime", "cpu", "dcgan")
@@ -164,6 +178,8 @@ def test_info_says_what_runs_where(sampler: Sampler) -> None:
         ({"device": "tpu"}, RequestError, "device 'tpu'"),
         ({"backend": "tensorrt"}, BackendUnavailable, "holds no TensorRT engine"),
         ({"batch_size": 0}, RequestError, "batch_size"),
+        ({"batch_size": 2.5}, RequestError, "batch_size"),
+        ({"device": 5}, RequestError, "device 5"),
     ],
 )
 def test_what_cannot_be_opened_is_refused_in_words(bundle, options, error, message) -> None:

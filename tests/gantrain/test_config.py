@@ -33,6 +33,9 @@ def test_a_config_survives_the_trip_through_a_checkpoint() -> None:
         ("train.batch_size=true", r"\[train\] batch_size: found True"),
         ("train.precision=fp64", r"\[train\] precision: found 'fp64'; .*'fp32' or 'bf16'"),
         ("train.total_kimg=-1", r"\[train\] total_kimg: found -1"),
+        ("train.total_kimg=inf", r"\[train\] total_kimg: found inf"),
+        ("optimizer.generator.learning_rate=nan", r"learning_rate: found nan"),
+        ("optimizer.generator.name=Field", r"there is no 'Field'; it takes adam"),
         ("train.device=gpu", r"\[train\] device: found 'gpu'"),
         ("trian.seed=1", "no section 'trian'; did you mean 'train'"),
         ("model.name=dgan", r"\[model\] name: there is no 'dgan'; did you mean 'dcgan'"),
@@ -79,6 +82,14 @@ def test_files_that_are_no_configs_are_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("[train\n")
     with pytest.raises(ConfigError, match="not valid TOML"):
         load_config(tmp_path / "bad.toml")
+
+
+def test_a_folder_of_a_recipes_name_does_not_hide_it(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dcgan-digits").mkdir()
+    assert load_config(Path("dcgan-digits")).model == "dcgan"
+    with pytest.raises(ConfigError, match="no such config"):
+        load_config(Path("experimnts/dcgan-digits.toml"))
 
 
 def test_overrides_are_toml_or_plain_strings() -> None:

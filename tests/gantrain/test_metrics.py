@@ -120,6 +120,14 @@ def test_a_run_and_its_bundle_score_the_same(run: Path, bundle: Path) -> None:
     assert scores[0]["label_accuracy"] == pytest.approx(scores[1]["label_accuracy"], abs=0.01)
 
 
+def test_other_data_than_the_generators_are_refused(run: Path, tmp_path: Path) -> None:
+    from gantrain.prepare import prepare
+
+    prepare("digits", tmp_path / "digits", resolution=16)
+    with pytest.raises(DataError, match="10 classes.*trained on 3 classes"):
+        open_target(run, tmp_path / "digits", num_images=10)
+
+
 def test_mistakes_are_named(reference: Reference) -> None:
     with pytest.raises(ConfigError, match="there is no 'fit'; did you mean 'fid'"):
         evaluate([], reference, metrics=["fit"])

@@ -130,6 +130,47 @@ def test_broken_images_are_named_and_skipped(class_folders: Path, tmp_path: Path
     assert list(Dataset(tmp_path / "data").labels) == [0, 0, 1, 1, 1]
 
 
+def test_one_colour_image_makes_a_colour_set(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    picture((8, 8), "L").save(tmp_path / "in" / "a.png")
+    picture((8, 8)).save(tmp_path / "in" / "b.png")
+    made = prepare(str(tmp_path / "in"), tmp_path / "data")
+    assert (made.num_images, made.channels) == (2, 3)
+    assert np.array_equal(Dataset(tmp_path / "data").images[1], pixels(tmp_path / "in" / "b.png"))
+
+
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    deep = np.full((8, 8), 30000, np.uint16)
+    Image.fromarray(deep).save(tmp_path / "in" / "a.png")
+    prepare(str(tmp_path / "in"), tmp_path / "data")
+    assert (Dataset(tmp_path / "data").images == 30000 >> 8).all()
+
+
+def test_hidden_files_are_no_images(class_folders: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "mac.zip", "w") as archive:
+        for path in sorted(class_folders.rglob("*.png")):
+            archive.write(path, path.relative_to(class_folders))
+            archive.writestr(f"__MACOSX/{path.parent.name}/._{path.name}", b"x")
+    made = prepare(str(tmp_path / "mac.zip"), tmp_path / "data")
+    assert (made.classes, made.skipped) == (["cat", "dog"], [])
+
+
+@pytest.mark.parametrize("split", ["test", "tset"])
+def test_a_split_that_is_not_there_is_refused(class_folders, tmp_path, split: str) -> None:
+    with pytest.raises(DataError, match=f"split '{split}'"):
+        prepare(str(class_folders), tmp_path / "data", split=split)
+    with pytest.raises(DataError, match=f"split '{split}'"):
+        prepare("digits", tmp_path / "data", split=split)
+
+
+def test_another_programs_dataset_folder_is_never_replaced(class_folders: Path) -> None:
+    (class_folders / "dataset.json").write_text('{"labels": null}')
+    with pytest.raises(DataError, match="is not a dataset of ours"):
+        prepare("digits", class_folders)
+    assert (class_folders / "cat" / "0.png").exists()
+
+
 def test_strict_refuses_a_broken_image_and_leaves_nothing(
     class_folders: Path, tmp_path: Path
 ) -> None:

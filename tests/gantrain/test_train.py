@@ -12,7 +12,7 @@ from conftest import GAN, tiny_recipe
 from PIL import Image
 
 from ganinfer.errors import CheckpointError, ConfigError, TrainingError
-from gantrain.checkpoint import checkpoint_files, load_checkpoint
+from gantrain.checkpoint import checkpoint_files, load_checkpoint, save_checkpoint
 from gantrain.config import parse_config
 from gantrain.train import train
 
@@ -70,7 +70,7 @@ def test_a_run_leaves_everything_behind(run: Path) -> None:
     names = {path.name for path in (run / "samples").iterdir()}
     assert names == {"real.png", "000000002000.png", "000000004000.png"}
     with Image.open(run / "samples" / "000000004000.png") as picture:
-        assert picture.size == (502, 502)
+        assert picture.size == (3 * 50 + 2, 10 * 50 + 2)
     assert list((run / "tensorboard").glob("events*"))
 
 
@@ -179,6 +179,41 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
         ):
             train(parse_config(tree, where="x"), tmp_path / "run")
     assert checkpoint_files(tmp_path / "run") == good
+
+
+def test_weights_that_are_not_finite_are_never_saved(shapes: Path, tmp_path: Path) -> None:
+    """A step may ruin the weights after the last loss that was looked at."""
+    import gantrain.ema
+
+    class Ruined(gantrain.ema.Ema):
+        def update(self, network, *, batch_size: int, images_seen: int) -> None:
+            super().update(network, batch_size=batch_size, images_seen=images_seen)
+            if images_seen == 1000:
+                next(self.network.parameters()).fill_(float("nan"))
+
+    recipe = parse_config(tiny_recipe(shapes, checkpoint_kimg=0.5, log_kimg=5), where="x")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gantrain.train.Ema", Ruined)
+        with pytest.raises(TrainingError, match="a weight is nan"):
+            train(recipe, tmp_path / "run")
+    assert [int(path.stem) for path in checkpoint_files(tmp_path / "run")] == [500]
+
+
+def test_a_run_without_checkpoints_may_begin_again_with_another_config(shapes, tmp_path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    recipe = parse_config(tiny_recipe(shapes, total_kimg=0.2), where="x")
+    assert train(recipe, tmp_path / "run").finished
+
+
+def test_a_run_of_another_device_goes_on(recipe, shapes: Path, tmp_path: Path) -> None:
+    tree = tiny_recipe(shapes, total_kimg=0.2)
+    run = train(parse_config(tree, where="x"), tmp_path / "run").run
+    state = load_checkpoint(checkpoint_files(run)[-1])
+    state |= {"rng": torch.zeros(16, dtype=torch.uint8), "rng_device": "cuda"}
+    save_checkpoint(run, state, keep=1)
+    tree["train"]["total_kimg"] = 0.4
+    assert train(parse_config(tree, where="x"), run).finished
 
 
 def test_another_config_in_the_same_folder_is_refused(recipe, shapes: Path, run: Path) -> None:
