@@ -1,6 +1,7 @@
 """The whole road on the embedded digits: prepare, train, evaluate, export, sample."""
 
 import importlib.util
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -77,6 +78,7 @@ def run_demo(folder: Path, overrides: Sequence[str] = ()) -> None:
     save_png(folder / "interpolation.png", grid(morph, columns=10))
     console.print(f"  {info['backend']} on {info['device']} in {info['precision']}")
 
+    gan, python = sys.argv[0], Path(sys.argv[0]).with_name("python")  # as this was called
     console.print(
         f"""
 Done. Everything is in {folder}/
@@ -86,9 +88,9 @@ Done. Everything is in {folder}/
   run/                checkpoints, samples/, stats.jsonl, tensorboard/
 
 Go on:
-  gan sample {bundle} --seeds 0-63 --labels 3 --truncation 0.7 -o threes.png
-  gan verify {bundle} --run {run}
-  python -c "from ganinfer import Sampler; print(Sampler('{bundle}').sample(8, labels=7).shape)"
+  {gan} sample {bundle} --seeds 0-63 --labels 3 --truncation 0.7 -o threes.png
+  {gan} verify {bundle} --run {run}
+  {python} -c "from ganinfer import Sampler; print(Sampler('{bundle}').sample(8, labels=7).shape)"
 """,
         soft_wrap=True,
     )
