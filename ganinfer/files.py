@@ -4,9 +4,13 @@ import hashlib
 import io
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+
+from ganinfer.errors import GanError
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -31,6 +35,30 @@ def write_atomic(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Hold a folder for one process; the system lets go when the process ends, however it ends.
+
+    Where the system has no such locks (Windows), nothing is held.
+
+    Raises:
+        GanError: another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with (folder / "lock").open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise GanError(
+                f"{folder}: another process is writing there; wait for it, or choose another folder"
+            ) from None
+        yield
 
 
 def npy_header(shape: tuple[int, ...]) -> bytes:

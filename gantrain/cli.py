@@ -131,7 +131,8 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
         TaskProgressColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as bars:
+    shown = console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=not shown) as bars:
         tasks: dict[str, object] = {}
 
         def report(name: str, done: int, total: int) -> None:

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 from ganinfer.files import write_atomic
 
@@ -11,18 +11,25 @@ from ganinfer.files import write_atomic
 class StatsLog:
     """One JSON object a line, each with images_seen; the same figures go to TensorBoard."""
 
-    def __init__(self, run: Path, *, images_seen: int) -> None:
-        """Open the logs of a run; what a killed process wrote after `images_seen` is dropped."""
-        self._path = run / "stats.jsonl"
-        if self._path.exists():
-            lines = self._path.read_text().splitlines(keepends=True)
+    def __init__(self, run: Path) -> None:
+        """The logs of a run; `go_on` opens them."""
+        self._run = run
+        self._file: TextIO | None = None
+        self._board: Any = None
+
+    def go_on(self, images_seen: int) -> None:
+        """Append from here; what a killed process wrote after `images_seen` is dropped."""
+        path = self._run / "stats.jsonl"
+        if path.exists():
+            lines = path.read_text().splitlines(keepends=True)
             kept = [line for line in lines if _images_seen(line) <= images_seen]
-            write_atomic(self._path, "".join(kept).encode())
-        self._file = self._path.open("a", encoding="utf-8")
-        self._board = _tensorboard(run / "tensorboard", purge_from=images_seen + 1)
+            write_atomic(path, "".join(kept).encode())
+        self._file = path.open("a", encoding="utf-8")
+        self._board = _tensorboard(self._run / "tensorboard", purge_from=images_seen + 1)
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one record; its key images_seen is the step."""
+        assert self._file is not None, "go_on comes first"
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
         if self._board is not None:
@@ -39,7 +46,8 @@ class StatsLog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         if self._board is not None:
             self._board.close()
 

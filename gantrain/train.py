@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ganinfer.errors import CheckpointError, ConfigError, TrainingError
-from ganinfer.files import write_atomic
+from ganinfer.files import only_writer, write_atomic
 from ganinfer.images import grid, save_png, to_uint8
 from ganinfer.latents import draw_latents
 from gantrain.checkpoint import State, checkpoint_files, load_checkpoint, save_checkpoint
@@ -78,6 +78,7 @@ def train(
             a run of another config.
         DataError: the dataset is missing or broken.
         TrainingError: a loss is not finite; the last good checkpoint is kept.
+        GanError: another process is training in the folder.
     """
     # The data decides the shape of the networks.
     options = config.train
@@ -121,36 +122,37 @@ def train(
             "torch_rng": torch.get_rng_state(),
         }
 
-    # Go on from the newest checkpoint, if there is one.
-    _claim_run_folder(run, config, dataset)
-    if files := checkpoint_files(run):
-        saved = load_checkpoint(files[-1])
-        images_seen, batches.position = saved["images_seen"], saved["position"]
-        generator.load_state_dict(saved["generator"])
-        discriminator.load_state_dict(saved["discriminator"])
-        ema.network.load_state_dict(saved["ema"])
-        _load_optimizer(generator_optimizer, saved["generator_optimizer"])
-        _load_optimizer(discriminator_optimizer, saved["discriminator_optimizer"])
-        if saved["rng_device"] == device.type:
-            rng.set_state(saved["rng"])
-        else:  # the state of another kind of device means nothing here
-            rng.manual_seed(options.seed + images_seen)
-        torch.set_rng_state(saved["torch_rng"])
-        log.info("%s: going on from %d images", run, images_seen)
-    else:
-        save_real_samples(dataset, run)
-
     def latents() -> Tensor:
         size = (options.batch_size, generator.z_dim)
         if generator.z_distribution == "uniform":
             return torch.rand(size, generator=rng, device=device).mul_(2).sub_(1)
         return torch.randn(size, generator=rng, device=device)
 
-    # Train, counting the real images that D has seen.
-    total_images = math.ceil(1000 * options.total_kimg)
-    meter = Meter(images_seen)
-    stopped = False
-    with StatsLog(run, images_seen=images_seen) as stats_log:
+    _claim_run_folder(run, config, dataset)
+    with only_writer(run), StatsLog(run) as stats_log:
+        # Go on from the newest checkpoint, if there is one.
+        if files := checkpoint_files(run):
+            saved = load_checkpoint(files[-1])
+            images_seen, batches.position = saved["images_seen"], saved["position"]
+            generator.load_state_dict(saved["generator"])
+            discriminator.load_state_dict(saved["discriminator"])
+            ema.network.load_state_dict(saved["ema"])
+            _load_optimizer(generator_optimizer, saved["generator_optimizer"])
+            _load_optimizer(discriminator_optimizer, saved["discriminator_optimizer"])
+            if saved["rng_device"] == device.type:
+                rng.set_state(saved["rng"])
+            else:  # the state of another kind of device means nothing here
+                rng.manual_seed(options.seed + images_seen)
+            torch.set_rng_state(saved["torch_rng"])
+            log.info("%s: going on from %d images", run, images_seen)
+        else:
+            save_real_samples(dataset, run)
+        stats_log.go_on(images_seen)
+
+        # Train, counting the real images that D has seen.
+        total_images = math.ceil(1000 * options.total_kimg)
+        meter = Meter(images_seen)
+        stopped = False
         while images_seen < total_images and not stopped:
             for _ in range(options.discriminator_steps):
                 real, y = batches.next()

@@ -216,6 +216,15 @@ def test_a_run_of_another_device_goes_on(recipe, shapes: Path, tmp_path: Path) -
     assert train(parse_config(tree, where="x"), run).finished
 
 
+def test_two_processes_cannot_train_in_one_folder(recipe, run: Path) -> None:
+    from ganinfer.errors import GanError
+    from ganinfer.files import only_writer
+
+    with only_writer(run), pytest.raises(GanError, match="another process is writing there"):
+        train(recipe, run)
+    assert train(recipe, run).finished
+
+
 def test_another_config_in_the_same_folder_is_refused(recipe, shapes: Path, run: Path) -> None:
     other = parse_config(tiny_recipe(shapes, seed=5), where="x")
     with pytest.raises(CheckpointError, match=r"train.seed: it has 0, this config 5"):
