@@ -15,12 +15,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
 from ganexport.export import export_run
 from ganinfer import Sampler
+from ganinfer.backends.onnxruntime import usable_cpus
 from ganinfer.errors import BackendUnavailable
 from gantrain.checkpoint import load_generator
 from gantrain.config import load_config
@@ -28,6 +30,14 @@ from gantrain.prepare import prepare
 from gantrain.train import train
 
 BATCHES = (1, 16, 64, 256)
+
+
+def processor() -> str:
+    """The processor's name, where Linux tells it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def images_per_s(draw: Callable[[int], object], batch: int, seconds: float = 2.0) -> float:
@@ -53,7 +63,8 @@ def main() -> None:
     device = torch.device(options.device)
     record: dict[str, object] = {
         "command": " ".join(sys.argv),
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.processor(),
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else processor(),
+        "cpus": usable_cpus(),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "network": f"DCGAN, digits at 32x32, width {options.width}, batch 64",
@@ -93,7 +104,10 @@ def main() -> None:
                 pixels.permute(0, 2, 3, 1).cpu().numpy()
 
         sampling = {"torch eager fp32": {n: images_per_s(by_torch, n) for n in BATCHES}}
-        bundle = export_run(folder / "fp32", folder / "x.gan", num_images=1000).path
+        engines = device.type == "cuda" and any(map(find_spec, ("tensorrt", "tensorrt_rtx")))
+        bundle = export_run(
+            folder / "fp32", folder / "x.gan", num_images=1000, tensorrt=engines
+        ).path
         for backend in ("onnxruntime", "tensorrt"):
             for precision in ("fp32", "fp16"):
                 name = f"{backend} {precision}"
