@@ -47,7 +47,9 @@ class FeatureStatistics:
             DataError: fewer than 2 images.
         """
         if self.num_images < 2:
-            raise DataError(f"covariance of {self.num_images} images; it takes 2 or more")
+            raise DataError(
+                f"covariance of {self.num_images} images: it takes 2 or more (data and --num)"
+            )
         return self._scatter / (self.num_images - 1)
 
 
