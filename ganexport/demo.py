@@ -50,8 +50,10 @@ def run_demo(folder: Path, overrides: Sequence[str] = ()) -> None:
 
     _step("3 measure", f"{NUM_IMAGES:,} images of the averaged generator")
     with progress_bars() as show:
-        batches, reference = open_target(run, data, num_images=NUM_IMAGES, progress=show)
-        scores = evaluate(batches, reference, metrics=["fid", "label_accuracy"]).scores
+        opened = open_target(run, data, num_images=NUM_IMAGES, progress=show)
+        scores = evaluate(
+            opened.batches, opened.reference, metrics=["fid", "label_accuracy"]
+        ).scores
     console.print(
         f"  FID {scores['fid']:.2f} (classifier features),"
         f" a classifier sees the right digit in {scores['label_accuracy']:.1%}"

@@ -39,9 +39,9 @@ from ganinfer.errors import BackendUnavailable, CheckpointError, ExportError, Pa
 from ganinfer.images import encode_png, grid, to_uint8
 from gantrain.checkpoint import TrainedGenerator, load_generator
 from gantrain.data import Dataset
-from gantrain.metrics._features import dataset_classifier
+from gantrain.metrics._features import dataset_features
 from gantrain.metrics._reference import Reference
-from gantrain.train import sample_sheet
+from gantrain.samples import sample_sheet
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +157,7 @@ def open_prover(
     def step(name: str) -> Callable[[int, int], None] | None:
         return (lambda done, total: progress(name, done, total)) if progress else None
 
-    extractor = dataset_classifier(dataset, progress=step("training the classifier"))
+    extractor = dataset_features(dataset, progress=step("training the classifier"))
     reference = Reference(dataset, extractor, step("measuring the real images"))
     return parity.Prover(trained, reference, num_images=num_images, progress=progress)
 

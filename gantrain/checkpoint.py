@@ -16,9 +16,9 @@ from safetensors.torch import save
 from ganinfer.errors import CheckpointError
 from ganinfer.files import sha256_file, write_atomic
 from gantrain.config import Config, parse_config
-from gantrain.models._base import GeneratorModule
+from gantrain.models._base import DiscriminatorModule, GeneratorModule
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 State = dict[str, Any]
 
@@ -37,13 +37,24 @@ def save_checkpoint(run: Path, state: State, *, keep: int) -> Path:
     """
     folder = run / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
-    tensors: dict[str, torch.Tensor] = {}
-    tree = json.dumps({"format_version": FORMAT_VERSION, "state": _strip(state, tensors)})
     path = folder / f"{state['images_seen']:012d}.safetensors"
-    write_atomic(path, save(tensors, metadata={"ganpipe": tree}))
+    _write(path, state)
     for old in checkpoint_files(run)[:-keep]:
         old.unlink()
     return path
+
+
+def save_best(run: Path, state: State) -> Path:
+    """Write run/best.safetensors, in the same form."""
+    path = run / "best.safetensors"
+    _write(path, state)
+    return path
+
+
+def _write(path: Path, state: State) -> None:
+    tensors: dict[str, torch.Tensor] = {}
+    tree = json.dumps({"format_version": FORMAT_VERSION, "state": _strip(state, tensors)})
+    write_atomic(path, save(tensors, metadata={"ganpipe": tree}))
 
 
 def checkpoint_files(run: Path) -> list[Path]:
@@ -102,7 +113,8 @@ class TrainedGenerator:
 
     Attributes:
         network: float32, eval mode, on the CPU. config: the recipe that trained it.
-        resolution, channels, classes: of the dataset. images_seen: how long it was trained.
+        resolution, channels: of the dataset. classes: that the network takes; [] if it is
+            unconditional. images_seen: how long it was trained.
         path, sha256: the checkpoint file. dataset_path, dataset_sha256: what it was trained on.
     """
 
@@ -124,11 +136,7 @@ def load_generator(run: Path) -> TrainedGenerator:
     Raises:
         CheckpointError: there is none, or it is damaged.
     """
-    files = checkpoint_files(run) if run.is_dir() else [run]
-    if not files or not files[-1].exists():
-        raise CheckpointError(f"{run}: no checkpoint there; expected the folder of a run")
-    path = files[-1]
-    state = load_checkpoint(path)
+    path, state = _newest(run)
     config = parse_config(state["config"], where=str(path))
     data = state["dataset"]
     network = config.build_generator(data["resolution"], data["channels"], len(data["classes"]))
@@ -145,3 +153,25 @@ def load_generator(run: Path) -> TrainedGenerator:
         dataset_path=Path(data["path"]),
         dataset_sha256=data["sha256"],
     )
+
+
+def load_discriminator(run: Path) -> DiscriminatorModule:
+    """Load the discriminator beside that generator: float32, eval mode, on the CPU.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    path, state = _newest(run)
+    config = parse_config(state["config"], where=str(path))
+    data = state["dataset"]
+    network = config.build_discriminator(data["resolution"], data["channels"], len(data["classes"]))
+    network.load_state_dict(state["discriminator"])
+    return network.eval().requires_grad_(False)
+
+
+def _newest(run: Path) -> tuple[Path, State]:
+    """A run's newest checkpoint, or the one checkpoint that is named."""
+    files = checkpoint_files(run) if run.is_dir() else [run]
+    if not files or not files[-1].exists():
+        raise CheckpointError(f"{run}: no checkpoint there; expected the folder of a run")
+    return files[-1], load_checkpoint(files[-1])

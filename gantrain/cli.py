@@ -14,12 +14,16 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from ganinfer.cli import console
 
 if TYPE_CHECKING:
-    from gantrain.train import Progress as TrainingProgress
+    from gantrain.config import Config
+    from gantrain.record import Progress as TrainingProgress
 
 
 def prepare(
     source: Annotated[
-        str, typer.Argument(help="'digits', or a path: IDX, images, zip, npz, CIFAR binary.")
+        str,
+        typer.Argument(
+            help="'digits', 'ring8', 'grid25', or a path: IDX, images, zip, npz, CIFAR binary."
+        ),
     ],
     destination: Annotated[Path, typer.Argument(help="Folder to make.", show_default=False)],
     resolution: Annotated[int | None, typer.Option(help="Crop to a square and resize.")] = None,
@@ -27,6 +31,9 @@ def prepare(
     split: Annotated[str, typer.Option(help="train or test, where there are both.")] = "train",
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse the set for one broken image.")
+    ] = False,
+    stack: Annotated[
+        bool, typer.Option("--stack", help="Three grey images make one colour image.")
     ] = False,
 ) -> None:
     """Decode a dataset once into images.npy, labels.npy and dataset.json."""
@@ -40,6 +47,7 @@ def prepare(
             grayscale=grayscale,
             split=split,
             strict=strict,
+            stack=stack,
             progress=lambda done, total: report("reading images", done, total),
         )
     for name in made.skipped:
@@ -60,12 +68,20 @@ def train(
         list[str] | None,
         typer.Option("--set", help="section.key=value, as in train.batch_size=32."),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, show the networks, train nothing.")
+    ] = False,
 ) -> None:
     """Train a GAN. The same command again goes on from the last checkpoint."""
     from gantrain.config import load_config
+    from gantrain.distributed import leads
     from gantrain.train import train as run
 
     recipe = load_config(config, overrides or [])
+    if dry_run:
+        _show_networks(recipe)
+        return
+    console.quiet = not leads()
     folder = output or Path("runs") / config.stem
     with training_bar() as report, stop_signals() as received:
         outcome = run(recipe, folder, on_progress=report, should_stop=lambda: bool(received))
@@ -101,25 +117,46 @@ def evaluate(
 ) -> None:
     """Score a run's EMA generator, or a bundle, against its dataset."""
     from ganinfer.files import write_atomic
+    from gantrain.evaluate import default_metrics, metric_modules, open_target
     from gantrain.evaluate import evaluate as run
-    from gantrain.evaluate import metric_modules, open_target
 
     names = [] if metrics is None else [name.strip() for name in metrics.split(",")]
     metric_modules(names)  # a misspelt one is not worth the wait
     if output:
         output.parent.mkdir(parents=True, exist_ok=True)
     with progress_bars() as report:
-        batches, reference = open_target(
+        opened = open_target(
             target, data, num_images=num, seed=seed, truncation=truncation, progress=report
         )
-        labelled = ["fid", "label_accuracy"] if reference.dataset.classes else ["fid"]
-        result = run(batches, reference, metrics=names or labelled)
+        by_default = default_metrics(opened.reference.dataset, conditional=bool(opened.classes))
+        result = run(opened.batches, opened.reference, metrics=names or by_default)
     for name, value in result.scores.items():
         console.print(f"{name:28} {value:.4f}")
     console.print(f"on {result.num_images:,} images, features of: {result.extractor}")
     if output:
         record = {"target": str(target), "truncation": truncation, "seed": seed, **vars(result)}
         write_atomic(output, (json.dumps(record, indent=2) + "\n").encode())
+
+
+def _show_networks(recipe: "Config") -> None:
+    """What --dry-run prints: both networks, layer by layer."""
+    from rich.table import Table
+
+    from gantrain.summary import summarize
+
+    for network in summarize(recipe):
+        table = Table(title=network.title, title_justify="left")
+        for column in ("layer", "kind", "output"):
+            table.add_column(column)
+        for column in ("parameters", "MACs"):
+            table.add_column(column, justify="right")
+        for row in network.rows:
+            cells = (row.name, row.kind, "x".join(map(str, row.shape)))
+            table.add_row(*cells, f"{row.num_parameters:,}", f"{row.macs:,}")
+        table.add_section()
+        table.add_row("", "", "", f"{network.num_parameters:,}", f"{network.macs:,}")
+        console.print(table)
+    console.print("everything is in order; leave --dry-run out to train")
 
 
 @contextmanager
@@ -160,6 +197,10 @@ def training_bar() -> Iterator[Callable[["TrainingProgress"], None]]:
         def report(progress: "TrainingProgress") -> None:
             nonlocal last_line
             kimg, total = progress.images_seen / 1000, progress.total_images / 1000
+            for warning in progress.warnings:
+                console.print(f"at {kimg:.0f} kimg: {warning}", style="yellow", soft_wrap=True)
+            if not progress.images_per_s:
+                return
             losses = "  ".join(f"{key} {value:.3f}" for key, value in progress.stats.items())
             stats = f"{kimg:.0f}/{total:.0f} kimg  {progress.images_per_s:.0f} images/s"
             bar.update(task, completed=kimg, total=total, stats=stats)

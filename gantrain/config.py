@@ -1,15 +1,18 @@
 """TOML -> a validated Config. Everything is checked before any work is done.
 
-[data] path · [model] name, with [model.generator] and [model.discriminator] · [objective] name ·
-[optimizer.generator] and [optimizer.discriminator] name · [train]. A name is a module (a function
-for optimizers), and the remaining keys of its section are that part's keyword arguments.
+[data] · [model] name, with [model.generator] and [model.discriminator] · [objective] name · any
+number of [[regularizers]] name · [optimizer.generator] and [optimizer.discriminator] name ·
+[schedule] name · [train]. A name is a module (a function for optimizers and schedules), and the
+remaining keys of its section are that part's keyword arguments.
 """
 
 import inspect
+import math
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any, Literal, TypeVar
 
 import torch
@@ -18,13 +21,14 @@ from torch import nn
 
 from ganinfer.errors import ConfigError
 from ganinfer.lookup import check_options, explain, find_module, suggest
-from gantrain import optimizers
-from gantrain.models._base import GeneratorModule
+from gantrain import optimizers, schedules
+from gantrain.hooks import Hooks
+from gantrain.models._base import DiscriminatorModule, GeneratorModule
 from gantrain.objectives._base import Base as Objective
 
 S = TypeVar("S", bound=BaseModel)
 
-SECTIONS = ("data", "model", "objective", "optimizer", "train")
+SECTIONS = ("data", "model", "objective", "regularizers", "optimizer", "schedule", "train")
 
 
 class _Section(BaseModel):
@@ -32,26 +36,44 @@ class _Section(BaseModel):
 
 
 class DataConfig(_Section):
-    """[data]: the folder that `gan prepare` wrote."""
+    """[data]: the folder that `gan prepare` wrote. mirror flips half of the images."""
 
     path: Annotated[str, Field(min_length=1)]
+    mirror: bool = False
 
 
 class TrainConfig(_Section):
-    """[train]. One kimg is 1,000 real images shown to the discriminator."""
+    """[train]. One kimg is 1,000 real images shown to the discriminator.
+
+    batch_size is of one optimizer step, over all processes; microbatch_size is what goes through a
+    network of one process at once. truncation: of the latents that G is trained on. eval_kimg = 0
+    never measures. standing_batches: before the EMA network is used, its batch norms' statistics
+    are taken anew over that many batches; 0 copies the training network's.
+    """
 
     total_kimg: Annotated[float, Field(gt=0)]
     batch_size: Annotated[int, Field(ge=1)] = 64
+    microbatch_size: Annotated[int, Field(ge=1)] | None = None
     discriminator_steps: Annotated[int, Field(ge=1)] = 1
+    truncation: Annotated[float, Field(gt=0)] | None = None
     ema_half_life_kimg: Annotated[float, Field(ge=0)] = 10.0
+    standing_batches: Annotated[int, Field(ge=0)] = 0
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
     channels_last: bool = False
+    compile: Literal["off", "on", "cuda_graphs"] = "off"
     log_kimg: Annotated[float, Field(gt=0)] = 5.0
     sample_kimg: Annotated[float, Field(gt=0)] = 50.0
     checkpoint_kimg: Annotated[float, Field(gt=0)] = 50.0
     keep_checkpoints: Annotated[int, Field(ge=1)] = 3
+    eval_kimg: Annotated[float, Field(ge=0)] = 0.0
+    eval_images: Annotated[int, Field(ge=2)] = 5000
+
+    @property
+    def total_images(self) -> int:
+        """How many real images D is to be shown."""
+        return math.ceil(1000 * self.total_kimg)
 
 
 @dataclass(frozen=True)
@@ -70,11 +92,14 @@ class Config:
     data: DataConfig
     train: TrainConfig
     model: str
+    conditional: bool
     generator: dict[str, Any]
     discriminator: dict[str, Any]
     objective: Part
+    regularizers: list[Part]
     generator_optimizer: Part
     discriminator_optimizer: Part
+    schedule: Part
 
     def as_dict(self) -> dict[str, Any]:
         """The sections as `parse_config` reads them, defaults filled in."""
@@ -82,38 +107,68 @@ class Config:
             "data": self.data.model_dump(),
             "model": {
                 "name": self.model,
+                "conditional": self.conditional,
                 "generator": self.generator,
                 "discriminator": self.discriminator,
             },
             "objective": _flat(self.objective),
+            "regularizers": [_flat(part) for part in self.regularizers],
             "optimizer": {
                 "generator": _flat(self.generator_optimizer),
                 "discriminator": _flat(self.discriminator_optimizer),
             },
+            "schedule": _flat(self.schedule),
             "train": self.train.model_dump(),
         }
 
     def build_generator(self, resolution: int, channels: int, num_classes: int) -> GeneratorModule:
-        """A freshly initialised generator for images of that shape."""
+        """A freshly initialised generator for images of that shape, changed by the regularizers."""
         module = find_module("gantrain.models", self.model, where=self.where)
         network: GeneratorModule = module.Generator(
             resolution, channels, num_classes, **self.generator
         )
+        for _, hook in self._build_hooks():
+            hook.change_generator(network)
         return network
 
-    def build_discriminator(self, resolution: int, channels: int, num_classes: int) -> nn.Module:
-        """A freshly initialised discriminator for images of that shape."""
+    def build_discriminator(
+        self, resolution: int, channels: int, num_classes: int
+    ) -> DiscriminatorModule:
+        """A freshly initialised discriminator for images of that shape, changed likewise."""
         module = find_module("gantrain.models", self.model, where=self.where)
-        network: nn.Module = module.Discriminator(
+        network: DiscriminatorModule = module.Discriminator(
             resolution, channels, num_classes, **self.discriminator
         )
+        for _, hook in self._build_hooks():
+            hook.change_discriminator(network)
         return network
+
+    def learning_rate_factor(self, images_seen: int) -> float:
+        """What the schedule makes of the optimizers' learning rates."""
+        schedule = getattr(schedules, self.schedule.name)
+        factor: float = schedule(images_seen, self.train.total_images, **self.schedule.options)
+        return factor
 
     def build_objective(self) -> Objective:
         """The objective, with its options."""
         module = find_module("gantrain.objectives", self.objective.name, where=self.where)
         objective: Objective = module.Objective(**self.objective.options)
         return objective
+
+    def build_regularizers(self) -> list[tuple[str, Hooks]]:
+        """The regularizers by name, with their options."""
+        return [
+            (
+                part.name,
+                find_module("gantrain.regularizers", part.name, where=self.where).Regularizer(
+                    **part.options
+                ),
+            )
+            for part in self.regularizers
+        ]
+
+    def _build_hooks(self) -> list[tuple[str, Hooks]]:
+        return [("objective", self.build_objective()), *self.build_regularizers()]
 
 
 def build_optimizer(part: Part, network: nn.Module) -> torch.optim.Optimizer:
@@ -163,7 +218,13 @@ def parse_config(tree: dict[str, Any], *, where: str) -> Config:
     data = _section(DataConfig, tree, "data", where)
     train = _section(TrainConfig, tree, "train", where)
     model = _table(tree, "model", where)
-    _check_keys(model, ("name", "generator", "discriminator"), where=f"{where} [model]", what="key")
+    keys = ("name", "conditional", "generator", "discriminator")
+    _check_keys(model, keys, where=f"{where} [model]", what="key")
+    conditional = model.get("conditional", True)
+    if not isinstance(conditional, bool):
+        raise ConfigError(
+            f"{where} [model] conditional: found {conditional!r}; expected true or false"
+        )
     model_name = _name(model, f"{where} [model]")
     module = find_module("gantrain.models", model_name, where=f"{where} [model] name")
     options = {
@@ -192,26 +253,55 @@ def parse_config(tree: dict[str, Any], *, where: str) -> Config:
         data=data,
         train=train,
         model=model_name,
+        conditional=conditional,
         generator=options["generator"],
         discriminator=options["discriminator"],
         objective=_part(objective, objective_module.Objective, f"{where} [objective]"),
-        generator_optimizer=_optimizer(optimizer, "generator", where),
-        discriminator_optimizer=_optimizer(optimizer, "discriminator", where),
+        regularizers=_regularizers(tree, where),
+        generator_optimizer=_function(
+            optimizers,
+            _table(optimizer, "generator", f"{where} [optimizer]"),
+            f"{where} [optimizer.generator]",
+        ),
+        discriminator_optimizer=_function(
+            optimizers,
+            _table(optimizer, "discriminator", f"{where} [optimizer]"),
+            f"{where} [optimizer.discriminator]",
+        ),
+        schedule=_function(
+            schedules, tree.get("schedule", {"name": "constant"}), f"{where} [schedule]"
+        ),
     )
 
 
-def _optimizer(tree: dict[str, Any], network: str, where: str) -> Part:
-    section = _table(tree, network, f"{where} [optimizer]")
-    where = f"{where} [optimizer.{network}]"
+def _regularizers(tree: dict[str, Any], where: str) -> list[Part]:
+    sections = tree.get("regularizers", [])
+    if not isinstance(sections, list) or not all(isinstance(s, dict) for s in sections):
+        raise ConfigError(f"{where} regularizers: found {sections!r}; expected [[regularizers]]")
+    parts: list[Part] = []
+    for section in sections:
+        name = _name(section, f"{where} [[regularizers]]")
+        place = f"{where} [[regularizers]]"
+        module = find_module("gantrain.regularizers", name, where=f"{place} name")
+        if name in [part.name for part in parts]:
+            raise ConfigError(f"{place} name: {name!r} stands there twice; leave one out")
+        parts.append(_part(section, module.Regularizer, f"{place} {name}"))
+    return parts
+
+
+def _function(module: ModuleType, section: Any, where: str) -> Part:
+    """A part that is a public function of a module."""
+    if not isinstance(section, dict):
+        raise ConfigError(f"{where}: found {section!r}; expected a section")
     name = _name(section, where)
     names = [
         name
-        for name, function in inspect.getmembers(optimizers, inspect.isfunction)
-        if function.__module__ == optimizers.__name__
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__ and not name.startswith("_")
     ]
     if name not in names:
         raise ConfigError(f"{where} name: there is no {name!r}; {suggest(name, names)}")
-    return _part(section, getattr(optimizers, name), where)
+    return _part(section, getattr(module, name), where)
 
 
 def _part(section: dict[str, Any], constructor: Any, where: str) -> Part:

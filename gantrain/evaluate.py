@@ -4,24 +4,38 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ganinfer.bundle import is_bundle
 from ganinfer.errors import DataError
+from ganinfer.images import to_uint8
 from ganinfer.latents import draw_labels
 from ganinfer.lookup import find_module
 from ganinfer.sampler import Sampler
-from gantrain.checkpoint import load_generator
+from gantrain.checkpoint import load_discriminator, load_generator
 from gantrain.data import Dataset
-from gantrain.metrics._features import dataset_classifier
+from gantrain.metrics._features import dataset_features
 from gantrain.metrics._reference import Reference
-from gantrain.train import generate, pick_device
+from gantrain.models._base import GeneratorModule
+from gantrain.samples import draw as draw_images
 
 _BATCH = 100
 
-Batch = tuple[NDArray[np.uint8], NDArray[np.int64] | None]  # images (N, H, W, C), labels (N,)
+Draw = Callable[[range, NDArray[np.int64] | None], NDArray[Any]]
+Batch = tuple[NDArray[Any], NDArray[np.int64] | None]  # images (N, H, W, C), labels (N,)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is measured: images as they are drawn, what they are compared with, G's classes."""
+
+    batches: Iterator[Batch]
+    reference: Reference
+    classes: list[str]
 
 
 @dataclass(frozen=True)
@@ -56,10 +70,11 @@ def evaluate(
     expected = reference.dataset.images.shape[1:]
     num_images = 0
     for images, labels in batches:
-        if images.dtype != np.uint8 or images.shape[1:] != expected:
+        dtype = reference.dataset.images.dtype
+        if images.dtype != dtype or images.shape[1:] != expected:
             raise DataError(
                 f"images {images.dtype} {images.shape}: the dataset {reference.dataset.path} has"
-                f" uint8 (N, {', '.join(map(str, expected))}); evaluate against its own data"
+                f" {dtype} (N, {', '.join(map(str, expected))}); evaluate against its own data"
             )
         features = reference.extractor(images, labels)
         num_images += len(images)
@@ -86,7 +101,7 @@ def open_target(
     seed: int = 0,
     truncation: float | None = None,
     progress: Callable[[str, int, int], None] | None = None,
-) -> tuple[Iterator[Batch], Reference]:
+) -> Target:
     """What `gan evaluate` measures: images of a run or of a bundle, and the data to compare with.
 
     Args:
@@ -106,37 +121,88 @@ def open_target(
     def step(name: str) -> Callable[[int, int], None] | None:
         return (lambda done, total: progress(name, done, total)) if progress else None
 
-    draw: Callable[[range, NDArray[np.int64] | None], NDArray[np.uint8]]
-    device = pick_device("auto", where="evaluate")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    draw: Draw
     if target.suffix == ".gan" or is_bundle(target):
         sampler = Sampler(target)
         classes, trained_on, place = sampler.classes, sampler.dataset_sha256, sampler.dataset_path
         draw = lambda seeds, labels: sampler.sample(  # noqa: E731
             seeds=seeds, labels=labels, truncation=truncation
         )
+        discriminator = None
     else:
         trained = load_generator(target)
-        network = trained.network.to(device)
         classes, trained_on, place = trained.classes, trained.dataset_sha256, trained.dataset_path
-        draw = lambda seeds, labels: generate(  # noqa: E731
-            network, seeds, labels, truncation=truncation, device=device
-        )
+        draw = network_draw(trained.network.to(device), truncation=truncation, device=device)
+        discriminator = load_discriminator(target)
     dataset = Dataset(data or place)
-    if len(classes) != dataset.num_classes or (data is None and dataset.sha256 != trained_on):
+    fits = not classes or len(classes) == dataset.num_classes
+    if not fits or (data is None and dataset.sha256 != trained_on):
         raise DataError(
             f"{dataset.path}: {dataset.num_classes} classes, sha256 {dataset.sha256[:12]}...; the"
             f" generator was trained on {len(classes)} classes, {trained_on[:12]}...; give its data"
             " with --data"
         )
-    extractor = dataset_classifier(dataset, device=device, progress=step("training the classifier"))
+    reference = Reference(
+        dataset,
+        dataset_features(dataset, device=device, progress=step("training the classifier")),
+        step("measuring the real images"),
+        discriminator,
+    )
+    seeds = range(seed, seed + num_images)
+    return Target(_batches(draw, seeds, len(classes), step("generating")), reference, classes)
 
-    def batches() -> Iterator[Batch]:
-        end = seed + num_images
-        for start in range(seed, end, _BATCH):
-            seeds = range(start, min(start + _BATCH, end))
-            labels = draw_labels(seeds, dataset.num_classes) if dataset.num_classes else None
-            yield draw(seeds, labels), labels
-            if progress:
-                progress("generating", seeds[-1] + 1 - seed, num_images)
 
-    return batches(), Reference(dataset, extractor, step("measuring the real images"))
+def open_reference(dataset: Dataset, device: torch.device) -> Reference:
+    """The dataset seen through the features that it brings along."""
+    return Reference(dataset, dataset_features(dataset, device=device))
+
+
+def score_network(
+    network: GeneratorModule,
+    reference: Reference,
+    *,
+    num_images: int,
+    truncation: float | None = None,
+    device: torch.device | str = "cpu",
+) -> dict[str, float]:
+    """The default scores of a network in eval mode, over the seeds 0, 1, ..."""
+    draw = network_draw(network, truncation=truncation, device=device)
+    batches = _batches(draw, range(num_images), network.num_classes, None)
+    names = default_metrics(reference.dataset, conditional=bool(network.num_classes))
+    return evaluate(batches, reference, metrics=names).scores
+
+
+def default_metrics(dataset: Dataset, *, conditional: bool) -> list[str]:
+    """FID, and what else the data allows: label accuracy, modes."""
+    if dataset.points is not None or dataset.stacked:
+        return ["fid", "modes"]
+    return ["fid", "label_accuracy"] if conditional else ["fid"]
+
+
+def network_draw(
+    network: GeneratorModule, *, truncation: float | None, device: torch.device | str
+) -> Draw:
+    """Seeds, labels -> images in the form of a dataset: uint8, or float32 if they are points."""
+
+    def draw(seeds: range, labels: NDArray[np.int64] | None) -> NDArray[Any]:
+        images = draw_images(network, seeds, labels, truncation=truncation, device=device)
+        if images.shape[2:] == (1, 1):
+            return images.transpose(0, 2, 3, 1)
+        return to_uint8(images).transpose(0, 2, 3, 1)
+
+    return draw
+
+
+def _batches(
+    draw: Draw,
+    seeds: range,
+    num_classes: int,
+    progress: Callable[[int, int], None] | None,
+) -> Iterator[Batch]:
+    for start in range(0, len(seeds), _BATCH):
+        part = seeds[start : start + _BATCH]
+        labels = draw_labels(part, num_classes) if num_classes else None
+        yield draw(part, labels), labels
+        if progress:
+            progress(min(start + _BATCH, len(seeds)), len(seeds))

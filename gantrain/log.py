@@ -34,7 +34,9 @@ class StatsLog:
         self._file.flush()
         if self._board is not None:
             for key, value in record.items():
-                if key != "images_seen":
+                if isinstance(value, str):
+                    self._board.add_text(key, value, record["images_seen"])
+                elif key != "images_seen":
                     self._board.add_scalar(key, value, record["images_seen"])
 
     def __enter__(self) -> Self:

@@ -17,6 +17,8 @@ import numpy as np
 from ganinfer.errors import DataError
 from ganinfer.files import npy_header, write_atomic
 from gantrain.sources import Pixels, Source, open_source
+from gantrain.sources import stack as stack_images
+from gantrain.toys import TOYS, prepare_points
 
 FORMAT_VERSION = 1
 # What Pillow and zipfile raise for files that they cannot decode.
@@ -45,6 +47,7 @@ def prepare(
     grayscale: bool = False,
     split: str = "train",
     strict: bool = False,
+    stack: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prepared:
     """Decode a dataset once into arrays that training maps into memory.
@@ -52,7 +55,8 @@ def prepare(
     Killed and called again with the same arguments, it goes on from the last thousand images.
 
     Args:
-        source: "digits", or a path; see `gantrain.sources`.
+        source: "digits", a path (see `gantrain.sources`), or "ring8" or "grid25", points in the
+            plane (see `gantrain.toys`) to which no other argument applies.
         destination: folder to make: images.npy, uint8 (N, H, W, C); labels.npy, int64 (N,), if
             the source has classes; dataset.json. An older dataset there is replaced.
         resolution: images are centre-cropped to a square and resized to this many pixels; by
@@ -60,6 +64,7 @@ def prepare(
         grayscale: convert to one channel.
         split: "train" or "test", where the source has both.
         strict: refuse the whole set for one broken image, instead of skipping it.
+        stack: make colour images of three grey ones each, their classes all triples.
         progress: called with (images done, images in all).
 
     Returns:
@@ -73,9 +78,16 @@ def prepare(
         raise DataError(
             f"{destination}: exists and is not a dataset of ours; choose another folder"
         )
+    if source in TOYS:
+        num_points = prepare_points(source, destination, format_version=FORMAT_VERSION)
+        classes = [str(n) for n in range(len(TOYS[source]()[0]))]
+        return Prepared(destination, num_points, 1, 2, classes, [])
     if resolution is not None and not 4 <= resolution <= 4096:
         raise DataError(f"resolution {resolution}: expected 4 to 4096 pixels")
     images = open_source(source, split)
+    stacked = len(images.classes) if stack else 0
+    if stack:
+        images = stack_images(images)
     first = _first_readable(images)
     size = resolution or _native_size(first, images.names[0])
     channels = 3 if _is_colour(first) and not grayscale else 1
@@ -84,6 +96,7 @@ def prepare(
         "split": split,
         "resolution": resolution,
         "grayscale": grayscale,
+        "stacked": stacked,
         "channels": channels,
         "names_sha256": hashlib.sha256("\n".join(images.names).encode()).hexdigest(),
     }
@@ -242,6 +255,7 @@ def _describe(
         "resolution": shape[1],
         "channels": shape[3],
         "classes": images.classes,
+        "stacked": task["stacked"],
         "sha256": digest.hexdigest(),
         "source": task["source"],
         "split": task["split"],

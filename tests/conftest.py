@@ -45,10 +45,13 @@ def tiny_recipe(data: Path, **train_options: object) -> dict:
         "data": {"path": str(data)},
         "model": {
             "name": "dcgan",
-            "generator": {"z_dim": 16, "width": 8, "normalize_weights": "spectral"},
+            "generator": {"z_dim": 16, "width": 8},
             "discriminator": {"width": 8},
         },
         "objective": {"name": "hinge"},
+        "regularizers": [
+            {"name": "spectral_norm", "networks": ["generator", "discriminator"]},
+        ],
         "optimizer": {"generator": adam, "discriminator": adam},
         "train": {
             "total_kimg": 4,

@@ -11,7 +11,8 @@ from ganinfer import Sampler
 from ganinfer.errors import BackendUnavailable
 from gantrain.checkpoint import load_generator
 from gantrain.config import parse_config
-from gantrain.train import generate, train
+from gantrain.samples import generate
+from gantrain.train import train
 
 pytestmark = [
     pytest.mark.gpu,

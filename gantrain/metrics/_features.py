@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from ganinfer.files import write_atomic
-from gantrain.data import Dataset
+from gantrain.data import Dataset, Modes
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,21 @@ class Features:
     features: NDArray[np.float64]  # (N, F)
     logits: NDArray[np.float64]  # (N, K)
     labels: NDArray[np.int64] | None
+
+
+class Extractor(Protocol):
+    """Images (N, H, W, C) -> Features.
+
+    Attributes:
+        name: for records. num_features: F. sees_classes: its K logits are the dataset's classes.
+    """
+
+    name: str
+    num_features: int
+    sees_classes: bool
+
+    def __call__(self, images: NDArray[Any], labels: NDArray[np.int64] | None = None) -> Features:
+        """See the class."""
 
 
 class Classifier(nn.Module):
@@ -95,6 +111,70 @@ class ClassifierFeatures:
         return Features(features, logits, labels)
 
 
+class Points:
+    """Points are their own features; the logits are minus the distances to the modes, in sigmas."""
+
+    name = "the points themselves"
+    sees_classes = True
+
+    def __init__(self, modes: Modes) -> None:
+        self._modes = modes
+        self.num_features = modes.centres.shape[1]
+
+    def __call__(
+        self, images: NDArray[np.float32], labels: NDArray[np.int64] | None = None
+    ) -> Features:
+        """float32 (N, 1, 1, C) -> Features."""
+        points = images[:, 0, 0].astype(np.float64)
+        distances = np.linalg.norm(points[:, None] - self._modes.centres[None], axis=2)
+        return Features(points, -distances / self._modes.sigma, labels)
+
+
+class StackedFeatures:
+    """A stacked dataset seen channel by channel, through one classifier of the grey images.
+
+    The features of the channels stand side by side; a triple's logit is the sum of its channels'
+    log-probabilities.
+    """
+
+    name = "classifier of the channels"
+    sees_classes = True
+
+    def __init__(self, channel: ClassifierFeatures) -> None:
+        self._channel = channel
+        self.num_features = 3 * channel.num_features
+
+    def __call__(
+        self, images: NDArray[np.uint8], labels: NDArray[np.int64] | None = None
+    ) -> Features:
+        """uint8 (N, H, W, 3) -> Features with K^3 logits."""
+        parts = [self._channel(np.ascontiguousarray(images[..., c : c + 1])) for c in range(3)]
+        features = np.concatenate([part.features for part in parts], axis=1)
+        a, b, c = (_log_softmax(part.logits) for part in parts)
+        logits = a[:, :, None, None] + b[:, None, :, None] + c[:, None, None, :]
+        return Features(features, logits.reshape(len(images), -1), labels)
+
+
+def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    result: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return result
+
+
+def dataset_features(
+    dataset: Dataset,
+    *,
+    device: torch.device | str = "cpu",
+    cache: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Extractor:
+    """The feature extractor that a dataset brings along; see `dataset_classifier`."""
+    if dataset.points is not None:
+        return Points(dataset.points)
+    classifier = dataset_classifier(dataset, device=device, cache=cache, progress=progress)
+    return StackedFeatures(classifier) if dataset.stacked else classifier
+
+
 def dataset_classifier(
     dataset: Dataset,
     *,
@@ -102,7 +182,7 @@ def dataset_classifier(
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ClassifierFeatures:
-    """The classifier of a dataset: from the cache, or trained now.
+    """The classifier of a dataset, or of its channels: from the cache, or trained now.
 
     Args:
         dataset: what it learns to classify.
@@ -116,10 +196,11 @@ def dataset_classifier(
     """
     folder = cache or user_cache_path("ganpipe") / "classifiers"
     path = folder / f"{dataset.sha256}-v{CLASSIFIER_VERSION}.safetensors"
-    num_classes = dataset.num_classes or 4
+    num_classes = dataset.stacked or dataset.num_classes or 4
+    channels = 1 if dataset.stacked else dataset.channels
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = Classifier(dataset.resolution, dataset.channels, num_classes)
+        network = Classifier(dataset.resolution, channels, num_classes)
     extractor = ClassifierFeatures(
         network, sees_classes=bool(dataset.num_classes), device=torch.device(device)
     )
@@ -161,6 +242,10 @@ def _train_classifier(
             images = turned[y, torch.arange(_BATCH, device=device)]
         else:
             y = torch.from_numpy(dataset.labels[chosen]).to(device)
+            if dataset.stacked:  # one channel of each image, and its digit of the class's number
+                channel = torch.from_numpy(rng.integers(3, size=_BATCH)).to(device)
+                images = images[torch.arange(_BATCH, device=device), channel][:, None]
+                y = y // dataset.stacked ** (2 - channel) % dataset.stacked
             images = _shift(images, rng)
         _, logits = network(images)
         loss = nn.functional.cross_entropy(logits, y)

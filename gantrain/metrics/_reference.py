@@ -7,8 +7,9 @@ from functools import cached_property
 import numpy as np
 
 from gantrain.data import Dataset
-from gantrain.metrics._features import ClassifierFeatures
+from gantrain.metrics._features import Extractor
 from gantrain.metrics._statistics import FeatureStatistics
+from gantrain.models._base import DiscriminatorModule
 
 _BATCH = 500
 
@@ -17,12 +18,14 @@ _BATCH = 500
 class Reference:
     """A dataset and the extractor; statistics are computed once, when first needed.
 
+    discriminator: of the run that is measured, where there is one.
     progress: called with (images done, images in all) while they are.
     """
 
     dataset: Dataset
-    extractor: ClassifierFeatures
+    extractor: Extractor
     progress: Callable[[int, int], None] | None = None
+    discriminator: DiscriminatorModule | None = None
 
     @cached_property
     def statistics(self) -> FeatureStatistics:

@@ -1,4 +1,4 @@
-"""What the rest of the house knows of a generator."""
+"""What the rest of the house knows of a generator and of a discriminator."""
 
 from typing import Literal
 
@@ -10,11 +10,32 @@ class GeneratorModule(nn.Module):
 
     Attributes:
         z_dim: length Z of a latent. z_distribution: what latents are drawn from.
+        num_classes: K; 0 if it is unconditional and y is not looked at.
     """
 
     z_dim: int
+    num_classes: int
     z_distribution: Literal["normal", "uniform"]
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """See the class."""
         raise NotImplementedError
+
+
+class DiscriminatorModule(nn.Module):
+    """Images (N, C, H, W) in [-1, 1], y (N,) or None -> logits (N,).
+
+    Attributes:
+        head: features (N, F), y -> logits (N,). Regularizers may put another in its place.
+    """
+
+    head: nn.Module
+
+    def features(self, images: Tensor) -> Tensor:
+        """Images -> the features (N, F) that the head judges by."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor, y: Tensor | None = None) -> Tensor:
+        """See the class."""
+        logits: Tensor = self.head(self.features(images), y)
+        return logits

@@ -1,10 +1,48 @@
 """Layers that the architectures share.
 
-N batch; C, H, W; Z latent; K classes. y is int64 (N,), never one-hot.
+N batch; C, H, W; Z latent; K classes; F features. y is int64 (N,), never one-hot.
 """
 
+import copy
+from collections.abc import Callable
+from typing import Annotated, Self
+
+import torch
+from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations
+from torch.nn import functional
+
+from ganinfer.errors import ConfigError
+from gantrain.distributed import all_mean, world_size
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """Batch norm over the batch of all processes (BigGAN's cross-replica batch norm)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or world_size() == 1:
+            normal: Tensor = super().forward(x)
+            return normal
+        count = x.numel() // x.shape[1] * world_size()
+        wide = x.float()
+        moments = all_mean(torch.stack([wide.mean((0, 2, 3)), wide.square().mean((0, 2, 3))]))
+        mean, variance = moments[0], moments[1] - moments[0].square()
+        with torch.no_grad():
+            assert self.running_mean is not None
+            assert self.running_var is not None
+            assert self.num_batches_tracked is not None
+            self.num_batches_tracked += 1
+            rate = self.momentum or 1 / float(self.num_batches_tracked)
+            self.running_mean.lerp_(mean, rate)
+            self.running_var.lerp_(variance * (count / (count - 1)), rate)
+        scale = torch.rsqrt(variance + self.eps)
+        shift = -mean * scale
+        if self.affine:
+            scale, shift = scale * self.weight, shift * self.weight + self.bias
+        return (wide * scale[:, None, None] + shift[:, None, None]).to(x.dtype)
 
 
 class ConditionalBatchNorm2d(nn.Module):
@@ -15,7 +53,7 @@ class ConditionalBatchNorm2d(nn.Module):
 
     def __init__(self, num_features: int, num_classes: int) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm2d(num_features, affine=num_classes == 0)
+        self.norm = BatchNorm2d(num_features, affine=num_classes == 0)
         self.gain_and_bias: nn.Embedding | None = None
         if num_classes:
             self.gain_and_bias = nn.Embedding(num_classes, 2 * num_features)
@@ -25,20 +63,185 @@ class ConditionalBatchNorm2d(nn.Module):
         normal: Tensor = self.norm(x)
         if self.gain_and_bias is None:
             return normal
-        gain_and_bias: Tensor = self.gain_and_bias(y)
-        gain, bias = gain_and_bias[:, :, None, None].chunk(2, dim=1)
-        return normal * (1 + gain) + bias
+        return modulate(normal, self.gain_and_bias(y))
 
 
-def spectral_norm(layer: nn.Module) -> nn.Module:
-    """W / sigma(W), sigma by one power iteration a training forward (1802.05957)."""
-    return parametrizations.spectral_norm(layer, eps=1e-6)
+class ModulatedBatchNorm2d(nn.Module):
+    """BigGAN's: gain and bias are linear in a condition (N, F): BN(x) * (1 + W c) + V c."""
+
+    def __init__(self, num_features: int, condition_dim: int) -> None:
+        super().__init__()
+        self.norm = BatchNorm2d(num_features, affine=False)
+        self.gain_and_bias = nn.Linear(condition_dim, 2 * num_features, bias=False)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        return modulate(self.norm(x), self.gain_and_bias(condition))
+
+
+def modulate(x: Tensor, gain_and_bias: Tensor) -> Tensor:
+    """X * (1 + gain) + bias; x (N, C, H, W), gain_and_bias (N, 2C)."""
+    gain, bias = gain_and_bias[:, :, None, None].to(x.dtype).chunk(2, dim=1)
+    return x * (1 + gain) + bias
+
+
+class UpConv2d(nn.Conv2d):
+    """Nearest-neighbour upsampling x2, then a 3x3 convolution: (N, C, H, W) -> (N, C', 2H, 2W).
+
+    Computed as the one transposed convolution, 4x4 and of stride 2, that it equals: of each
+    output's 9 products only 4 differ.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, 3, padding=1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel = widen(self.weight.flip(2, 3)).transpose(0, 1)
+        return functional.conv_transpose2d(x, kernel, self.bias, stride=2, padding=1)
+
+    def plain(self) -> nn.ConvTranspose2d:
+        """The transposed convolution itself, for export."""
+        twin = nn.ConvTranspose2d(self.in_channels, self.out_channels, 4, 2, 1)
+        return _with_weights(twin, widen(self.weight.flip(2, 3)).transpose(0, 1), self.bias)
+
+
+class DownConv2d(nn.Conv2d):
+    """A 3x3 convolution, then 2x2 average pooling: (N, C, 2H, 2W) -> (N, C', H, W).
+
+    Computed as the one 4x4 convolution of stride 2 that it equals.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, 3, padding=1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.conv2d(x, widen(self.weight) / 4, self.bias, stride=2, padding=1)
+
+
+def widen(kernel: Tensor) -> Tensor:
+    """A 3x3 kernel convolved with 2x2 ones: (O, I, 3, 3) -> (O, I, 4, 4)."""
+    rows = functional.pad(kernel, (0, 0, 0, 1)) + functional.pad(kernel, (0, 0, 1, 0))
+    return functional.pad(rows, (0, 1)) + functional.pad(rows, (1, 0))
+
+
+def _with_weights(
+    layer: nn.ConvTranspose2d, weight: Tensor, bias: Tensor | None
+) -> nn.ConvTranspose2d:
+    layer.weight = nn.Parameter(weight.detach().clone())
+    layer.bias = None if bias is None else nn.Parameter(bias.detach().clone())
+    return layer
+
+
+class Head(nn.Module):
+    """The projection discriminator's last layer: psi(f) + <embed(y), f> (1802.05637).
+
+    Features (N, F), y (N,) or None -> logits (N,). With K = 0 it is linear, and y is not looked at.
+    """
+
+    def __init__(self, num_features: int, num_classes: int, *, num_outputs: int = 1) -> None:
+        super().__init__()
+        self.num_features = num_features
+        self.to_logit = nn.Linear(num_features, num_outputs)
+        self.embed = nn.Embedding(num_classes, num_features) if num_classes else None
+
+    def forward(self, features: Tensor, y: Tensor | None = None) -> Tensor:
+        logits: Tensor = self.to_logit(features).squeeze(1)
+        if self.embed is not None:
+            logits = logits + (self.embed(y) * features).sum(1)
+        return logits
+
+    def widened(self, num_more: int) -> Self:
+        """This head for features that have num_more columns more; their weights are small."""
+        wide = copy.deepcopy(self)
+        wide.num_features += num_more
+        for layer in (wide.to_logit, wide.embed):
+            if layer is not None:
+                more = 0.02 * torch.randn(len(layer.weight), num_more)
+                layer.weight = nn.Parameter(torch.cat([layer.weight.detach(), more], dim=1))
+        return wide
+
+
+class SelfAttention(nn.Module):
+    """SAGAN's: x + gamma * o(softmax(theta(x)^T phi(x)) g(x)); (N, C, H, W) -> the same.
+
+    Queries and keys have C / 8 channels, values C / 2; keys and values are max-pooled 2x2; gamma
+    starts at 0.
+    """
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self._keys, self._values = max(num_features // 8, 1), max(num_features // 2, 1)
+        self.query = nn.Conv2d(num_features, self._keys, 1, bias=False)
+        self.key = nn.Conv2d(num_features, self._keys, 1, bias=False)
+        self.value = nn.Conv2d(num_features, self._values, 1, bias=False)
+        self.out = nn.Conv2d(self._values, num_features, 1, bias=False)
+        self.gamma = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        pool = functional.max_pool2d
+        query = self.query(x).flatten(2)  # (N, C/8, HW)
+        key = pool(self.key(x), 2).flatten(2)  # (N, C/8, HW/4)
+        value = pool(self.value(x), 2).flatten(2)  # (N, C/2, HW/4)
+        weights = torch.softmax(query.transpose(1, 2) @ key, dim=-1)  # (N, HW, HW/4)
+        attended = value @ weights.to(value.dtype).transpose(1, 2)  # (N, C/2, HW)
+        out: Tensor = self.out(attended.reshape(-1, self._values, *x.shape[2:]))
+        return x + self.gamma * out
+
+
+def attention_at(
+    places: list[int] | None, default: int, available: list[int], *, model: str
+) -> list[int]:
+    """The resolutions of maps that get self-attention; None chooses the default, [] none.
+
+    Raises:
+        ConfigError: a resolution that no block gives.
+    """
+    if places is None:
+        return [default] if default in available else []
+    for place in places:
+        if place not in available:
+            raise ConfigError(
+                f"{model} attention: no block has maps of {place}; these have"
+                f" {', '.join(map(str, available))}"
+            )
+    return places
 
 
 def init_normal(module: nn.Module, std: float) -> None:
-    """DCGAN's start: the weights of all convolutions and linear layers N(0, std), biases 0."""
-    for layer in module.modules():
+    """DCGAN's start: the weights of convolutions, linear layers and embeddings N(0, std)."""
+    init_weights(module, lambda weight: nn.init.normal_(weight, 0.0, std))
+
+
+def init_orthogonal(module: nn.Module) -> None:
+    """BigGAN's start (Saxe et al., 1312.6120)."""
+    init_weights(module, nn.init.orthogonal_)
+
+
+def init_weights(module: nn.Module, draw: Callable[[Tensor], object]) -> None:
+    """Draw the weights of convolutions, linear layers and embeddings; biases become 0.
+
+    A gain-and-bias embedding of conditional batch norm keeps its zeros: it starts as batch norm.
+    """
+    for name, layer in module.named_modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            nn.init.normal_(layer.weight, 0.0, std)
+            draw(layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.Embedding) and not name.endswith("gain_and_bias"):
+            draw(layer.weight)
+
+
+def start_and_doublings(resolution: int, *, model: str) -> tuple[int, int]:
+    """Resolution = start * 2**doublings with start from 4 to 7: 28 -> (7, 2), 64 -> (4, 4).
+
+    Raises:
+        ConfigError: no such factors, or nothing to double.
+    """
+    start, doublings = resolution, 0
+    while start % 2 == 0 and start > 7:
+        start, doublings = start // 2, doublings + 1
+    if not 4 <= start <= 7 or doublings == 0:
+        raise ConfigError(
+            f"{model}: resolution {resolution} is not 4, 5, 6 or 7 doubled once or more;"
+            " prepare the data with another --resolution, such as 32 or 64"
+        )
+    return start, doublings

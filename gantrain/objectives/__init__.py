@@ -1,7 +1,6 @@
-"""Objectives: one module each, with a class `Objective`.
+"""Objectives: one module each, with a class `Objective`, a `_base.Base`.
 
 discriminator_loss(real_logits, fake_logits) and generator_loss(fake_logits) map logits (N,) to a
-scalar to be minimised. penalty(discriminator, real, fake, y) is added to D's loss, and
-after_discriminator_step(discriminator) runs after D's optimizer; most objectives inherit the
-empty ones of `_base.Base`. Keyword-only arguments of Objective are the schema of [objective].
+scalar to be minimised; the hooks of `gantrain.hooks.Hooks` are there for more. Keyword-only
+arguments of Objective are the schema of [objective].
 """

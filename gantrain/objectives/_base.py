@@ -1,10 +1,23 @@
-"""What an objective does unless it says otherwise: no penalty, nothing after D's step."""
+"""The contract of an objective: two losses, and the hooks that every part may have."""
 
-from torch import Tensor, nn
+from torch import Tensor
+
+from gantrain.hooks import Hooks
 
 
-class Base:
-    """The contract of an objective; see the package's docstring."""
+class Base(Hooks):
+    """See the package's docstring.
+
+    Attributes:
+        paired: both losses get the differences s(x_i) - s(G(z_i)) and s(G(z_i)) - s(x_i) in the
+            place of the logits.
+        log_odds: D(x) = sigmoid(logit) is the probability that x is real.
+        lipschitz: the theory holds only for a critic under a Lipschitz constraint.
+    """
+
+    paired = False
+    log_odds = False
+    lipschitz = False
 
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """Logits (N,) of real and generated images -> scalar."""
@@ -13,12 +26,3 @@ class Base:
     def generator_loss(self, fake_logits: Tensor) -> Tensor:
         """Logits (N,) of generated images -> scalar."""
         raise NotImplementedError
-
-    def penalty(
-        self, discriminator: nn.Module, real: Tensor, fake: Tensor, y: Tensor | None
-    ) -> Tensor | float:
-        """A scalar to add to D's loss; images (N, C, H, W), labels (N,) or None."""
-        return 0.0
-
-    def after_discriminator_step(self, discriminator: nn.Module) -> None:
-        """Change D after its optimizer has stepped."""

@@ -13,6 +13,8 @@ from gantrain.objectives._base import Base
 class Objective(Base):
     """log D = -softplus(-s) and log(1 - D) = -softplus(s): no exponential is ever taken twice."""
 
+    log_odds = True
+
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """-V."""
         return softplus(-real_logits).mean() + softplus(fake_logits).mean()

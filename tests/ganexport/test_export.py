@@ -206,7 +206,7 @@ def test_two_exports_are_byte_identical(run: Path, tmp_path: Path) -> None:
 
 
 def test_shipped_images_are_torchs(run: Path, bundle: Path) -> None:
-    from gantrain.train import generate
+    from gantrain.samples import generate
 
     labels = np.arange(50) % 3
     expected = generate(load_generator(run).network, range(50), labels)

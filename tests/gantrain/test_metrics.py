@@ -114,8 +114,10 @@ def test_a_dropped_class_shows_in_fid(reference: Reference) -> None:
 def test_a_run_and_its_bundle_score_the_same(run: Path, bundle: Path) -> None:
     scores = []
     for target in (run, bundle):
-        batches, reference = open_target(target, None, num_images=300)
-        scores.append(evaluate(batches, reference, metrics=["fid", "label_accuracy"]).scores)
+        opened = open_target(target, None, num_images=300)
+        scores.append(
+            evaluate(opened.batches, opened.reference, metrics=["fid", "label_accuracy"]).scores
+        )
     assert scores[0]["fid"] == pytest.approx(scores[1]["fid"], rel=1e-3)
     assert scores[0]["label_accuracy"] == pytest.approx(scores[1]["label_accuracy"], abs=0.01)
 

@@ -77,7 +77,7 @@ def test_a_run_leaves_everything_behind(run: Path) -> None:
 def test_training_improves_the_generator(shapes: Path, run: Path) -> None:
     """Generated discs are red, bars green and squares blue, as the real ones are."""
     from gantrain.checkpoint import load_generator
-    from gantrain.train import generate
+    from gantrain.samples import generate
 
     labels = np.arange(90) % 3
     images = generate(load_generator(run).network, range(90), labels).astype(float)

@@ -1,0 +1,104 @@
+"""Several processes train one GAN: each takes its share of every batch, and sums are over all.
+
+Under torchrun a run gives, but for rounding, the weights that one process gives at the same global
+batch: random numbers are drawn for the whole batch, batch norm takes the whole batch's statistics,
+and gradients are averaged. Without torchrun every function here does nothing.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, distributed, nn
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[None]:
+    """Join the processes that torchrun started; with one process, or none of it, do nothing."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or distributed.is_initialized():
+        yield
+        return
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def local_rank() -> int:
+    """This process's number on its machine, which is the number of its GPU."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def leads() -> bool:
+    """Is this the process that speaks and writes, also before the group is joined?"""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def world_size() -> int:
+    """How many processes share the batch."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def rank() -> int:
+    """This process's number; 0 writes the run folder."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def barrier() -> None:
+    """Wait until every process has come here."""
+    if world_size() > 1:
+        distributed.barrier()
+
+
+class _AllMean(torch.autograd.Function):
+    """y = mean over processes of x; every process's y depends on every x."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:  # noqa: ARG004
+        y = x.clone()
+        distributed.all_reduce(y)
+        return y / world_size()
+
+    @staticmethod
+    def backward(ctx: object, *gradients: Tensor) -> Tensor:  # noqa: ARG004
+        # Gradients are averaged over the processes later, so each contributes its sum here.
+        total = gradients[0].contiguous().clone()
+        distributed.all_reduce(total)
+        return total / world_size()
+
+
+def all_mean(x: Tensor) -> Tensor:
+    """The mean of x over the processes; differentiable once."""
+    if world_size() == 1:
+        return x
+    mean: Tensor = _AllMean.apply(x)  # type: ignore[no-untyped-call]
+    return mean
+
+
+def any_process(flag: bool, device: torch.device) -> bool:
+    """Has any process raised its flag?"""
+    if world_size() == 1:
+        return flag
+    raised = torch.tensor(float(flag), device=device)
+    distributed.all_reduce(raised)
+    return bool(raised > 0)
+
+
+def average_gradients(network: nn.Module) -> None:
+    """Replace every gradient by its mean over the processes."""
+    if world_size() == 1:
+        return
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    distributed.all_reduce(flat)
+    flat /= world_size()
+    sizes = [g.numel() for g in gradients]
+    parts = [part.view_as(g) for part, g in zip(torch.split(flat, sizes), gradients, strict=True)]
+    torch._foreach_copy_(gradients, parts)
+
+
+def my_share(rows: Tensor) -> Tensor:
+    """This process's rows of a whole batch's."""
+    return rows.chunk(world_size())[rank()] if world_size() > 1 else rows

@@ -1,0 +1,20 @@
+"""LSGAN: Mao et al., Least Squares Generative Adversarial Networks, 1611.04076, equation 9.
+
+L_D = E (s(x) - 1)^2 / 2 + E s(G(z))^2 / 2,  L_G = E (s(G(z)) - 1)^2 / 2.
+"""
+
+from torch import Tensor
+
+from gantrain.objectives._base import Base
+
+
+class Objective(Base):
+    """Samples far from the border are pulled to it, on whichever side they are."""
+
+    def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """E (s(x) - 1)^2 / 2 + E s(G(z))^2 / 2."""
+        return ((real_logits - 1).square().mean() + fake_logits.square().mean()) / 2
+
+    def generator_loss(self, fake_logits: Tensor) -> Tensor:
+        """E (s(G(z)) - 1)^2 / 2."""
+        return (fake_logits - 1).square().mean() / 2

@@ -1,0 +1,135 @@
+"""ADA: Karras et al., Training Generative Adversarial Networks with Limited Data, 2006.06676.
+
+Each augmentation befalls an image with probability p, and p follows how far D overfits: with
+r = E sign(s(x)), p rises while r > target and falls while r < target (sections 2.2 and 3).
+"""
+
+import math
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from gantrain.distributed import all_mean, world_size
+from gantrain.draws import Draws
+from gantrain.game import Game
+from gantrain.hooks import Hooks, Step
+
+INTERVAL = 4  # D steps between two changes of p
+
+
+class Regularizer(Hooks):
+    """p moves by 1 in adjust_kimg; it starts at initial_p, and adjust_kimg = 0 keeps it there."""
+
+    p: Tensor
+    signs: Tensor
+
+    def __init__(
+        self,
+        *,
+        target: Annotated[float, Field(gt=0, lt=1)] = 0.6,
+        adjust_kimg: Annotated[float, Field(ge=0)] = 500.0,
+        initial_p: Annotated[float, Field(ge=0, le=1)] = 0.0,
+    ) -> None:
+        super().__init__()
+        self._target, self._adjust_images = target, 1000 * adjust_kimg
+        self.register_buffer("p", torch.tensor(float(initial_p)))
+        self.register_buffer("signs", torch.zeros(2))  # sum of signs, D steps
+
+    def refuses(self, game: Game) -> str | None:
+        """Points are no images."""
+        return "points cannot be augmented as images; leave it out" if game.points else None
+
+    def augment(self, images: Tensor, game: Game) -> Tensor:
+        """Geometry, then colour."""
+        images = warp(images, self.p, game.draws)
+        return recolor(images, self.p, game.draws)
+
+    @torch.no_grad()
+    def after_discriminator_step(self, step: Step) -> None:
+        """Every fourth step, move p towards the target."""
+        sign = all_mean(step.real.logits.sign().mean())
+        self.signs += torch.stack([sign, torch.ones_like(sign)])
+        if self._adjust_images and self.signs[1] >= INTERVAL:
+            images = INTERVAL * len(step.real.logits) * world_size()
+            direction = torch.sign(self.signs[0] / self.signs[1] - self._target)
+            self.p.add_(direction * images / self._adjust_images).clamp_(0, 1)
+            self.signs.zero_()
+
+    def stats(self) -> dict[str, float]:
+        """The probability."""
+        return {"augment_p": float(self.p)}
+
+
+def warp(images: Tensor, p: Tensor, draws: Draws) -> Tensor:
+    """Flip, quarter turns, shifts by whole pixels, scale, rotation, stretch, fractional shifts."""
+    n, _, height, width = images.shape
+
+    def maybe(values: Tensor, neutral: float) -> Tensor:
+        """Each value with probability p, else the neutral one."""
+        return torch.where(draws.uniform(n) < p, values, neutral)
+
+    # The matrices map output to input coordinates on [-1, 1]; all distributions are symmetric.
+    matrix = _scale(maybe(torch.full_like(draws.uniform(n), -1.0), 1.0), None)
+    matrix = _rotate(maybe(draws.integers(4, n) * (math.pi / 2), 0.0)) @ matrix
+    pixels = torch.tensor([2 / width, 2 / height], device=images.device)
+    shift = ((draws.uniform(n, 2) * 2 - 1) * 0.125 / (pixels / 2)).round() * pixels
+    matrix = _shift(maybe(shift[:, 0], 0.0), maybe(shift[:, 1], 0.0)) @ matrix
+    size = maybe(torch.exp2(0.2 * draws.normal(n)), 1.0)
+    matrix = _scale(size, size) @ matrix
+    # Two rotations, before and after the stretch; together they befall with probability p.
+    each = 1 - (1 - p).clamp_min(0).sqrt()
+    turns = torch.where(draws.uniform(n, 2) < each, (draws.uniform(n, 2) * 2 - 1) * math.pi, 0.0)
+    matrix = _rotate(turns[:, 0]) @ matrix
+    stretch = maybe(torch.exp2(0.2 * draws.normal(n)), 1.0)
+    matrix = _scale(stretch, 1 / stretch) @ matrix
+    matrix = _rotate(turns[:, 1]) @ matrix
+    shift = draws.normal(n, 2) * 0.125 * 2
+    matrix = _shift(maybe(shift[:, 0], 0.0), maybe(shift[:, 1], 0.0)) @ matrix
+    grid = functional.affine_grid(matrix[:, :2], list(images.shape), align_corners=False)
+    return functional.grid_sample(
+        images, grid, mode="bilinear", padding_mode="reflection", align_corners=False
+    )
+
+
+def recolor(images: Tensor, p: Tensor, draws: Draws) -> Tensor:
+    """Brightness, contrast, inverted luma; hue and saturation of colour images."""
+    n, channels = images.shape[:2]
+
+    def maybe(values: Tensor, neutral: float) -> Tensor:
+        return torch.where(draws.uniform(n) < p, values, neutral)[:, None, None, None]
+
+    images = images + maybe(0.2 * draws.normal(n), 0.0)
+    images = images * maybe(torch.exp2(0.5 * draws.normal(n)), 1.0)
+    grey = images.mean(1, keepdim=True)
+    images = images - 2 * grey * maybe(torch.ones_like(draws.uniform(n)), 0.0)
+    if channels == 3:
+        grey = images.mean(1, keepdim=True)
+        chroma = images - grey
+        angle = maybe((draws.uniform(n) * 2 - 1) * math.pi, 0.0)
+        # Rotation about the grey axis: the cross product with (1, 1, 1) / sqrt(3) turns by 90.
+        turned = (chroma.roll(1, 1) - chroma.roll(-1, 1)) / math.sqrt(3)
+        chroma = chroma * angle.cos() + turned * angle.sin()
+        images = grey + chroma * maybe(torch.exp2(draws.normal(n)), 1.0)
+    return images
+
+
+def _matrix(rows: list[list[Tensor | float]], like: Tensor) -> Tensor:
+    """Numbers and (N,) tensors -> (N, 3, 3)."""
+    whole = [[torch.zeros_like(like) + entry for entry in row] for row in rows]
+    return torch.stack([torch.stack(row, dim=-1) for row in whole], dim=-2)
+
+
+def _scale(x: Tensor, y: Tensor | None) -> Tensor:
+    return _matrix([[x, 0.0, 0.0], [0.0, 1.0 if y is None else y, 0.0], [0.0, 0.0, 1.0]], x)
+
+
+def _rotate(angle: Tensor) -> Tensor:
+    c, s = angle.cos(), angle.sin()
+    return _matrix([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]], angle)
+
+
+def _shift(x: Tensor, y: Tensor) -> Tensor:
+    return _matrix([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]], x)

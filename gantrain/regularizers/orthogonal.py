@@ -1,0 +1,53 @@
+"""Orthogonal regularisation: Brock, Donahue, Simonyan, 1809.11096, equation 3.
+
+weight * sum over layers of ||W W^T * (1 - I)||_F^2, rows of W the filters: only the angles between
+filters are regularised, not their norms. It makes a generator amenable to truncation.
+"""
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from gantrain.hooks import Hooks, Step
+
+
+class Regularizer(Hooks):
+    """Under spectral norm, the unnormalised weights are meant, as in the paper's code."""
+
+    def __init__(
+        self,
+        *,
+        weight: Annotated[float, Field(gt=0)] = 1e-4,
+        networks: Annotated[list[Literal["generator", "discriminator"]], Field(min_length=1)] = [  # noqa: B006
+            "generator"
+        ],
+    ) -> None:
+        super().__init__()
+        self._weight, self._networks = weight, networks
+
+    def discriminator_penalty(self, step: Step) -> Tensor | float:
+        """See the module; 0 unless D is named."""
+        named = "discriminator" in self._networks
+        return self._weight * non_orthogonality(step.game.discriminator) if named else 0.0
+
+    def generator_penalty(self, step: Step) -> Tensor | float:
+        """See the module; 0 unless G is named."""
+        named = "generator" in self._networks
+        return self._weight * non_orthogonality(step.game.generator) if named else 0.0
+
+
+def non_orthogonality(network: nn.Module) -> Tensor:
+    """Sum of squared inner products of different filters of a layer, over the layers."""
+    total = torch.zeros((), device=next(network.parameters()).device)
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            held = getattr(layer, "parametrizations", None)
+            weight: Tensor = layer.weight if held is None else held.weight.original
+            if isinstance(layer, nn.ConvTranspose2d):
+                weight = weight.transpose(0, 1)
+            filters = weight.flatten(1).float()
+            products = filters @ filters.T
+            total = total + (products.square().sum() - products.diagonal().square().sum())
+    return total

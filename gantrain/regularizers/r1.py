@@ -1,0 +1,32 @@
+"""R1: Mescheder, Geiger, Nowozin, Which Training Methods for GANs do actually Converge?
+
+1801.04406, equation 9: gamma / 2 * E ||grad s(x)||^2 over real images.
+"""
+
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor
+
+from gantrain.game import Game
+from gantrain.hooks import Hooks, Step
+from gantrain.regularizers._gradients import image_gradients, refuses_batch_norm
+
+
+class Regularizer(Hooks):
+    """Pulls D to a constant where the data is, so that the game comes to rest there."""
+
+    differentiates_images = True
+
+    def __init__(self, *, gamma: Annotated[float, Field(gt=0)] = 10.0) -> None:
+        super().__init__()
+        self._gamma = gamma
+
+    def refuses(self, game: Game) -> str | None:
+        """Batch norm in D."""
+        return refuses_batch_norm(game)
+
+    def discriminator_penalty(self, step: Step) -> Tensor:
+        """See the module."""
+        squares = image_gradients(step.real.logits, step.real.images).square().sum(1)
+        return self._gamma / 2 * squares.mean()
