@@ -148,6 +148,7 @@ def open_target(
         dataset_features(dataset, device=device, progress=step("training the classifier")),
         step("measuring the real images"),
         discriminator,
+        trained_on=Dataset(place) if dataset.sha256 != trained_on and place.is_dir() else None,
     )
     seeds = range(seed, seed + num_images)
     return Target(_batches(draw, seeds, len(classes), step("generating")), reference, classes)

@@ -34,8 +34,8 @@ class StatsLog:
         self._file.flush()
         if self._board is not None:
             for key, value in record.items():
-                if isinstance(value, str):
-                    self._board.add_text(key, value, record["images_seen"])
+                if isinstance(value, list):
+                    self._board.add_text(key, "\n\n".join(value), record["images_seen"])
                 elif key != "images_seen":
                     self._board.add_scalar(key, value, record["images_seen"])
 

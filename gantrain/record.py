@@ -55,6 +55,7 @@ class Recorder:
         self._stats_log, self._on_progress = stats_log, on_progress
         self._watch, self._writes = Watch(), rank() == 0
         self._sums: dict[str, list[Tensor]] = {}
+        self._record: dict[str, float] = {}
         self._last_images, self._last_time = 0, time.monotonic()
         self._reference: Reference | None = None
 
@@ -70,7 +71,7 @@ class Recorder:
             self._sums.setdefault(key, []).append(value.detach())
 
     def report(self, images_seen: int, more: dict[str, float]) -> None:
-        """Write the means of all figures since the last report.
+        """Take the means of all figures since the last report into the record.
 
         Raises:
             TrainingError: one is not finite.
@@ -81,10 +82,10 @@ class Recorder:
         images_per_s = (images_seen - self._last_images) / max(now - self._last_time, 1e-9)
         self._sums.clear()
         self._last_images, self._last_time = images_seen, now
-        self._write(images_seen, {**stats, "images_per_s": images_per_s}, images_per_s)
+        self._record |= {**stats, "images_per_s": images_per_s}
 
     def picture(self, network: GeneratorModule, images_seen: int) -> None:
-        """Save samples, and see how different from each other they are."""
+        """Save samples, and take into the record how different from each other they are."""
         truncation, device = self._options.truncation, self._device
         save_samples(
             network, self._dataset, self._run, images_seen, truncation=truncation, device=device
@@ -92,18 +93,17 @@ class Recorder:
         if self._dataset.points is not None:
             labels = np.arange(NUM_POINTS) % network.num_classes if network.num_classes else None
             points = draw(network, range(NUM_POINTS), labels, truncation=truncation, device=device)
-            stats = count_modes(points[:, :, 0, 0], self._dataset.points)
+            self._record |= count_modes(points[:, :, 0, 0], self._dataset.points)
             real = self._dataset.floats(np.arange(NUM_POINTS)).numpy()
-            stats |= diversity(points, real, None)
+            self._record |= diversity(points, real, None)
         else:
             seeds, labels, _ = sample_sheet(network.num_classes)
             fake = draw(network, seeds, labels, truncation=truncation, device=device)
             real = self._dataset.floats(real_sheet(self._dataset, network.num_classes)).numpy()
-            stats = diversity(fake, real, labels)
-        self._write(images_seen, stats, 0.0)
+            self._record |= diversity(fake, real, labels)
 
-    def measure(self, network: GeneratorModule, images_seen: int) -> float:
-        """FID of eval_images images to the dataset."""
+    def measure(self, network: GeneratorModule) -> float:
+        """Take scores over eval_images images into the record; returns the FID."""
         if self._reference is None:
             self._reference = open_reference(self._dataset, self._device)
         stats = score_network(
@@ -113,8 +113,21 @@ class Recorder:
             truncation=self._options.truncation,
             device=self._device,
         )
-        self._write(images_seen, stats, 0.0)
+        self._record |= stats
         return stats["fid"]
+
+    def write(self, images_seen: int) -> None:
+        """Write the record, if there is anything in it, with what it gives reason to warn of."""
+        if not self._record:
+            return
+        stats, total = dict(self._record), self._options.total_images
+        warnings = self._watch.look(stats, share_done=images_seen / total)
+        self._record.clear()
+        record = {"images_seen": images_seen, **stats}
+        self._stats_log.write(record | ({"warnings": warnings} if warnings else {}))
+        images_per_s = stats.pop("images_per_s", 0.0)
+        if self._on_progress and (images_per_s or warnings):
+            self._on_progress(Progress(images_seen, total, images_per_s, stats, warnings))
 
     def check_finite(self, images_seen: int, figures: dict[str, float] | None = None) -> None:
         """Raise a TrainingError if a figure (by default, of those since the last report) is not."""
@@ -131,15 +144,6 @@ class Recorder:
 
     def _means(self) -> dict[str, float]:
         return {key: float(torch.stack(v).mean()) for key, v in self._sums.items()}
-
-    def _write(self, images_seen: int, stats: dict[str, float], images_per_s: float) -> None:
-        total = self._options.total_images
-        self._stats_log.write({"images_seen": images_seen, **stats})
-        warnings = self._watch.look(stats, share_done=images_seen / total)
-        for text in warnings:
-            self._stats_log.write({"images_seen": images_seen, "warning": text})
-        if self._on_progress and (images_per_s or warnings):
-            self._on_progress(Progress(images_seen, total, images_per_s, stats, warnings))
 
 
 @torch.no_grad()

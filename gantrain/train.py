@@ -237,10 +237,11 @@ def _train(
             if pictures:
                 recorder.picture(ema.network, seen)
             if options.eval_kimg and measures:
-                fid = recorder.measure(ema.network, seen)
+                fid = recorder.measure(ema.network)
                 if fid < best_fid:
                     best_fid = fid
                     save_best(run, state())
+            recorder.write(seen)
             if saves:
                 weights = float(sum(p.sum() for p in ema.network.parameters()))
                 recorder.check_finite(seen)

@@ -35,15 +35,13 @@ class Watch:
                 num_modes.
             share_done: of the training, in [0, 1]; a generator that has only begun is forgiven.
         """
-        found = {
-            "saturated": _saturated(stats),
-            "vanished": self._vanished(stats),
-            "collapsed": _collapsed(stats) if share_done >= 0.1 else None,
-        }
-        if "diversity" in stats:
-            found = {"collapsed": found["collapsed"]}
-        else:
-            del found["collapsed"]
+        found: dict[str, str | None] = {}
+        if "d_real" in stats:
+            found["saturated"] = _saturated(stats)
+        if "gradient_norm_g" in stats:
+            found["vanished"] = self._vanished(stats["gradient_norm_g"])
+        if "diversity" in stats and share_done >= 0.1:
+            found["collapsed"] = _collapsed(stats)
         warnings: list[str] = []
         for kind, text in found.items():
             self._in_a_row[kind] = self._in_a_row.get(kind, 0) + 1 if text else 0
@@ -55,10 +53,7 @@ class Watch:
                 warnings.append(text)
         return warnings
 
-    def _vanished(self, stats: Mapping[str, float]) -> str | None:
-        norm = stats.get("gradient_norm_g")
-        if norm is None:
-            return None
+    def _vanished(self, norm: float) -> str | None:
         self._largest_gradient = max(self._largest_gradient, norm)
         if norm > VANISHED * self._largest_gradient:
             return None
@@ -71,8 +66,8 @@ class Watch:
 
 
 def _saturated(stats: Mapping[str, float]) -> str | None:
-    real, fake = stats.get("d_real"), stats.get("d_fake")
-    if real is None or fake is None or real < SATURATED or fake > 1 - SATURATED:
+    real, fake = stats["d_real"], stats["d_fake"]
+    if real < SATURATED or fake > 1 - SATURATED:
         return None
     return (
         f"the discriminator is saturated: D(x) is {real:.4f}, D(G(z)) {fake:.4f}. It is too strong"
@@ -91,7 +86,7 @@ def _collapsed(stats: Mapping[str, float]) -> str | None:
             f"the generator has collapsed: it draws {stats['modes']:.0f} of the data's"
             f" {stats['num_modes']:.0f} modes. {help_}"
         )
-    if stats.get("diversity", 1.0) < COLLAPSED:
+    if stats["diversity"] < COLLAPSED:
         return (
             "the generator has collapsed: its images differ from each other"
             f" {stats['diversity']:.1%} as much as real ones do. {help_}"

@@ -38,6 +38,21 @@ def draw_shapes(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return images, labels
 
 
+# Options that make every architecture small: of its generator, of its discriminator.
+SMALL: dict[str, tuple[dict, dict]] = {
+    "mlp": ({"hidden": [32]}, {"hidden": [16]}),
+    "dcgan": ({"width": 8, "z_dim": 16}, {"width": 8}),
+    "resnet": ({"width": 4, "z_dim": 16}, {"width": 4}),
+    "sagan": ({"width": 4, "z_dim": 16}, {"width": 4}),
+    "biggan": ({"width": 4}, {"width": 4}),
+    "biggan_deep": ({"width": 4, "z_dim": 16}, {"width": 4}),
+    "r3gan": (
+        {"widths": [16], "blocks": 1, "cardinality": 4, "z_dim": 16},
+        {"widths": [16], "blocks": 1, "cardinality": 4},
+    ),
+}
+
+
 def tiny_recipe(data: Path, **train_options: object) -> dict:
     """A recipe that trains in seconds; train_options override its [train]."""
     adam = {"name": "adam", "learning_rate": 1e-3, "betas": [0.5, 0.999]}

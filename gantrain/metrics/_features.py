@@ -33,8 +33,9 @@ _BATCH = 100
 
 @dataclass(frozen=True)
 class Features:
-    """What a network sees in N images. labels: the classes that were asked for, or None."""
+    """N images and what a network sees in them. labels: the classes asked for, or None."""
 
+    images: NDArray[Any]  # (N, H, W, C)
     features: NDArray[np.float64]  # (N, F)
     logits: NDArray[np.float64]  # (N, K)
     labels: NDArray[np.int64] | None
@@ -108,7 +109,7 @@ class ClassifierFeatures:
         features, logits = (
             torch.cat(part).double().cpu().numpy() for part in zip(*parts, strict=True)
         )
-        return Features(features, logits, labels)
+        return Features(images, features, logits, labels)
 
 
 class Points:
@@ -127,7 +128,7 @@ class Points:
         """float32 (N, 1, 1, C) -> Features."""
         points = images[:, 0, 0].astype(np.float64)
         distances = np.linalg.norm(points[:, None] - self._modes.centres[None], axis=2)
-        return Features(points, -distances / self._modes.sigma, labels)
+        return Features(images, points, -distances / self._modes.sigma, labels)
 
 
 class StackedFeatures:
@@ -152,7 +153,7 @@ class StackedFeatures:
         features = np.concatenate([part.features for part in parts], axis=1)
         a, b, c = (_log_softmax(part.logits) for part in parts)
         logits = a[:, :, None, None] + b[:, None, :, None] + c[:, None, None, :]
-        return Features(features, logits.reshape(len(images), -1), labels)
+        return Features(images, features, logits.reshape(len(images), -1), labels)
 
 
 def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -19,6 +19,7 @@ class Reference:
     """A dataset and the extractor; statistics are computed once, when first needed.
 
     discriminator: of the run that is measured, where there is one.
+    trained_on: what the generator was trained on, where that is known and another dataset.
     progress: called with (images done, images in all) while they are.
     """
 
@@ -26,6 +27,7 @@ class Reference:
     extractor: Extractor
     progress: Callable[[int, int], None] | None = None
     discriminator: DiscriminatorModule | None = None
+    trained_on: Dataset | None = None
 
     @cached_property
     def statistics(self) -> FeatureStatistics:

@@ -89,5 +89,11 @@ class SpectralNorm(nn.Module):
 
     @torch.no_grad()
     def _iterate(self, matrix: Tensor) -> None:
-        self.v.copy_(nn.functional.normalize(matrix.T @ self.u, dim=0, eps=self._eps))
-        self.u.copy_(nn.functional.normalize(matrix @ self.v, dim=0, eps=self._eps))
+        _turn(self.v, matrix.T @ self.u)
+        _turn(self.u, matrix @ self.v)
+
+
+def _turn(vector: Tensor, direction: Tensor) -> None:
+    """Make the unit vector point there; a weight of 0 has no direction, and must not erase it."""
+    norm = torch.linalg.vector_norm(direction)
+    vector.copy_(torch.where(norm > 0, direction / norm.clamp_min(1e-30), vector))

@@ -21,7 +21,7 @@ def test_a_discriminator_that_is_right_has_the_smaller_loss(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-@pytest.mark.parametrize("scale", [1e-3, 1e3])
+@pytest.mark.parametrize("scale", [1e-3, 1e2])
 def test_losses_and_gradients_stay_finite(name: str, scale: float) -> None:
     objective = find_module("gantrain.objectives", name, where="test").Objective()
     real, fake = (REAL * scale).requires_grad_(), (FAKE * scale).requires_grad_()
