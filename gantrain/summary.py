@@ -86,7 +86,7 @@ def _summary(title: str, network: nn.Module, inputs: tuple[Any, ...]) -> Summary
     }
     handles = [layer.register_forward_hook(note(name)) for name, layer in layers.items()]
     network.eval()
-    with FlopCounterMode(network, display=False, depth=100) as counter:
+    with FlopCounterMode(display=False, depth=100) as counter:
         network(*inputs)
     for handle in handles:
         handle.remove()

@@ -89,7 +89,7 @@ class Generator(GeneratorModule):
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         first, *chunks = torch.split(z, self._chunk, dim=1)
         shared = None if self.embed is None else self.embed(y)
-        x = self.project(first).reshape(len(z), -1, self._start, self._start)
+        x = self.project(first).reshape(z.shape[0], -1, self._start, self._start)
         block_number = 0
         for block in self.blocks:
             if isinstance(block, SelfAttention):

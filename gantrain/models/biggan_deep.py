@@ -62,7 +62,7 @@ class Generator(GeneratorModule):
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         condition = z if self.embed is None else torch.cat([z, self.embed(y)], dim=1)
-        x = self.project(condition).reshape(len(z), -1, self._start, self._start)
+        x = self.project(condition).reshape(z.shape[0], -1, self._start, self._start)
         x = run_up(self.blocks, x, condition)
         return torch.tanh(self.to_image(torch.relu(self.norm(x))))
 

@@ -59,7 +59,7 @@ class Generator(GeneratorModule):
         init_weights(self, nn.init.xavier_uniform_)
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        x = self.project(z).reshape(len(z), -1, self._start, self._start)
+        x = self.project(z).reshape(z.shape[0], -1, self._start, self._start)
         x = run_up(self.blocks, x, y)
         return torch.tanh(self.to_image(torch.relu(self.norm(x))))
 

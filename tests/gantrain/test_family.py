@@ -145,7 +145,7 @@ def test_every_generator_exports_to_the_same_images(
         expected = to_uint8(trained.network(torch.from_numpy(feed["z"]), y).numpy())
     steps = np.abs(found.astype(int) - expected.transpose(0, 2, 3, 1))
     assert steps.max() <= 1
-    assert (steps > 0).mean() < 1e-3
+    assert (steps > 0).mean() < 5e-3
 
 
 def test_regularizers_that_exclude_each_other_are_refused(tiny_shapes: Path) -> None:
