@@ -14,6 +14,7 @@ from torch.nn.utils import parametrize
 
 from ganinfer.errors import ExportError
 from gantrain.checkpoint import TrainedGenerator
+from gantrain.models._layers import UpConv2d
 
 # From 23 on, attention is exported as one node, which TensorRT refuses for SAGAN's shapes.
 OPSET = 20
@@ -36,8 +37,9 @@ class SamplingGraph(nn.Module):
 
 
 def bake(trained: TrainedGenerator) -> nn.Module:
-    """A twin of the generator whose weights are plain: spectral norm is multiplied in.
+    """A twin of the generator whose weights are plain.
 
+    Spectral norm is multiplied in; an upsampling and the convolution after it become one layer.
     The twin is built anew; taking parametrizations off a deep copy would break the original.
     """
     twin = trained.config.build_generator(
@@ -49,6 +51,10 @@ def bake(trained: TrainedGenerator) -> nn.Module:
         if parametrize.is_parametrized(module):
             for name in list(module.parametrizations):  # type: ignore[arg-type]
                 parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+    for parent in list(twin.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, UpConv2d):
+                setattr(parent, name, layer.plain().requires_grad_(False))
     return twin
 
 

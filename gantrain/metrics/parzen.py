@@ -1,9 +1,9 @@
 """Parzen-window log-likelihood: Goodfellow et al., 1406.2661, section 5; Breuleux et al.
 
-log p(x) = log (1/N) sum_i N(x; x_i, sigma^2 I), x_i the generated images, pixels on [0, 1]. sigma is
-chosen on validation images of the training set, and p is then asked for the dataset's images. The
-measure is crude in many dimensions (Theis, van den Oord, Bethge, 1511.01844); it is here because
-the first papers compare by it.
+log p(x) = log (1/N) sum_i N(x; x_i, sigma^2 I), x_i the generated images, pixels on [0, 1]. The
+width is chosen on validation images of the training set, and p is then asked for the dataset's
+images. The measure is crude in many dimensions (Theis, van den Oord, Bethge, 1511.01844); it is
+here because the first papers compare by it.
 """
 
 import numpy as np
@@ -63,7 +63,7 @@ class Metric:
 def log_likelihoods(
     squared: NDArray[np.float64], sigma: float, num_pixels: int
 ) -> NDArray[np.float64]:
-    """log p of M images, from their squared distances (M, N) to the N centres."""
+    """Log p of M images, from their squared distances (M, N) to the N centres."""
     exponents = -squared / (2 * sigma**2)
     largest = exponents.max(axis=1, keepdims=True)
     log_sum = largest[:, 0] + np.log(np.exp(exponents - largest).sum(axis=1))
@@ -86,4 +86,5 @@ def _last(dataset: Dataset, count: int) -> NDArray[np.float32]:
 
 def _flat(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """uint8 (N, H, W, C) -> (N, HWC) on [0, 1]."""
-    return np.asarray(images).reshape(len(images), -1).astype(np.float32) / 255
+    flat: NDArray[np.float32] = np.asarray(images).reshape(len(images), -1).astype(np.float32)
+    return flat / np.float32(255)

@@ -12,10 +12,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import parametrizations
 
 from gantrain.models._base import DiscriminatorModule, GeneratorModule
-from gantrain.models._layers import Count, Head, Share
+from gantrain.models._layers import Count, Head, Share, init_weights
 
+Deviation = Annotated[float, Field(ge=0)]
 Widths = Annotated[list[Count], Field(min_length=1)]
 
 
@@ -57,8 +59,9 @@ class Discriminator(DiscriminatorModule):
     """Images (N, C, H, W), y (N,) or None -> logits (N,).
 
     pieces: of maxout, max over k linear maps; 0 takes LeakyReLU 0.2 instead.
-    noise: standard deviation of the Gaussian noise added to the input and to every layer, in
-    training (the classifier of 1606.03498 on MNIST).
+    input_noise, noise: standard deviation of the Gaussian noise added to the input and to every
+    hidden layer in training. weight_norm: w = g v / ||v|| (1602.07868). Both are of the
+    classifier of 1606.03498 on MNIST.
     """
 
     def __init__(
@@ -70,28 +73,34 @@ class Discriminator(DiscriminatorModule):
         hidden: Widths = [240, 240],  # noqa: B006
         pieces: Annotated[int, Field(ge=0)] = 5,
         dropout: Share = 0.0,
-        noise: Annotated[float, Field(ge=0)] = 0.0,
+        input_noise: Deviation = 0.0,
+        noise: Deviation = 0.0,
+        weight_norm: bool = False,
     ) -> None:
         super().__init__()
-        self._pieces, self._noise = pieces, noise
+        self._pieces, self._input_noise, self._noise = pieces, input_noise, noise
         widths = [channels * resolution * resolution, *hidden]
         self.layers = nn.ModuleList(
             nn.Linear(a, b * max(pieces, 1)) for a, b in itertools.pairwise(widths)
         )
         self.dropout = nn.Dropout(dropout)
         self.head = Head(widths[-1], num_classes)
+        if weight_norm:
+            init_weights(self.layers, lambda weight: nn.init.kaiming_normal_(weight, a=0.2))
+            for layer in self.layers:
+                parametrizations.weight_norm(layer)
 
     def features(self, images: Tensor) -> Tensor:
         """The last hidden layer."""
-        x = self._blurred(images.flatten(1))
+        x = self._blurred(images.flatten(1), self._input_noise)
         for layer in self.layers:
             x = layer(x)
             if self._pieces:
                 x = x.reshape(len(x), -1, self._pieces).amax(2)
             else:
                 x = functional.leaky_relu(x, 0.2)
-            x = self._blurred(self.dropout(x))
+            x = self._blurred(self.dropout(x), self._noise)
         return x
 
-    def _blurred(self, x: Tensor) -> Tensor:
-        return x + self._noise * torch.randn_like(x) if self.training and self._noise else x
+    def _blurred(self, x: Tensor, noise: float) -> Tensor:
+        return x + noise * torch.randn_like(x) if self.training and noise else x

@@ -1,17 +1,36 @@
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import tiny_recipe
 
 from ganinfer.errors import ConfigError
 from gantrain.config import load_config, parse_config, shipped_recipes
+from gantrain.game import build_game
+
+# Resolution, channels and classes of the recipes' datasets.
+DATA = {
+    "digits": (16, 1, 10),
+    "mnist": (28, 1, 10),
+    "mnist100": (28, 1, 10),
+    "stacked_mnist": (28, 3, 1000),
+    "cifar10": (32, 3, 10),
+    "folder64": (64, 3, 0),
+    "folder128": (128, 3, 100),
+    "ring8": (1, 2, 8),
+    "grid25": (1, 2, 25),
+}
 
 
 def test_every_shipped_recipe_is_valid() -> None:
     recipes = shipped_recipes()
     assert {"dcgan-digits", "dcgan-mnist"} <= recipes.keys()
-    for path in recipes.values():
-        load_config(path)
+    for name, path in recipes.items():
+        data = name.partition("-")[2]
+        narrow = ["model.generator.width=8", "model.discriminator.width=8"]
+        config = load_config(path, narrow if data == "folder128" else [])
+        build_game(config, *DATA[data], torch.device("cpu"))
+        assert data.startswith(Path(config.data.path).name)
 
 
 def test_a_recipe_is_found_by_its_bare_name() -> None:
@@ -77,7 +96,7 @@ def test_a_missing_required_key_is_named(tmp_path: Path) -> None:
 
 
 def test_files_that_are_no_configs_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="shipped ones are dcgan-digits"):
+    with pytest.raises(ConfigError, match="shipped ones are biggan-cifar10, .*dcgan-digits"):
         load_config(tmp_path / "none.toml")
     (tmp_path / "bad.toml").write_text("[train\n")
     with pytest.raises(ConfigError, match="not valid TOML"):

@@ -20,7 +20,7 @@ def folder(shapes: Path, tmp_path: Path) -> Path:
 def test_every_epoch_shows_every_image_once(shapes: Path) -> None:
     dataset = Dataset(shapes)
     batches = RealBatches(dataset, 50, seed=1, device=CPU)
-    epochs = [torch.cat([batches._next_indices() for _ in range(6)]) for _ in range(2)]
+    epochs = [torch.cat([batches._next_indices()[0] for _ in range(6)]) for _ in range(2)]
     for epoch in epochs:
         assert sorted(epoch.tolist()) == list(range(300))
     assert epochs[0].tolist() != epochs[1].tolist()
@@ -28,7 +28,7 @@ def test_every_epoch_shows_every_image_once(shapes: Path) -> None:
 
 def test_a_batch_may_cross_the_end_of_an_epoch(shapes: Path) -> None:
     batches = RealBatches(Dataset(shapes), 70, seed=1, device=CPU)
-    drawn = torch.cat([batches._next_indices() for _ in range(30)])
+    drawn = torch.cat([batches._next_indices()[0] for _ in range(30)])
     assert np.bincount(drawn.numpy()).tolist() == [7] * 300
 
 
@@ -77,3 +77,21 @@ def test_another_format_version_is_refused(folder: Path) -> None:
     (folder / "dataset.json").write_text(json.dumps({**description, "format_version": 9}))
     with pytest.raises(DataError, match="format_version 9, expected 1"):
         Dataset(folder)
+
+
+def test_mirroring_flips_half_of_the_images_the_same_way_every_time(shapes: Path) -> None:
+    dataset = Dataset(shapes)
+    plain, mirrored, again = (
+        RealBatches(dataset, 300, seed=3, device=CPU, mirror=mirror)
+        for mirror in (False, True, True)
+    )
+    straight, _ = plain.next()
+    flipped, labels = mirrored.next()
+    assert torch.equal(flipped, again.next()[0])
+    same = (straight == flipped).flatten(1).all(1)
+    turned = (straight.flip(3) == flipped).flatten(1).all(1)
+    assert (same | turned).all()
+    assert 100 < int(turned.sum()) < 200
+    assert labels is not None
+    again.position = 0
+    assert torch.equal(again.next()[0], flipped)

@@ -3,15 +3,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy import linalg
+from conftest import tiny_recipe
+from scipy import linalg, stats
 
 from ganinfer.errors import ConfigError, DataError
 from ganinfer.lookup import module_names
+from gantrain.config import parse_config
 from gantrain.data import Dataset
-from gantrain.evaluate import evaluate, open_target
+from gantrain.evaluate import evaluate, open_reference, open_target
+from gantrain.metrics import parzen
 from gantrain.metrics._features import dataset_classifier
 from gantrain.metrics._reference import Reference
 from gantrain.metrics._statistics import FeatureStatistics, frechet_distance
+from gantrain.prepare import prepare
+from gantrain.train import train
 
 RNG = np.random.default_rng(0)
 
@@ -123,8 +128,6 @@ def test_a_run_and_its_bundle_score_the_same(run: Path, bundle: Path) -> None:
 
 
 def test_other_data_than_the_generators_are_refused(run: Path, tmp_path: Path) -> None:
-    from gantrain.prepare import prepare
-
     prepare("digits", tmp_path / "digits", resolution=16)
     with pytest.raises(DataError, match="10 classes.*trained on 3 classes"):
         open_target(run, tmp_path / "digits", num_images=10)
@@ -141,12 +144,16 @@ def test_mistakes_are_named(reference: Reference) -> None:
 
 
 def test_metrics_are_found_in_their_folder() -> None:
-    assert module_names("gantrain.metrics") == ["fid", "label_accuracy"]
+    assert module_names("gantrain.metrics") == [
+        "classification_error",
+        "fid",
+        "label_accuracy",
+        "modes",
+        "parzen",
+    ]
 
 
 def test_unlabelled_data_are_classified_by_rotation(tmp_path: Path, shapes: Path) -> None:
-    from gantrain.prepare import prepare
-
     np.savez(tmp_path / "x.npz", images=np.array(Dataset(shapes).images))
     dataset = Dataset(prepare(str(tmp_path / "x.npz"), tmp_path / "data").path)
     reference = Reference(dataset, dataset_classifier(dataset, cache=tmp_path))
@@ -154,3 +161,79 @@ def test_unlabelled_data_are_classified_by_rotation(tmp_path: Path, shapes: Path
     with pytest.raises(DataError, match="no classes"):
         evaluate([], reference, metrics=["label_accuracy"])
     assert torch.is_grad_enabled()
+
+
+def test_modes_are_the_classes_that_the_classifier_sees(reference: Reference) -> None:
+    dataset = reference.dataset
+    images, labels = np.array(dataset.images), np.array(dataset.labels)
+    whole = evaluate([(images, labels)], reference, metrics=["modes"]).scores
+    assert (whole["modes"], whole["num_modes"]) == (3, 3)
+    assert whole["modes_kl"] == pytest.approx(0, abs=1e-3)
+    part = evaluate([(images[labels != 1], None)], reference, metrics=["modes"]).scores
+    assert part["modes"] == 2
+    assert part["modes_kl"] == pytest.approx(np.log(3 / 2), abs=0.01)
+
+
+def test_points_are_judged_by_their_centres(tmp_path: Path) -> None:
+    dataset = Dataset(prepare("grid25", tmp_path / "grid25").path)
+    reference = open_reference(dataset, torch.device("cpu"))
+    points = np.array(dataset.images[:2500])
+    scores = evaluate([(points, None)], reference, metrics=["fid", "modes"]).scores
+    assert scores["modes"] == scores["num_modes"] == 25
+    assert scores["high_quality"] == pytest.approx(1 - np.exp(-4.5), abs=0.01)  # within 3 sigma
+    assert scores["fid"] < 1e-3
+    assert evaluate([(points * 0, None)], reference, metrics=["modes"]).scores["modes"] == 1
+    with pytest.raises(DataError, match="float32"):
+        evaluate([(points.astype(np.uint8), None)], reference, metrics=["modes"])
+
+
+def test_a_stacked_set_is_seen_channel_by_channel(tmp_path: Path) -> None:
+    from gantrain.sources import open_source, stack
+
+    source = stack(open_source("digits", "train"), 3000)
+    assert len(source.classes) == 1000
+    assert source.classes[345] == "345"
+    prepare("digits", tmp_path / "stacked", stack=True)
+    dataset = Dataset(tmp_path / "stacked")
+    assert dataset.images.shape == (128_000, 8, 8, 3)
+    assert (dataset.stacked, dataset.num_classes) == (10, 1000)
+    reference = open_reference(dataset, torch.device("cpu"))
+    images, labels = np.array(dataset.images[:2000]), np.array(dataset.labels[:2000])
+    seen = reference.extractor(images)
+    assert np.mean(seen.logits.argmax(axis=1) == labels) > 0.9
+    scores = evaluate([(images, None)], reference, metrics=["fid", "modes"]).scores
+    assert scores["modes"] > 800
+
+
+def test_the_parzen_window_is_the_mixture_of_gaussians_that_it_says() -> None:
+    rng = np.random.default_rng(0)
+    centres, x = rng.random((20, 6)).astype(np.float32), rng.random((5, 6)).astype(np.float32)
+    found = parzen.log_likelihoods(parzen.squared_distances(x, centres), 0.3, 6)
+    for one, value in zip(x, found, strict=True):
+        densities = [stats.multivariate_normal(c, 0.09 * np.eye(6)).pdf(one) for c in centres]
+        assert value == pytest.approx(np.log(np.mean(densities)), rel=1e-4)
+
+
+def test_parzen_prefers_images_like_those_of_the_data(reference: Reference) -> None:
+    images = np.array(reference.dataset.images)
+    noise = RNG.integers(0, 256, images.shape, dtype=np.uint8)
+    good, bad = (
+        evaluate([(batch, None)], reference, metrics=["parzen"]).scores for batch in (images, noise)
+    )
+    assert good["parzen_nats"] > bad["parzen_nats"] + 10 * bad["parzen_nats_standard_error"]
+
+
+def test_a_semi_supervised_discriminator_is_asked_for_the_class(
+    shapes: Path, run: Path, tmp_path: Path
+) -> None:
+    tree = tiny_recipe(shapes, total_kimg=4, sample_kimg=4)
+    tree["model"]["conditional"] = False
+    tree["objective"] = {"name": "semi_supervised", "num_classes": 3, "num_labels": 30}
+    tree["regularizers"] = [{"name": "feature_matching"}]
+    trained = train(parse_config(tree, where="x"), tmp_path / "run").run
+    opened = open_target(trained, None, num_images=10)
+    result = evaluate(opened.batches, opened.reference, metrics=["classification_error"])
+    assert result.scores["classification_error"] < 0.3
+    opened = open_target(run, None, num_images=10)
+    with pytest.raises(ConfigError, match="knows no classes"):
+        evaluate(opened.batches, opened.reference, metrics=["classification_error"])
