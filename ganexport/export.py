@@ -202,6 +202,7 @@ def _model(trained: TrainedGenerator) -> Model:
         z_dim=trained.network.z_dim,
         z_distribution=trained.network.z_distribution,
         truncation_modes=["resample", "scale"] if normal else [],
+        default_truncation=trained.config.train.truncation,
     )
 
 

@@ -287,9 +287,14 @@ class Prover:
 
 
 def latents(trained: TrainedGenerator, seeds: range) -> Latents:
-    """The untruncated latents (N, Z) that the SDK draws for these seeds."""
+    """The latents (N, Z) that the SDK draws for these seeds when no truncation is asked for."""
     network = trained.network
-    return draw_latents(seeds, network.z_dim, distribution=network.z_distribution)
+    return draw_latents(
+        seeds,
+        network.z_dim,
+        distribution=network.z_distribution,
+        truncation=trained.config.train.truncation,
+    )
 
 
 @torch.no_grad()

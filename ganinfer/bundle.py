@@ -53,7 +53,10 @@ class FileEntry(_Part):
 
 
 class Model(_Part):
-    """What the generator takes and gives. classes is empty in an unconditional model."""
+    """What the generator takes and gives. classes is empty in an unconditional model.
+
+    default_truncation: what it was trained with, for those who ask for none; of mode "resample".
+    """
 
     family: str
     resolution: Annotated[int, Field(ge=1, le=16384)]
@@ -62,6 +65,7 @@ class Model(_Part):
     z_dim: Annotated[int, Field(ge=1, le=65536)]
     z_distribution: Literal["normal", "uniform"]
     truncation_modes: list[Literal["resample", "scale"]]
+    default_truncation: Annotated[float, Field(gt=0)] | None = None
 
 
 class Graph(_Part):

@@ -157,8 +157,8 @@ class Sampler:
             seeds: one seed an image, integers in [0, 2**64), instead of `seed`.
             labels: a class (its number in [0, K) or its name) for all images, one class for each,
                 or None: each seed draws its own.
-            truncation: None for none. "resample": latents from N(0, 1) given abs(z) <= truncation;
-                "scale": latents times truncation.
+            truncation: "resample": latents from N(0, 1) given abs(z) <= truncation; "scale":
+                latents times truncation. None for that of the training, which is none as a rule.
             truncation_mode: "resample" or "scale"; the model's first by default.
             output: "numpy", or "pil" for a list of Pillow images.
 
@@ -305,6 +305,8 @@ class Sampler:
                 f" {', '.join(model.truncation_modes) or 'none'}"
             )
         mode = mode or (model.truncation_modes[0] if model.truncation_modes else "resample")
+        if truncation is None:
+            truncation, mode = model.default_truncation, "resample"
         return draw_latents(
             keys,
             model.z_dim,

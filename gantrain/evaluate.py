@@ -108,7 +108,7 @@ def open_target(
         target: folder of a run, one checkpoint file, or a bundle.
         data: the prepared dataset; by default the one that the generator was trained on.
         num_images: how many are drawn, for the seeds seed, seed + 1, ..., each drawing its label.
-        seed, truncation: of the images.
+        seed, truncation: of the images; by default the truncation that G was trained with.
         progress: called with (what is being done, done, in all).
 
     Returns:
@@ -133,6 +133,7 @@ def open_target(
     else:
         trained = load_generator(target)
         classes, trained_on, place = trained.classes, trained.dataset_sha256, trained.dataset_path
+        truncation = truncation or trained.config.train.truncation
         draw = network_draw(trained.network.to(device), truncation=truncation, device=device)
         discriminator = load_discriminator(target)
     dataset = Dataset(data or place)

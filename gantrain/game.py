@@ -129,7 +129,7 @@ def build_game(
     """
     shape = (resolution, channels, num_classes if config.conditional else 0)
     try:
-        return Game(
+        game = Game(
             config.build_generator(*shape).to(device),
             config.build_discriminator(*shape).to(device),
             config.build_objective(),
@@ -140,6 +140,12 @@ def build_game(
         )
     except ConfigError as error:
         raise ConfigError(f"{config.where}: {error}") from None
+    if config.train.truncation and game.generator.z_distribution != "normal":
+        raise ConfigError(
+            f"{config.where} [train] truncation: G's latent is uniform, and only a normal one can"
+            " be truncated; leave it out"
+        )
+    return game
 
 
 def batch_norm_of(network: nn.Module) -> str | None:

@@ -94,9 +94,13 @@ def _summary(title: str, network: nn.Module, inputs: tuple[Any, ...]) -> Summary
     root = type(network).__name__
 
     def macs(name: str) -> int:
-        """The counter counts a multiplication and an addition as two operations."""
+        """Of a layer with all its parts. The counter counts two operations for each."""
         flops = sum(counts.get(f"{root}.{name}" if name else root, {}).values())
         return int(flops) // (2 * num_images)
+
+    def own_macs(name: str) -> int:
+        parts = [other for other in layers if other.startswith(f"{name}.")]
+        return macs(name) - sum(macs(part) for part in parts)
 
     rows = [
         Row(
@@ -104,7 +108,7 @@ def _summary(title: str, network: nn.Module, inputs: tuple[Any, ...]) -> Summary
             type(layer).__name__.removeprefix("Parametrized"),
             shapes.get(name, ()),
             _own_parameters(layer),
-            macs(name),
+            own_macs(name),
         )
         for name, layer in layers.items()
         if name

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import tiny_recipe
 from torch import nn
 
 from ganexport import graph as graph_module
@@ -15,12 +16,21 @@ from ganexport.verify import verify_bundle
 from ganinfer import Sampler
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.bundle import Bundle
-from ganinfer.errors import BackendUnavailable, CheckpointError, DataError, ExportError, ParityError
+from ganinfer.errors import (
+    BackendUnavailable,
+    CheckpointError,
+    ConfigError,
+    DataError,
+    ExportError,
+    ParityError,
+)
 from gantrain.checkpoint import checkpoint_files, load_checkpoint, load_generator
+from gantrain.config import parse_config
 from gantrain.data import Dataset
 from gantrain.metrics._features import dataset_classifier
 from gantrain.metrics._reference import Reference
 from gantrain.models.dcgan import Generator
+from gantrain.train import train
 
 BAKE = graph_module.bake
 
@@ -279,3 +289,18 @@ def test_a_graph_that_does_not_load_fails_verification(run: Path, tmp_path: Path
 def test_tensorrt_asked_for_and_absent_names_its_pip_command(bundle: Path) -> None:
     with pytest.raises(BackendUnavailable, match="--trt"):
         Sampler(bundle, backend="tensorrt")
+
+
+def test_a_generator_of_truncated_latents_ships_with_its_truncation(
+    shapes: Path, tmp_path: Path
+) -> None:
+    config = parse_config(tiny_recipe(shapes, total_kimg=0.2, truncation=0.5), where="x")
+    run = train(config, tmp_path / "run").run
+    bundle = export_run(run, tmp_path / "x.gan", num_images=1000).path
+    with Sampler(bundle) as sampler:
+        assert np.array_equal(sampler.sample(4), sampler.sample(4, truncation=0.5))
+        assert not np.array_equal(sampler.sample(4), sampler.sample(4, truncation=2.0))
+    tree = tiny_recipe(shapes, total_kimg=0.2, truncation=0.5)
+    tree["model"]["generator"]["z_distribution"] = "uniform"
+    with pytest.raises(ConfigError, match="truncation: G's latent is uniform"):
+        train(parse_config(tree, where="x"), tmp_path / "uniform")
