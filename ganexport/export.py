@@ -103,6 +103,8 @@ def export_run(
         raise ExportError(f"--profile {profile}: expected smallest:likeliest:largest batch")
     chosen = pick_product(product, targets) if tensorrt else None
     trained = load_generator(run)
+    if trained.channels not in (1, 3):
+        raise ExportError(f"{run}: {trained.channels} channels; a bundle holds grey or RGB images")
     prover = open_prover(trained, data, num_images, progress) if verify else None
 
     single = graph.to_onnx(
@@ -191,8 +193,6 @@ def _run_engine(prover: parity.Prover, built: BuiltEngine) -> tuple[BuiltEngine,
 
 
 def _model(trained: TrainedGenerator) -> Model:
-    if trained.channels not in (1, 3):
-        raise ExportError(f"{trained.channels} channels: a bundle holds grey or RGB images")
     normal = trained.network.z_distribution == "normal"
     return Model(
         family=trained.config.model,

@@ -5,6 +5,7 @@ N batch; z (N, Z) latents; y int64 (N,) labels or None; images (N, C, H, W) in [
 
 import logging
 import math
+import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -256,7 +257,8 @@ def losses(game: Game, options: TrainConfig) -> tuple[DiscriminatorLoss, Generat
     """The game's two losses, compiled if the recipe says so.
 
     Raises:
-        ConfigError: a penalty differentiates D's gradient, which compiled code cannot.
+        ConfigError: a penalty differentiates D's gradient, which compiled code cannot; or there
+            is no compiler.
     """
     if options.compile == "off":
         return game.discriminator_loss, game.generator_loss
@@ -266,6 +268,12 @@ def losses(game: Game, options: TrainConfig) -> tuple[DiscriminatorLoss, Generat
                 f"[train] compile: {name} differentiates a gradient, and torch.compile cannot"
                 " differentiate twice; use compile = 'off'"
             )
+    on_cpu = game.draws.device.type == "cpu"
+    if on_cpu and not any(map(shutil.which, ("g++", "clang++", "c++"))):
+        raise ConfigError(
+            "[train] compile: on a CPU it needs a C++ compiler, and found none; install g++, or use"
+            " compile = 'off'"
+        )
     mode = "reduce-overhead" if options.compile == "cuda_graphs" else "default"
     return (
         torch.compile(game.discriminator_loss, mode=mode),

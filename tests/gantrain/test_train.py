@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -265,3 +266,58 @@ def test_an_unlabelled_dataset_trains_an_unconditional_gan(tmp_path: Path) -> No
     tree["model"]["generator"]["z_distribution"] = "uniform"
     train(parse_config(tree, where="x"), tmp_path / "run")
     assert (tmp_path / "run" / "samples" / "000000000200.png").exists()
+
+
+def test_fid_is_measured_as_it_goes_and_the_best_is_kept(shapes: Path, tmp_path: Path) -> None:
+    from gantrain.checkpoint import load_generator
+
+    config = parse_config(tiny_recipe(shapes, eval_kimg=1.0, eval_images=300), where="x")
+    run = train(config, tmp_path / "run").run
+    fids = {record["images_seen"]: record["fid"] for record in stats(run) if "fid" in record}
+    assert list(fids) == [1000, 2000, 3000, 4000]
+    best = load_checkpoint(run / "best.safetensors")
+    assert fids[best["images_seen"]] == best["best_fid"] == min(fids.values())
+    assert load_generator(run / "best.safetensors").images_seen == best["images_seen"]
+    assert load_checkpoint(checkpoint_files(run)[-1])["best_fid"] == min(fids.values())
+
+
+def test_a_record_shows_how_the_game_stands(shapes: Path, tmp_path: Path) -> None:
+    tree = tiny_recipe(shapes, total_kimg=1, log_kimg=0.5, sample_kimg=1)
+    tree["objective"] = {"name": "nonsaturating"}
+    tree["regularizers"] = [{"name": "ada"}, {"name": "lecam"}]
+    record = stats(train(parse_config(tree, where="x"), tmp_path / "run").run)[-1]
+    value = record["value"]
+    assert record["value_above_optimum"] == pytest.approx(value + np.log(4))
+    assert record["loss_d"] >= -value  # LeCam's penalty comes on top
+    assert record["logit_gap"] == pytest.approx(record["real_logits"] - record["fake_logits"], 1e-4)
+    assert {"d_real", "d_fake", "gradient_norm_d", "gradient_norm_g"} <= record.keys()
+    assert {"augment_p", "anchor_real", "diversity", "diversity_worst_class"} <= record.keys()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own compiler
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="needs a C++ compiler")
+def test_compiled_losses_are_the_same(shapes: Path, tmp_path: Path) -> None:
+    runs = {}
+    for compiled in ("off", "on"):
+        config = parse_config(
+            tiny_recipe(shapes, total_kimg=0.06, sample_kimg=10, compile=compiled), where="x"
+        )
+        runs[compiled] = weights(train(config, tmp_path / compiled).run)
+    for key, value in runs["off"].items():
+        if key.startswith(("generator", "discriminator")):
+            assert torch.allclose(value.float(), runs["on"][key].float(), atol=1e-3), key
+
+
+def test_standing_statistics_go_into_the_averaged_network(shapes: Path, tmp_path: Path) -> None:
+    config = parse_config(tiny_recipe(shapes, total_kimg=0.4, standing_batches=8), where="x")
+    state = load_checkpoint(checkpoint_files(train(config, tmp_path / "run").run)[-1])
+    key = "norms.0.norm.running_var"
+    assert int(state["ema"]["norms.0.norm.num_batches_tracked"]) == 8
+    assert not torch.allclose(state["ema"][key], state["generator"][key], rtol=1e-3)
+
+
+def test_compiling_without_a_compiler_is_refused(shapes: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("gantrain.train.shutil.which", lambda _: None)
+    config = parse_config(tiny_recipe(shapes, compile="on"), where="x")
+    with pytest.raises(ConfigError, match=r"it needs a C\+\+ compiler"):
+        train(config, tmp_path / "run")
