@@ -187,23 +187,14 @@ class SelfAttention(nn.Module):
         return x + self.gamma * out
 
 
-def attention_at(
-    places: list[int] | None, default: int, available: list[int], *, model: str
-) -> list[int]:
-    """The resolutions of maps that get self-attention; None chooses the default, [] none.
-
-    Raises:
-        ConfigError: a resolution that no block gives.
-    """
-    if places is None:
-        return [default] if default in available else []
+def check_attention(places: list[int], available: list[int]) -> None:
+    """Raise a ConfigError if no block has maps of one of these sizes."""
     for place in places:
         if place not in available:
             raise ConfigError(
-                f"{model} attention: no block has maps of {place}; these have"
+                f"attention: no block has maps of {place}; there are"
                 f" {', '.join(map(str, available))}"
             )
-    return places
 
 
 def init_normal(module: nn.Module, std: float) -> None:

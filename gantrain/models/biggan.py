@@ -29,7 +29,7 @@ from gantrain.models._layers import (
     Head,
     ModulatedBatchNorm2d,
     SelfAttention,
-    attention_at,
+    check_attention,
     init_normal,
     init_orthogonal,
     start_and_doublings,
@@ -64,7 +64,8 @@ class Generator(GeneratorModule):
         self._start, doublings = start_and_doublings(resolution, model="biggan")
         widths = generator_widths(width, doublings)
         sizes = [self._start * 2**n for n in range(1, doublings + 1)]
-        places = attention_at(attention, resolution // 2, sizes, model="biggan")
+        places = default_places(resolution) if attention is None else attention
+        check_attention(places, sizes)
         num_chunks = doublings + 1 if hierarchical else 1
         self.z_dim = z_dim or (20 * num_chunks if hierarchical else 128)
         if self.z_dim % num_chunks:
@@ -118,7 +119,8 @@ class Discriminator(DiscriminatorModule):
         _, doublings = start_and_doublings(resolution, model="biggan")
         widths = discriminator_widths(width, doublings)
         sizes = map_sizes(resolution, widths)
-        places = attention_at(attention, resolution // 2, sizes, model="biggan")
+        places = default_places(resolution) if attention is None else attention
+        check_attention(places, sizes)
         self.blocks = down_blocks(resolution, channels, widths, places)
         self.head = Head(widths[-1][0], num_classes)
         start_weights(self, init)
@@ -137,6 +139,11 @@ def start_weights(network: nn.Module, init: Start) -> None:
         init_orthogonal(network)
     else:
         init_normal(network, std=0.02)
+
+
+def default_places(resolution: int) -> list[int]:
+    """Maps of half the image's size; the tiniest images get none."""
+    return [resolution // 2] if resolution >= 16 else []
 
 
 def joined(*parts: Tensor | None) -> Tensor | None:

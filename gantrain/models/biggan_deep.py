@@ -18,10 +18,10 @@ from gantrain.models._layers import (
     ModulatedBatchNorm2d,
     SelfAttention,
     UpConv2d,
-    attention_at,
+    check_attention,
     start_and_doublings,
 )
-from gantrain.models.biggan import Start, start_weights
+from gantrain.models.biggan import Start, default_places, start_weights
 
 
 class Generator(GeneratorModule):
@@ -44,7 +44,8 @@ class Generator(GeneratorModule):
         self._start, doublings = start_and_doublings(resolution, model="biggan_deep")
         widths = generator_widths(width, doublings)
         sizes = [self._start * 2**n for n in range(1, doublings + 1)]
-        places = attention_at(attention, resolution // 2, sizes, model="biggan_deep")
+        places = default_places(resolution) if attention is None else attention
+        check_attention(places, sizes)
         self.embed = nn.Embedding(num_classes, embedding_dim) if num_classes else None
         condition_dim = z_dim + (embedding_dim if num_classes else 0)
         norm: Norm = lambda n: ModulatedBatchNorm2d(n, condition_dim)  # noqa: E731
@@ -84,7 +85,8 @@ class Discriminator(DiscriminatorModule):
         _, doublings = start_and_doublings(resolution, model="biggan_deep")
         widths = generator_widths(width, doublings)[::-1]
         sizes = [resolution // 2**n for n in range(1, doublings + 1)]
-        places = attention_at(attention, resolution // 2, sizes, model="biggan_deep")
+        places = default_places(resolution) if attention is None else attention
+        check_attention(places, sizes)
         self.from_image = nn.Conv2d(channels, widths[0], 3, padding=1)
         blocks: list[nn.Module] = []
         for n, size in enumerate(sizes):

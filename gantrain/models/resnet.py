@@ -15,6 +15,7 @@ from gantrain.models._blocks import (
     discriminator_widths,
     down_blocks,
     generator_widths,
+    map_sizes,
     run_up,
     up_blocks,
 )
@@ -23,13 +24,17 @@ from gantrain.models._layers import (
     ConditionalBatchNorm2d,
     Count,
     Head,
+    check_attention,
     init_weights,
     start_and_doublings,
 )
 
 
 class Generator(GeneratorModule):
-    """z (N, Z), y (N,) or None -> images (N, C, H, W) in [-1, 1]."""
+    """z (N, Z), y (N,) or None -> images (N, C, H, W) in [-1, 1].
+
+    attention: sizes of the maps that get self-attention (1805.08318); none in these papers.
+    """
 
     def __init__(
         self,
@@ -39,14 +44,16 @@ class Generator(GeneratorModule):
         *,
         z_dim: Count = 128,
         width: Count = 64,
+        attention: list[Count] = [],  # noqa: B006
     ) -> None:
         super().__init__()
         self.z_dim, self.num_classes, self.z_distribution = z_dim, num_classes, "normal"
         self._start, doublings = start_and_doublings(resolution, model="resnet")
         widths = generator_widths(width, doublings)
+        check_attention(attention, [self._start * 2**n for n in range(1, doublings + 1)])
         self.project = nn.Linear(z_dim, widths[0] * self._start**2)
         norm: Norm = lambda n: ConditionalBatchNorm2d(n, num_classes)  # noqa: E731
-        self.blocks = up_blocks(self._start, widths, norm, attention=())
+        self.blocks = up_blocks(self._start, widths, norm, attention)
         self.norm = BatchNorm2d(widths[-1])
         self.to_image = nn.Conv2d(widths[-1], channels, 3, padding=1)
         init_weights(self, nn.init.xavier_uniform_)
@@ -67,6 +74,7 @@ class Discriminator(DiscriminatorModule):
         num_classes: int,
         *,
         width: Count = 32,
+        attention: list[Count] = [],  # noqa: B006
         norm: Literal["none", "layer", "batch"] = "none",
         pooling: Literal["sum", "mean"] = "sum",
     ) -> None:
@@ -74,12 +82,13 @@ class Discriminator(DiscriminatorModule):
         self._pooling = pooling
         _, doublings = start_and_doublings(resolution, model="resnet")
         widths = discriminator_widths(width, doublings)
+        check_attention(attention, map_sizes(resolution, widths))
         norms: dict[str, Norm] = {
             "none": lambda _: nn.Identity(),
             "layer": lambda n: nn.GroupNorm(1, n),
             "batch": BatchNorm2d,
         }
-        self.blocks = down_blocks(resolution, channels, widths, (), norms[norm])
+        self.blocks = down_blocks(resolution, channels, widths, attention, norms[norm])
         self.head = Head(widths[-1][0], num_classes)
         init_weights(self, nn.init.xavier_uniform_)
 

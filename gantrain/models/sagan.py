@@ -5,34 +5,14 @@ for 32 pixels, of a quarter for more), conditional batch norm in G and projectio
 puts spectral norm into both: [[regularizers]] spectral_norm with both networks.
 """
 
-import torch
-from torch import Tensor, nn
-
-from gantrain.models._base import DiscriminatorModule, GeneratorModule
-from gantrain.models._blocks import (
-    Norm,
-    discriminator_widths,
-    down_blocks,
-    generator_widths,
-    map_sizes,
-    run_up,
-    up_blocks,
-)
-from gantrain.models._layers import (
-    BatchNorm2d,
-    ConditionalBatchNorm2d,
-    Count,
-    Head,
-    attention_at,
-    init_weights,
-    start_and_doublings,
-)
+from gantrain.models import resnet
+from gantrain.models._layers import Count
 
 
-class Generator(GeneratorModule):
+class Generator(resnet.Generator):
     """z (N, Z), y (N,) or None -> images (N, C, H, W) in [-1, 1].
 
-    attention: sizes of the maps that get it.
+    attention: sizes of the maps that get it; the paper's unless it is given.
     """
 
     def __init__(
@@ -45,26 +25,13 @@ class Generator(GeneratorModule):
         width: Count = 64,
         attention: list[Count] | None = None,
     ) -> None:
-        super().__init__()
-        self.z_dim, self.num_classes, self.z_distribution = z_dim, num_classes, "normal"
-        self._start, doublings = start_and_doublings(resolution, model="sagan")
-        widths = generator_widths(width, doublings)
-        sizes = [self._start * 2**n for n in range(1, doublings + 1)]
-        places = attention_at(attention, default_place(resolution), sizes, model="sagan")
-        self.project = nn.Linear(z_dim, widths[0] * self._start**2)
-        norm: Norm = lambda n: ConditionalBatchNorm2d(n, num_classes)  # noqa: E731
-        self.blocks = up_blocks(self._start, widths, norm, places)
-        self.norm = BatchNorm2d(widths[-1])
-        self.to_image = nn.Conv2d(widths[-1], channels, 3, padding=1)
-        init_weights(self, nn.init.xavier_uniform_)
-
-    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        x = self.project(z).reshape(z.shape[0], -1, self._start, self._start)
-        x = run_up(self.blocks, x, y)
-        return torch.tanh(self.to_image(torch.relu(self.norm(x))))
+        places = default_places(resolution) if attention is None else attention
+        super().__init__(
+            resolution, channels, num_classes, z_dim=z_dim, width=width, attention=places
+        )
 
 
-class Discriminator(DiscriminatorModule):
+class Discriminator(resnet.Discriminator):
     """Images (N, C, H, W), y (N,) or None -> logits (N,)."""
 
     def __init__(
@@ -76,23 +43,12 @@ class Discriminator(DiscriminatorModule):
         width: Count = 32,
         attention: list[Count] | None = None,
     ) -> None:
-        super().__init__()
-        _, doublings = start_and_doublings(resolution, model="sagan")
-        widths = discriminator_widths(width, doublings)
-        sizes = map_sizes(resolution, widths)
-        places = attention_at(attention, default_place(resolution), sizes, model="sagan")
-        self.blocks = down_blocks(resolution, channels, widths, places)
-        self.head = Head(widths[-1][0], num_classes)
-        init_weights(self, nn.init.xavier_uniform_)
-
-    def features(self, images: Tensor) -> Tensor:
-        """The last maps, summed over their places."""
-        x = images
-        for block in self.blocks:
-            x = block(x)
-        return torch.relu(x).sum((2, 3))
+        places = default_places(resolution) if attention is None else attention
+        super().__init__(resolution, channels, num_classes, width=width, attention=places)
 
 
-def default_place(resolution: int) -> int:
-    """The size of the maps that get attention: 16 for 32 pixels, 32 for 128."""
-    return resolution // 2 if resolution < 64 else resolution // 4
+def default_places(resolution: int) -> list[int]:
+    """Maps of 16 for 32 pixels, of 32 for 128; the tiniest images get none."""
+    if resolution < 16:
+        return []
+    return [resolution // 2 if resolution < 64 else resolution // 4]

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from gantrain.game import Game
-from gantrain.hooks import Hooks, Step
+from gantrain.hooks import Hooks, Step, View
 from gantrain.regularizers._gradients import image_gradients, refuses_batch_norm
 
 
@@ -28,5 +28,10 @@ class Regularizer(Hooks):
 
     def discriminator_penalty(self, step: Step) -> Tensor:
         """See the module."""
-        squares = image_gradients(step.real.logits, step.real.images).square().sum(1)
+        view = self.view(step)
+        squares = image_gradients(view.logits, view.images).square().sum(1)
         return self._gamma / 2 * squares.mean()
+
+    def view(self, step: Step) -> View:
+        """The images at which D's slope is punished: the real ones."""
+        return step.real
