@@ -90,7 +90,7 @@ def train(
             f"stopped after {outcome.images_seen:,} images, saved;"
             " the same command goes on from there"
         )
-        raise typer.Exit(128 + received[0])
+        raise typer.Exit(128 + (received[0] if received else signal.SIGTERM))
     console.print(f"{outcome.images_seen:,} images -> {outcome.checkpoint}")
     console.print(
         f"pictures in {folder / 'samples'}; next: gan export {folder} -o {config.stem}.gan"

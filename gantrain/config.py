@@ -46,9 +46,10 @@ class TrainConfig(_Section):
     """[train]. One kimg is 1,000 real images shown to the discriminator.
 
     batch_size is of one optimizer step, over all processes; microbatch_size is what goes through a
-    network of one process at once. truncation: of the latents that G is trained on. eval_kimg = 0
-    never measures. standing_batches: before the EMA network is used, its batch norms' statistics
-    are taken anew over that many batches; 0 copies the training network's.
+    network of one process at once. truncation: of the latents that G is trained on.
+    ema_half_life_kimg counts the images that G draws, batch_size in each of its steps.
+    eval_kimg = 0 never measures. standing_batches: before the EMA network is used, its batch
+    norms' statistics are taken anew over that many batches of 64; 0 copies the training network's.
     """
 
     total_kimg: Annotated[float, Field(gt=0)]
@@ -168,7 +169,9 @@ class Config:
         ]
 
     def _build_hooks(self) -> list[tuple[str, Hooks]]:
-        return [("objective", self.build_objective()), *self.build_regularizers()]
+        """In the order in which they change a network."""
+        hooks = [("objective", self.build_objective()), *self.build_regularizers()]
+        return sorted(hooks, key=lambda named: named[1].changes_last)
 
 
 def build_optimizer(part: Part, network: nn.Module) -> torch.optim.Optimizer:

@@ -2,12 +2,16 @@
 
 Under torchrun a run gives, but for rounding, the weights that one process gives at the same global
 batch: random numbers are drawn for the whole batch, batch norm takes the whole batch's statistics,
-and gradients are averaged. Without torchrun every function here does nothing.
+and gradients are averaged. Only dropout, the noise inside mlp's D, and the layers that compare a
+minibatch's images with each other are each process's own. Without torchrun every function here does
+nothing.
 """
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import timedelta
 
 import torch
 from torch import Tensor, distributed, nn
@@ -16,14 +20,22 @@ from torch import Tensor, distributed, nn
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
     """Join the processes that torchrun started; with one process, or none of it, do nothing."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or distributed.is_initialized():
+    if not several_processes() or distributed.is_initialized():
         yield
         return
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    # Long enough for the first process to measure a generator while the others wait.
+    distributed.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=2)
+    )
     try:
         yield
     finally:
         distributed.destroy_process_group()
+
+
+def several_processes() -> bool:
+    """Has torchrun started more than this process?"""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def local_rank() -> int:
@@ -36,9 +48,23 @@ def leads() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
+_alone: ContextVar[bool] = ContextVar("alone", default=False)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Within it this process does not share its batches."""
+    token = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(token)
+
+
 def world_size() -> int:
     """How many processes share the batch."""
-    return distributed.get_world_size() if distributed.is_initialized() else 1
+    shared = distributed.is_initialized() and not _alone.get()
+    return distributed.get_world_size() if shared else 1
 
 
 def rank() -> int:

@@ -22,6 +22,7 @@ from gantrain.metrics._features import dataset_features
 from gantrain.metrics._reference import Reference
 from gantrain.models._base import GeneratorModule
 from gantrain.samples import draw as draw_images
+from gantrain.standing import standing_statistics
 
 _BATCH = 100
 
@@ -108,7 +109,8 @@ def open_target(
         target: folder of a run, one checkpoint file, or a bundle.
         data: the prepared dataset; by default the one that the generator was trained on.
         num_images: how many are drawn, for the seeds seed, seed + 1, ..., each drawing its label.
-        seed, truncation: of the images; by default the truncation that G was trained with.
+        seed, truncation: of the images; by default the truncation that G was trained with. For
+            another, a run's network takes its batch norms' statistics anew.
         progress: called with (what is being done, done, in all).
 
     Returns:
@@ -133,7 +135,11 @@ def open_target(
     else:
         trained = load_generator(target)
         classes, trained_on, place = trained.classes, trained.dataset_sha256, trained.dataset_path
-        truncation = truncation or trained.config.train.truncation
+        training = trained.config.train
+        if truncation is None:
+            truncation = training.truncation
+        elif truncation != training.truncation:  # its batch norms have seen other latents
+            standing_statistics(trained.network, truncation=truncation, seed=training.seed)
         draw = network_draw(trained.network.to(device), truncation=truncation, device=device)
         discriminator = load_discriminator(target)
     dataset = Dataset(data or place)

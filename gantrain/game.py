@@ -56,16 +56,14 @@ class Game:
             if reason := hook.refuses(self):
                 place = "[objective]" if hook is objective else f"[[regularizers]] {name}"
                 raise ConfigError(f"{place}: {reason}")
-        names = [name for name, _ in self.hooks]
-        if objective.lipschitz and not {
-            "gradient_penalty",
-            "weight_clipping",
-            "spectral_norm",
-        } & set(names):
+        norm = self.named("spectral_norm")
+        normalized = norm is not None and "discriminator" in norm.networks
+        kept = normalized or self.named("gradient_penalty") or self.named("weight_clipping")
+        if objective.lipschitz and not kept:
             raise ConfigError(
                 "[objective]: a Wasserstein critic must be Lipschitz, and nothing here keeps it so;"
                 ' add [[regularizers]] name = "gradient_penalty", "weight_clipping" or'
-                ' "spectral_norm"'
+                ' "spectral_norm" with networks = ["discriminator"]'
             )
 
     def named(self, name: str) -> Any:
@@ -73,9 +71,10 @@ class Game:
         return next((hook for other, hook in self.hooks if other == name), None)
 
     def augment(self, images: Tensor) -> Tensor:
-        """What D is shown in place of the images."""
-        for _, hook in self.hooks:
-            images = hook.augment(images, self)
+        """What D is shown in place of the images; in float32, for geometry needs it."""
+        with torch.autocast(images.device.type, enabled=False):
+            for _, hook in self.hooks:
+                images = hook.augment(images, self)
         return images
 
     def discriminator_loss(

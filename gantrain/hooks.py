@@ -46,12 +46,16 @@ class Hooks(nn.Module):
 
     Attributes:
         sees_real: G's step needs D's view of the real images too.
-        differentiates_images: a penalty takes D's gradient with respect to its images.
+        differentiates_images: a penalty takes D's gradient with respect to the Step's images.
+        differentiates_twice: a penalty differentiates a gradient, of these images or of others.
+        changes_last: its change of a network comes after those of all others.
         replaces_generator_loss: G's penalty stands in the place of the objective's loss.
     """
 
     sees_real = False
     differentiates_images = False
+    differentiates_twice = False
+    changes_last = False
     replaces_generator_loss = False
 
     def change_generator(self, generator: GeneratorModule) -> None:
@@ -79,8 +83,13 @@ class Hooks(nn.Module):
         """A scalar to add to G's loss."""
         return 0.0
 
-    def after_discriminator_step(self, step: Step) -> None:
-        """Change D, or this part's own state, after D's optimizer has stepped."""
+    def after_discriminator_step(
+        self, game: "Game", real_logits: Tensor, fake_logits: Tensor
+    ) -> None:
+        """Change D, or this part's own state, after D's optimizer has stepped.
+
+        The logits are those of the step's whole batch in this process, all microbatches together.
+        """
 
     def stats(self) -> dict[str, float]:
         """Figures of this part's state, for stats.jsonl."""

@@ -9,23 +9,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from ganinfer.errors import TrainingError
+from ganinfer.images import save_png
 from gantrain.checkpoint import checkpoint_files
 from gantrain.config import TrainConfig
 from gantrain.data import Dataset
 from gantrain.distributed import rank
-from gantrain.evaluate import open_reference, score_network
-from gantrain.hooks import Step
+from gantrain.evaluate import evaluate, open_reference, score_network
 from gantrain.log import StatsLog
 from gantrain.metrics._reference import Reference
 from gantrain.models._base import GeneratorModule
-from gantrain.samples import NUM_POINTS, draw, real_sheet, sample_sheet, save_samples
-from gantrain.watch import Watch, count_modes, diversity
+from gantrain.objectives._base import Base as Objective
+from gantrain.samples import Sheet, draw
+from gantrain.watch import Watch, diversity
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Recorder:
     def add(self, **values: Tensor) -> None:
         """Take in figures of one step; they stay on the device, so that no step waits for them."""
         for key, value in values.items() if self._writes else ():
-            self._sums.setdefault(key, []).append(value.detach())
+            self._sums.setdefault(key, []).append(value.detach().clone())
 
     def report(self, images_seen: int, more: dict[str, float]) -> None:
         """Take the means of all figures since the last report into the record.
@@ -86,21 +86,21 @@ class Recorder:
 
     def picture(self, network: GeneratorModule, images_seen: int) -> None:
         """Save samples, and take into the record how different from each other they are."""
-        truncation, device = self._options.truncation, self._device
-        save_samples(
-            network, self._dataset, self._run, images_seen, truncation=truncation, device=device
+        dataset = self._dataset
+        sheet = Sheet(dataset, network.num_classes)
+        fake = draw(
+            network,
+            sheet.seeds,
+            sheet.labels,
+            truncation=self._options.truncation,
+            device=self._device,
         )
-        if self._dataset.points is not None:
-            labels = np.arange(NUM_POINTS) % network.num_classes if network.num_classes else None
-            points = draw(network, range(NUM_POINTS), labels, truncation=truncation, device=device)
-            self._record |= count_modes(points[:, :, 0, 0], self._dataset.points)
-            real = self._dataset.floats(np.arange(NUM_POINTS)).numpy()
-            self._record |= diversity(points, real, None)
-        else:
-            seeds, labels, _ = sample_sheet(network.num_classes)
-            fake = draw(network, seeds, labels, truncation=truncation, device=device)
-            real = self._dataset.floats(real_sheet(self._dataset, network.num_classes)).numpy()
-            self._record |= diversity(fake, real, labels)
+        save_png(self._run / "samples" / f"{images_seen:012d}.png", sheet.picture(fake))
+        self._record |= diversity(fake, sheet.real(), sheet.labels)
+        if dataset.points is not None:
+            reference = open_reference(dataset, self._device)
+            points = [(fake.transpose(0, 2, 3, 1), None)]
+            self._record |= evaluate(points, reference, metrics=["modes"]).scores
 
     def measure(self, network: GeneratorModule) -> float:
         """Take scores over eval_images images into the record; returns the FID."""
@@ -147,21 +147,22 @@ class Recorder:
 
 
 @torch.no_grad()
-def game_figures(step: Step) -> dict[str, Tensor]:
-    """How the game stands for D, after one of its steps.
+def game_figures(
+    objective: Objective, real_logits: Tensor, fake_logits: Tensor
+) -> dict[str, Tensor]:
+    """How the game stands for D, after one of its steps; logits (N,) of the step's batch.
 
     real_logits, fake_logits: their means, and logit_gap their difference. Where D = sigmoid(logit):
     d_real = E D(x), d_fake = E D(G(z)), value = E log D(x) + E log(1 - D(G(z))) (1406.2661,
     equation 1), and value_above_optimum its distance from -log 4, where p_g = p_data.
     """
-    real, fake = step.real.logits.detach(), step.fake.logits.detach()
-    figures = {"real_logits": real.mean(), "fake_logits": fake.mean()}
-    figures["logit_gap"] = figures["real_logits"] - figures["fake_logits"]
-    if step.game.objective.log_odds:
-        value = -(softplus(-real).mean() + softplus(fake).mean())
+    real, fake = real_logits.mean(), fake_logits.mean()
+    figures = {"real_logits": real, "fake_logits": fake, "logit_gap": real - fake}
+    if objective.log_odds:
+        value = -(softplus(-real_logits).mean() + softplus(fake_logits).mean())
         figures |= {
-            "d_real": real.sigmoid().mean(),
-            "d_fake": fake.sigmoid().mean(),
+            "d_real": real_logits.sigmoid().mean(),
+            "d_fake": fake_logits.sigmoid().mean(),
             "value": value,
             "value_above_optimum": value + math.log(4),
         }

@@ -3,14 +3,13 @@
 Seeds (N,), labels (N,) or None; images uint8 (N, H, W, C).
 """
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ganinfer.images import grid, save_png, to_uint8
+from ganinfer.images import grid, to_uint8
 from ganinfer.latents import draw_latents
 from gantrain.data import Dataset
 from gantrain.models._base import GeneratorModule
@@ -59,49 +58,43 @@ def sample_sheet(num_classes: int) -> tuple[range, NDArray[np.int64] | None, int
     return seeds, np.arange(len(seeds)) % num_classes if num_classes else None, columns
 
 
-def real_sheet(dataset: Dataset, num_classes: int) -> NDArray[np.int64]:
-    """Indices of real images, laid out as `sample_sheet` lays out generated ones."""
-    seeds, labels, _ = sample_sheet(num_classes)
-    order = np.random.default_rng(0).permutation(len(dataset))
-    if dataset.labels is None or labels is None:
-        return np.resize(order, len(seeds))
-    of_class = [order[dataset.labels[order] == k] for k in range(dataset.num_classes)]
-    # A class with too few images repeats them; one with none shows others.
-    of_class = [members if len(members) else order for members in of_class]
-    turns = np.arange(len(seeds)) // dataset.num_classes
-    return np.array([of_class[k][n % len(of_class[k])] for k, n in zip(labels, turns, strict=True)])
+class Sheet:
+    """The seeds and labels of a run's pictures, the same throughout, and real images to compare.
 
+    Attributes:
+        seeds: of the generated images. labels: int64 (N,), or None.
+    """
 
-def save_samples(
-    network: GeneratorModule,
-    dataset: Dataset,
-    run: Path,
-    images_seen: int,
-    *,
-    truncation: float | None,
-    device: torch.device,
-) -> None:
-    """Save run/samples/<images_seen>.png, the same seeds every time."""
-    path = run / "samples" / f"{images_seen:012d}.png"
-    if dataset.points is not None:
-        labels = np.arange(NUM_POINTS) % network.num_classes if network.num_classes else None
-        points = draw(network, range(NUM_POINTS), labels, truncation=truncation, device=device)
-        save_png(path, scatter(points[:, :, 0, 0]))
-        return
-    seeds, labels, columns = sample_sheet(network.num_classes)
-    images = generate(network, seeds, labels, truncation=truncation, device=device)
-    save_png(path, grid(images, columns=columns))
+    def __init__(self, dataset: Dataset, num_classes: int) -> None:
+        """num_classes: of the generator; 0 if it is unconditional."""
+        self._dataset, self._num_classes = dataset, num_classes
+        self.seeds, self.labels, self._columns = sample_sheet(num_classes)
+        if dataset.points is not None:
+            self.seeds = range(NUM_POINTS)
+            self.labels = np.arange(NUM_POINTS) % num_classes if num_classes else None
 
+    def real(self) -> NDArray[np.float32]:
+        """Real images of the same labels, float32 (N, C, H, W)."""
+        images: NDArray[np.float32] = self._dataset.floats(self._real_indices()).numpy()
+        return images
 
-def save_real_samples(dataset: Dataset, num_classes: int, run: Path) -> None:
-    """Save run/samples/real.png, to compare with: real images, laid out as `save_samples` does."""
-    (run / "samples").mkdir(parents=True, exist_ok=True)
-    path = run / "samples" / "real.png"
-    if dataset.points is not None:
-        save_png(path, scatter(dataset.images[:NUM_POINTS, 0, 0]))
-        return
-    images = np.ascontiguousarray(dataset.images[real_sheet(dataset, num_classes)])
-    save_png(path, grid(images, columns=sample_sheet(num_classes)[2]))
+    def picture(self, images: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """float32 (N, C, H, W) -> one picture, uint8 (H, W, C): a grid, or dots in the plane."""
+        if self._dataset.points is not None:
+            return scatter(images[:, :, 0, 0])
+        return grid(to_uint8(images).transpose(0, 2, 3, 1), columns=self._columns)
+
+    def _real_indices(self) -> NDArray[np.int64]:
+        order = np.random.default_rng(0).permutation(len(self._dataset))
+        labels = self._dataset.labels
+        if labels is None or self.labels is None:
+            return np.resize(order, len(self.seeds))
+        of_class = [order[labels[order] == k] for k in range(self._num_classes)]
+        # A class with too few images repeats them; one with none shows others.
+        of_class = [members if len(members) else order for members in of_class]
+        turns = np.arange(len(self.seeds)) // self._num_classes
+        pairs = zip(self.labels, turns, strict=True)
+        return np.array([of_class[k][n % len(of_class[k])] for k, n in pairs])
 
 
 def scatter(points: NDArray[np.float32], size: int = 400) -> NDArray[np.uint8]:

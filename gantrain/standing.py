@@ -8,6 +8,7 @@ of random size and labels, each batch counting alike.
 import torch
 from torch import nn
 
+from gantrain.distributed import alone
 from gantrain.draws import Draws
 from gantrain.models._base import GeneratorModule
 
@@ -44,9 +45,10 @@ def standing_statistics(
         generator=torch.Generator().manual_seed(seed),
     )
     network.train()
-    for size in sizes.tolist():
-        y = draws.integers(network.num_classes, size) if network.num_classes else None
-        network(draws.latents(network, size, truncation=truncation), y)
+    with alone():
+        for size in sizes.tolist():
+            y = draws.integers(network.num_classes, size) if network.num_classes else None
+            network(draws.latents(network, size, truncation=truncation), y)
     network.eval()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

@@ -49,9 +49,9 @@ def summarize(config: Config) -> list[Summary]:
     """
     device = pick_device(config.train.device, where=config.where)
     dataset = Dataset(Path(config.data.path))
-    check_shares(config)
     shape = (dataset.resolution, dataset.channels, dataset.num_classes)
     game = build_game(config, *shape, torch.device("cpu"))
+    check_shares(config, game)
     for _, hook in game.hooks:
         hook.open_data(dataset, torch.device("cpu"), config.train.seed)
     losses(game, config.train)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ganinfer.errors import ConfigError
 from ganinfer.files import only_writer
+from ganinfer.images import save_png
 from gantrain.checkpoint import State, checkpoint_files, load_checkpoint, save_best, save_checkpoint
 from gantrain.config import Config, Part, TrainConfig, build_optimizer
 from gantrain.data import Dataset, RealBatches
@@ -27,23 +28,22 @@ from gantrain.distributed import (
     local_rank,
     process_group,
     rank,
+    several_processes,
     world_size,
 )
 from gantrain.ema import Ema
-from gantrain.game import Game, build_game
+from gantrain.game import Game, batch_norm_of, build_game
 from gantrain.hooks import Step
 from gantrain.log import StatsLog
 from gantrain.record import Progress, Recorder, game_figures, gradient_norm
 from gantrain.runs import claim_run_folder
-from gantrain.samples import save_real_samples
+from gantrain.samples import Sheet
 from gantrain.standing import standing_statistics
 
 log = logging.getLogger(__name__)
 
 DiscriminatorLoss = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Step]]
 GeneratorLoss = Callable[[Tensor, Tensor | None, Tensor], Tensor]
-
-CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,9 @@ def _train(
     # The data decides the shape of the networks.
     options = config.train
     dataset = Dataset(Path(config.data.path))
-    check_shares(config)
     torch.manual_seed(options.seed)
     game = build_game(config, dataset.resolution, dataset.channels, dataset.num_classes, device)
+    check_shares(config, game)
     generator, discriminator, draws = game.generator, game.discriminator, game.draws
     if options.channels_last:
         for network in (generator, discriminator):
@@ -144,6 +144,7 @@ def _train(
             "rng": draws.get_state(),
             "rng_device": device.type,
             "torch_rng": torch.get_rng_state(),
+            "device_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
         }
 
     if rank() == 0:
@@ -160,16 +161,23 @@ def _train(
             ema.network.load_state_dict(saved["ema"])
             for name, hook in game.hooks:
                 hook.load_state_dict(saved["hooks"][name])
+                hook.to(device)
             _load_optimizer(generator_optimizer, saved["generator_optimizer"])
             _load_optimizer(discriminator_optimizer, saved["discriminator_optimizer"])
             if saved["rng_device"] == device.type:
                 draws.set_state(saved["rng"])
+                if saved["device_rng"] is not None:
+                    torch.cuda.set_rng_state(saved["device_rng"], device)
             else:  # the state of another kind of device means nothing here
                 draws.restart(options.seed + game.images_seen)
             torch.set_rng_state(saved["torch_rng"])
             log.info("%s: going on from %d images", run, game.images_seen)
         elif rank() == 0:
-            save_real_samples(dataset, game.num_classes, run)
+            sheet = Sheet(dataset, game.num_classes)
+            (run / "samples").mkdir(parents=True, exist_ok=True)
+            save_png(run / "samples" / "real.png", sheet.picture(sheet.real()))
+        if rank() > 0:  # dropout masks and noise of its own
+            torch.manual_seed(options.seed + game.images_seen + rank())
         barrier()  # nobody writes before everybody has read
         recorder.start(game.images_seen)
 
@@ -184,6 +192,7 @@ def _train(
             for _ in range(options.discriminator_steps):
                 parts = microbatches(*batches.next(), game, options)
                 discriminator_optimizer.zero_grad()
+                real_logits, fake_logits = [], []
                 for real, y in parts:
                     z = draws.latents(generator, len(real), truncation=options.truncation)
                     with torch.no_grad(), autocast:
@@ -191,13 +200,17 @@ def _train(
                     with autocast:
                         loss, step = discriminator_loss(real, fake, y)
                     torch.autograd.backward(loss / len(parts))
+                    recorder.add(loss_d=loss)
+                    real_logits.append(step.real.logits.detach())
+                    fake_logits.append(step.fake.logits.detach())
                 average_gradients(discriminator)
                 discriminator_optimizer.step()
+                logits = torch.cat(real_logits), torch.cat(fake_logits)
                 for _, hook in game.hooks:
-                    hook.after_discriminator_step(step)
+                    hook.after_discriminator_step(game, *logits)
                 game.images_seen += options.batch_size
-                recorder.add(loss_d=loss, gradient_norm_d=gradient_norm(discriminator))
-                recorder.add(**game_figures(step))
+                recorder.add(gradient_norm_d=gradient_norm(discriminator))
+                recorder.add(**game_figures(game.objective, *logits))
 
             # G: generate images that D takes for real.
             discriminator.requires_grad_(False)
@@ -207,10 +220,11 @@ def _train(
                 with autocast:
                     loss = generator_loss(z, y, real)
                 torch.autograd.backward(loss / len(parts))
+                recorder.add(loss_g=loss)
             average_gradients(generator)
             generator_optimizer.step()
             discriminator.requires_grad_(True)
-            recorder.add(loss_g=loss, gradient_norm_g=gradient_norm(generator))
+            recorder.add(gradient_norm_g=gradient_norm(generator))
             ema.update(generator, batch_size=options.batch_size, images_seen=game.images_seen)
 
             # Report, picture, measure and save when another so many images have been seen.
@@ -223,16 +237,15 @@ def _train(
                 last or due(every)
                 for every in (options.sample_kimg, options.eval_kimg, options.checkpoint_kimg)
             )
+            if rank() > 0:
+                continue
             if options.standing_batches and (pictures or measures or saves):
                 standing_statistics(
                     ema.network,
                     num_batches=options.standing_batches,
-                    batch_size=options.batch_size,
                     truncation=options.truncation,
                     seed=options.seed,
                 )
-            if rank() > 0:
-                continue
             if last or due(options.log_kimg):
                 recorder.report(seen, {k: v for _, h in game.hooks for k, v in h.stats().items()})
             if pictures:
@@ -263,7 +276,7 @@ def losses(game: Game, options: TrainConfig) -> tuple[DiscriminatorLoss, Generat
     if options.compile == "off":
         return game.discriminator_loss, game.generator_loss
     for name, hook in game.hooks:
-        if hook.differentiates_images:
+        if hook.differentiates_twice:
             raise ConfigError(
                 f"[train] compile: {name} differentiates a gradient, and torch.compile cannot"
                 " differentiate twice; use compile = 'off'"
@@ -292,8 +305,8 @@ def microbatches(
     return list(zip(parts, torch.split(y, size), strict=True))
 
 
-def check_shares(config: Config) -> None:
-    """Raise a ConfigError if the batch cannot be shared out equally."""
+def check_shares(config: Config, game: Game) -> None:
+    """Raise a ConfigError if the batch cannot be shared out, or its parts are too small."""
     options, processes = config.train, world_size()
     share = options.batch_size // processes
     if share * processes != options.batch_size:
@@ -306,6 +319,13 @@ def check_shares(config: Config) -> None:
             f"{config.where} [train] microbatch_size: found {options.microbatch_size}; expected a"
             f" divisor of {share}, which is the batch of one process"
         )
+    if (options.microbatch_size or share) == 1:
+        layer = batch_norm_of(game.generator) or batch_norm_of(game.discriminator)
+        if layer is not None:
+            raise ConfigError(
+                f"{config.where} [train] batch_size: one image at a time, and {layer} is a batch"
+                " norm; it needs two at least"
+            )
 
 
 def pick_device(name: str, *, where: str) -> torch.device:
@@ -314,12 +334,17 @@ def pick_device(name: str, *, where: str) -> torch.device:
     Under torchrun each process of a machine takes the GPU of its number.
     """
     if name == "auto":
-        return torch.device("cuda", local_rank()) if torch.cuda.is_available() else CPU
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device("cuda", local_rank()) if name == "cuda" else torch.device(name)
+    if name.startswith("cuda:") and several_processes():
+        raise ConfigError(
+            f"{where} [train] device: {name!r} is one GPU, and several processes are to train; use"
+            " 'cuda', and each takes the GPU of its number"
+        )
     if device.type == "cuda" and device.index >= torch.cuda.device_count():
         raise ConfigError(
-            f"{where} [train] device: {name!r} is not there; this torch {torch.__version__} sees"
-            f" {torch.cuda.device_count()} CUDA devices; use 'cpu' or 'auto'"
+            f"{where} [train] device: '{device}' is not there; this torch {torch.__version__}"
+            f" sees {torch.cuda.device_count()} CUDA devices; use 'cpu' or 'auto'"
         )
     return device
 
@@ -340,3 +365,8 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, saved: State) -> None:
     # JSON made strings of the parameters' numbers.
     moments = {int(number): moment for number, moment in saved["state"].items()}
     optimizer.load_state_dict({"state": moments, "param_groups": saved["param_groups"]})
+    # A fused optimizer reads moments in the memory order of the weights, channels_last or not.
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                state[key] = torch.empty_like(parameter).copy_(value)

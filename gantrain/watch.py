@@ -8,8 +8,6 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from gantrain.data import Modes
-
 # Of the real images' mean distance from each other, below which generated ones are all alike.
 COLLAPSED = 0.15
 # Of the largest gradient norm so far.
@@ -107,7 +105,9 @@ def diversity(
         {"diversity": of all}, and {"diversity_worst_class"} where there are labels.
     """
     groups = [np.arange(len(fake))] if labels is None else _groups(labels)
-    ratios = np.array([spread(fake[g]) / max(spread(real[g]), 1e-9) for g in groups])
+    # A class whose real images are all equal has nothing to compare with.
+    groups = [g for g in groups if spread(real[g]) > 0]
+    ratios = np.array([spread(fake[g]) / spread(real[g]) for g in groups] or [1.0])
     result = {"diversity": float(ratios.mean())}
     if labels is not None:
         result["diversity_worst_class"] = float(ratios.min())
@@ -118,22 +118,6 @@ def spread(images: NDArray[np.float32]) -> float:
     """Root mean square distance between two different images of (N, ...)."""
     flat = images.reshape(len(images), -1).astype(np.float64)
     return float(np.sqrt(2 * flat.var(axis=0, ddof=1).sum()))
-
-
-def count_modes(points: NDArray[np.float32], modes: Modes) -> dict[str, float]:
-    """How many modes points (N, C) cover, and how many points are of high quality.
-
-    As in VEEGAN and PacGAN: a point within 3 sigma of a centre is of high quality, and a mode is
-    covered if one such point is nearest to it.
-    """
-    distances = np.linalg.norm(points[:, None] - modes.centres[None], axis=2)
-    good = distances.min(axis=1) <= 3 * modes.sigma
-    covered = np.unique(distances.argmin(axis=1)[good])
-    return {
-        "modes": float(len(covered)),
-        "num_modes": float(len(modes.centres)),
-        "high_quality": float(good.mean()),
-    }
 
 
 def _groups(labels: NDArray[np.int64]) -> list[NDArray[np.int64]]:

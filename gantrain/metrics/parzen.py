@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganinfer.errors import DataError
-from gantrain.data import Dataset
 from gantrain.metrics._features import Features
 from gantrain.metrics._reference import Reference
 
@@ -39,7 +38,9 @@ class Metric:
     def scores(self) -> dict[str, float]:
         """Mean log-likelihood of the dataset's images in nats, its standard error, and sigma."""
         centres = np.concatenate(self._images)
-        validation = squared_distances(_last(self._training, NUM_VALIDATION), centres)
+        order = np.random.default_rng(0).permutation(len(self._training))
+        chosen = np.sort(order[:NUM_VALIDATION])
+        validation = squared_distances(_flat(self._training.images[chosen]), centres)
         num_pixels = centres.shape[1]
         fits = [log_likelihoods(validation, sigma, num_pixels).mean() for sigma in SIGMAS]
         sigma = float(SIGMAS[int(np.argmax(fits))])
@@ -78,10 +79,6 @@ def squared_distances(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray
     squares = np.square(a, dtype=np.float64).sum(1)[:, None] + np.square(b, dtype=np.float64).sum(1)
     result: NDArray[np.float64] = np.maximum(squares - 2 * products, 0)
     return result
-
-
-def _last(dataset: Dataset, count: int) -> NDArray[np.float32]:
-    return _flat(dataset.images[-count:])
 
 
 def _flat(images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -13,8 +13,10 @@ from gantrain.models._layers import DownConv2d, SelfAttention, UpConv2d
 
 Norm = Callable[[int], nn.Module]
 
-# Widths of G's maps from the smallest on, by the number of doublings, as in 1809.11096, appendix B.
+# Widths of maps by the number of doublings, as in 1809.11096, appendix B: of G's from the smallest
+# maps on, of D's from the largest on.
 MULTIPLIERS = {4: (16, 16, 8, 4, 2), 5: (16, 16, 8, 4, 2, 1), 6: (16, 16, 8, 8, 4, 2, 1)}
+D_MULTIPLIERS = {4: (1, 2, 4, 8, 16), 5: (1, 2, 4, 8, 16, 16), 6: (1, 2, 4, 8, 8, 16, 16)}
 
 
 def generator_widths(width: int, doublings: int) -> list[int]:
@@ -24,10 +26,10 @@ def generator_widths(width: int, doublings: int) -> list[int]:
 
 def discriminator_widths(width: int, doublings: int) -> list[tuple[int, bool]]:
     """(width, halves the map) of each of D's blocks: SNGAN's four up to 32 pixels."""
-    if doublings not in MULTIPLIERS:
+    if doublings not in D_MULTIPLIERS:
         halvings = min(doublings, 2)
         return [(4 * width, True)] * halvings + [(4 * width, False)] * (4 - halvings)
-    multipliers = MULTIPLIERS[doublings][::-1]
+    multipliers = D_MULTIPLIERS[doublings]
     halving = [(width * m, True) for m in multipliers[:-1]]
     return [*halving, (width * multipliers[-1], False)]
 

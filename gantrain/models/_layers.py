@@ -23,26 +23,41 @@ class BatchNorm2d(nn.BatchNorm2d):
     """Batch norm over the batch of all processes (BigGAN's cross-replica batch norm)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or world_size() == 1:
-            normal: Tensor = super().forward(x)
-            return normal
-        count = x.numel() // x.shape[1] * world_size()
-        wide = x.float()
-        moments = all_mean(torch.stack([wide.mean((0, 2, 3)), wide.square().mean((0, 2, 3))]))
-        mean, variance = moments[0], moments[1] - moments[0].square()
-        with torch.no_grad():
-            assert self.running_mean is not None
-            assert self.running_var is not None
-            assert self.num_batches_tracked is not None
-            self.num_batches_tracked += 1
-            rate = self.momentum or 1 / float(self.num_batches_tracked)
-            self.running_mean.lerp_(mean, rate)
-            self.running_var.lerp_(variance * (count / (count - 1)), rate)
-        scale = torch.rsqrt(variance + self.eps)
-        shift = -mean * scale
-        if self.affine:
-            scale, shift = scale * self.weight, shift * self.weight + self.bias
-        return (wide * scale[:, None, None] + shift[:, None, None]).to(x.dtype)
+        if self.training and world_size() > 1:
+            return _shared_batch_norm(self, x)
+        normal: Tensor = super().forward(x)
+        return normal
+
+
+class BatchNorm1d(nn.BatchNorm1d):
+    """The same for vectors (N, C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and world_size() > 1:
+            return _shared_batch_norm(self, x[:, :, None, None])[:, :, 0, 0]
+        normal: Tensor = super().forward(x)
+        return normal
+
+
+def _shared_batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """Normalise (N, C, H, W) by the moments of all processes, and note them in the layer."""
+    count = x.numel() // x.shape[1] * world_size()
+    wide = x.float()
+    mean = all_mean(wide.mean((0, 2, 3)))
+    centred = wide - mean[:, None, None]
+    variance = all_mean(centred.square().mean((0, 2, 3)))
+    with torch.no_grad():
+        assert layer.running_mean is not None
+        assert layer.running_var is not None
+        assert layer.num_batches_tracked is not None
+        layer.num_batches_tracked += 1
+        rate = layer.momentum or 1 / float(layer.num_batches_tracked)
+        layer.running_mean.lerp_(mean, rate)
+        layer.running_var.lerp_(variance * (count / (count - 1)), rate)
+    normal = centred * torch.rsqrt(variance + layer.eps)[:, None, None]
+    if layer.affine:
+        normal = normal * layer.weight[:, None, None] + layer.bias[:, None, None]
+    return normal.to(x.dtype)
 
 
 class ConditionalBatchNorm2d(nn.Module):

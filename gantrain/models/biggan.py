@@ -2,9 +2,9 @@
 
 z is split into equal chunks, one for the first layer and one for each block (hierarchical latents);
 a chunk beside the shared class embedding gives gain and bias of the block's batch norms, over all
-processes. Self-attention at maps of half the image's size; D sums its last maps and projects.
-Orthogonal start. Spectral norm in both networks, the orthogonal regularisation and the truncated
-latents of training are the recipe's: [[regularizers]] and [train] truncation.
+processes. Self-attention at maps of half the image's size, 64 at most; D sums its last maps and
+projects. Orthogonal start. Spectral norm in both networks, the orthogonal regularisation and the
+truncated latents of training are the recipe's: [[regularizers]] and [train] truncation.
 """
 
 from typing import Literal
@@ -142,8 +142,8 @@ def start_weights(network: nn.Module, init: Start) -> None:
 
 
 def default_places(resolution: int) -> list[int]:
-    """Maps of half the image's size; the tiniest images get none."""
-    return [resolution // 2] if resolution >= 16 else []
+    """Maps of half the image's size, 64 at most; the tiniest images get none."""
+    return [min(resolution // 2, 64)] if resolution >= 16 else []
 
 
 def joined(*parts: Tensor | None) -> Tensor | None:

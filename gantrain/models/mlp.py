@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations
 
 from gantrain.models._base import DiscriminatorModule, GeneratorModule
-from gantrain.models._layers import Count, Head, Share, init_weights
+from gantrain.models._layers import BatchNorm1d, Count, Head, Share, init_weights
 
 Deviation = Annotated[float, Field(ge=0)]
 Widths = Annotated[list[Count], Field(min_length=1)]
@@ -43,9 +43,7 @@ class Generator(GeneratorModule):
         self.embed = nn.Embedding(num_classes, embedding_dim) if num_classes else None
         widths = [z_dim + (embedding_dim if num_classes else 0), *hidden]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
-        self.norms = nn.ModuleList(
-            nn.BatchNorm1d(w) if batch_norm else nn.Identity() for w in hidden
-        )
+        self.norms = nn.ModuleList(BatchNorm1d(w) if batch_norm else nn.Identity() for w in hidden)
         self.to_image = nn.Linear(widths[-1], channels * resolution * resolution)
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import relu
 
 from gantrain.distributed import all_mean
-from gantrain.hooks import Step
+from gantrain.game import Game
 from gantrain.objectives._base import Base
 
 
@@ -40,9 +40,11 @@ class Objective(Base):
         return -fake_logits.mean()
 
     @torch.no_grad()
-    def after_discriminator_step(self, step: Step) -> None:
+    def after_discriminator_step(
+        self, game: Game, real_logits: Tensor, fake_logits: Tensor
+    ) -> None:
         """Widen the margin when too few samples are active, narrow it when too many are."""
-        signed = torch.cat([step.real.logits, -step.fake.logits])
+        signed = torch.cat([real_logits, -fake_logits])
         active = all_mean((signed < self.margin).float().mean())
         factor = torch.exp(self._rate * (self._target_share - active))
         self.margin.mul_(factor).clamp_(0.1, 10.0)

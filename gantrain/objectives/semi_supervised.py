@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ganinfer.errors import ConfigError
 from gantrain.data import Dataset
+from gantrain.distributed import world_size
 from gantrain.game import Game
 from gantrain.hooks import Step
 from gantrain.models._base import DiscriminatorModule
@@ -93,7 +94,8 @@ class Objective(nonsaturating.Objective):
     def discriminator_penalty(self, step: Step) -> Tensor:
         """Cross-entropy of a batch of labelled images."""
         game = step.game
-        size = min(self._labelled_batch_size, len(self._labels))
+        whole = min(self._labelled_batch_size, len(self._labels))
+        size = max(whole // world_size(), 1)
         rows = game.draws.integers(len(self._labels), size)
         features = game.discriminator.features(game.augment(self._images[rows]))
         logits = classify(game.discriminator, features)

@@ -1,7 +1,8 @@
 """ADA: Karras et al., Training Generative Adversarial Networks with Limited Data, 2006.06676.
 
 Each augmentation befalls an image with probability p, and p follows how far D overfits: with
-r = E sign(s(x)), p rises while r > target and falls while r < target (sections 2.2 and 3).
+r = E sign(s(x)), p rises while r > target and falls while r < target (sections 2.2 and 3). Images
+are resampled bilinearly, without the paper's wavelet filter.
 """
 
 import math
@@ -15,7 +16,7 @@ from torch.nn import functional
 from gantrain.distributed import all_mean, world_size
 from gantrain.draws import Draws
 from gantrain.game import Game
-from gantrain.hooks import Hooks, Step
+from gantrain.hooks import Hooks
 
 INTERVAL = 4  # D steps between two changes of p
 
@@ -39,8 +40,15 @@ class Regularizer(Hooks):
         self.register_buffer("signs", torch.zeros(2))  # sum of signs, D steps
 
     def refuses(self, game: Game) -> str | None:
-        """Points are no images."""
-        return "points cannot be augmented as images; leave it out" if game.points else None
+        """Points are no images; and logits without a zero point do not show how D overfits."""
+        if game.points:
+            return "points cannot be augmented as images; leave it out"
+        if (game.objective.paired or game.objective.lipschitz) and self._adjust_images:
+            return (
+                "p follows the sign of D's logits, and this objective gives them no zero point; set"
+                " adjust_kimg = 0 and a constant initial_p"
+            )
+        return None
 
     def augment(self, images: Tensor, game: Game) -> Tensor:
         """Geometry, then colour."""
@@ -48,12 +56,14 @@ class Regularizer(Hooks):
         return recolor(images, self.p, game.draws)
 
     @torch.no_grad()
-    def after_discriminator_step(self, step: Step) -> None:
+    def after_discriminator_step(
+        self, game: Game, real_logits: Tensor, fake_logits: Tensor
+    ) -> None:
         """Every fourth step, move p towards the target."""
-        sign = all_mean(step.real.logits.sign().mean())
+        sign = all_mean(real_logits.sign().mean())
         self.signs += torch.stack([sign, torch.ones_like(sign)])
         if self._adjust_images and self.signs[1] >= INTERVAL:
-            images = INTERVAL * len(step.real.logits) * world_size()
+            images = INTERVAL * len(real_logits) * world_size()
             direction = torch.sign(self.signs[0] / self.signs[1] - self._target)
             self.p.add_(direction * images / self._adjust_images).clamp_(0, 1)
             self.signs.zero_()
@@ -71,23 +81,26 @@ def warp(images: Tensor, p: Tensor, draws: Draws) -> Tensor:
         """Each value with probability p, else the neutral one."""
         return torch.where(draws.uniform(n) < p, values, neutral)
 
-    # The matrices map output to input coordinates on [-1, 1]; all distributions are symmetric.
-    matrix = _scale(maybe(torch.full_like(draws.uniform(n), -1.0), 1.0), None)
-    matrix = _rotate(maybe(draws.integers(4, n) * (math.pi / 2), 0.0)) @ matrix
+    # The matrices map output to input coordinates on [-1, 1], so the first change stands leftmost.
+    # Of the flip, as of the turns, the neutral one is among those that are drawn.
+    matrix = _scale(maybe(1.0 - 2.0 * draws.integers(2, n), 1.0), None)
+    matrix = matrix @ _rotate(maybe(draws.integers(4, n) * (math.pi / 2), 0.0))
     pixels = torch.tensor([2 / width, 2 / height], device=images.device)
     shift = ((draws.uniform(n, 2) * 2 - 1) * 0.125 / (pixels / 2)).round() * pixels
-    matrix = _shift(maybe(shift[:, 0], 0.0), maybe(shift[:, 1], 0.0)) @ matrix
+    moved = maybe(torch.ones(n, device=images.device), 0.0)
+    matrix = matrix @ _shift(moved * shift[:, 0], moved * shift[:, 1])
     size = maybe(torch.exp2(0.2 * draws.normal(n)), 1.0)
-    matrix = _scale(size, size) @ matrix
+    matrix = matrix @ _scale(size, size)
     # Two rotations, before and after the stretch; together they befall with probability p.
     each = 1 - (1 - p).clamp_min(0).sqrt()
     turns = torch.where(draws.uniform(n, 2) < each, (draws.uniform(n, 2) * 2 - 1) * math.pi, 0.0)
-    matrix = _rotate(turns[:, 0]) @ matrix
+    matrix = matrix @ _rotate(turns[:, 0])
     stretch = maybe(torch.exp2(0.2 * draws.normal(n)), 1.0)
-    matrix = _scale(stretch, 1 / stretch) @ matrix
-    matrix = _rotate(turns[:, 1]) @ matrix
+    matrix = matrix @ _scale(stretch, 1 / stretch)
+    matrix = matrix @ _rotate(turns[:, 1])
     shift = draws.normal(n, 2) * 0.125 * 2
-    matrix = _shift(maybe(shift[:, 0], 0.0), maybe(shift[:, 1], 0.0)) @ matrix
+    moved = maybe(torch.ones(n, device=images.device), 0.0)
+    matrix = matrix @ _shift(moved * shift[:, 0], moved * shift[:, 1])
     grid = functional.affine_grid(matrix[:, :2], list(images.shape), align_corners=False)
     return functional.grid_sample(
         images, grid, mode="bilinear", padding_mode="reflection", align_corners=False
@@ -104,7 +117,7 @@ def recolor(images: Tensor, p: Tensor, draws: Draws) -> Tensor:
     images = images + maybe(0.2 * draws.normal(n), 0.0)
     images = images * maybe(torch.exp2(0.5 * draws.normal(n)), 1.0)
     grey = images.mean(1, keepdim=True)
-    images = images - 2 * grey * maybe(torch.ones_like(draws.uniform(n)), 0.0)
+    images = images - 2 * grey * maybe(draws.integers(2, n).float(), 0.0)
     if channels == 3:
         grey = images.mean(1, keepdim=True)
         chroma = images - grey

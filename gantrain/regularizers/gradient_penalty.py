@@ -16,7 +16,7 @@ from gantrain.regularizers._gradients import image_gradients, refuses_batch_norm
 class Regularizer(Hooks):
     """target = 0 pulls the gradient to 0 between the samples, as 1807.00734 found useful."""
 
-    differentiates_images = True
+    differentiates_twice = True
 
     def __init__(
         self,

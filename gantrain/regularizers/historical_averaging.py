@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from gantrain.game import Game
 from gantrain.hooks import Hooks, Step
 
 
@@ -32,11 +33,13 @@ class Regularizer(Hooks):
         return self._weight * self.generator_mean.distance(step.game.generator)
 
     @torch.no_grad()
-    def after_discriminator_step(self, step: Step) -> None:
+    def after_discriminator_step(
+        self, game: Game, real_logits: Tensor, fake_logits: Tensor
+    ) -> None:
         """Take the present parameters into the means."""
         self.num_steps += 1
-        self.generator_mean.update(step.game.generator, 1 / float(self.num_steps))
-        self.discriminator_mean.update(step.game.discriminator, 1 / float(self.num_steps))
+        self.generator_mean.update(game.generator, 1 / float(self.num_steps))
+        self.discriminator_mean.update(game.discriminator, 1 / float(self.num_steps))
 
 
 class _Mean(nn.Module):

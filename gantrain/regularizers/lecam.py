@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from gantrain.distributed import all_mean
+from gantrain.game import Game
 from gantrain.hooks import Hooks, Step
 
 
@@ -36,9 +37,11 @@ class Regularizer(Hooks):
         return self._weight * (real + fake)
 
     @torch.no_grad()
-    def after_discriminator_step(self, step: Step) -> None:
+    def after_discriminator_step(
+        self, game: Game, real_logits: Tensor, fake_logits: Tensor
+    ) -> None:
         """Move the anchors."""
-        means = torch.stack([step.real.logits.mean(), step.fake.logits.mean()])
+        means = torch.stack([real_logits.mean(), fake_logits.mean()])
         self.anchors.lerp_(all_mean(means), 1 - self._decay)
 
     def stats(self) -> dict[str, float]:

@@ -42,7 +42,8 @@ class MinibatchDiscrimination(nn.Module):
         self.tensor = nn.Parameter(std * torch.randn(num_features, num_kernels, kernel_dim))
 
     def forward(self, features: Tensor) -> Tensor:
-        m = torch.einsum("nf,fbc->nbc", features, self.tensor)
-        distances = (m[:, None] - m[None]).abs().sum(-1).float()  # (N, N, B)
+        with torch.autocast(features.device.type, enabled=False):
+            m = torch.einsum("nf,fbc->nbc", features.float(), self.tensor)
+        distances = (m[:, None] - m[None]).abs().sum(-1)  # (N, N, B)
         closeness = torch.exp(-distances).sum(1) - 1  # without itself
         return torch.cat([features, closeness.to(features.dtype)], dim=1)

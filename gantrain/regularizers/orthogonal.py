@@ -4,13 +4,15 @@ weight * sum over layers of ||W W^T * (1 - I)||_F^2, rows of W the filters: only
 filters are regularised, not their norms. It makes a generator amenable to truncation.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from gantrain.hooks import Hooks, Step
+from gantrain.regularizers.spectral_norm import SpectralNorm
 
 
 class Regularizer(Hooks):
@@ -40,14 +42,20 @@ class Regularizer(Hooks):
 
 def non_orthogonality(network: nn.Module) -> Tensor:
     """Sum of squared inner products of different filters of a layer, over the layers."""
-    total = torch.zeros((), device=next(network.parameters()).device)
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            held = getattr(layer, "parametrizations", None)
-            weight: Tensor = layer.weight if held is None else held.weight.original
-            if isinstance(layer, nn.ConvTranspose2d):
-                weight = weight.transpose(0, 1)
-            filters = weight.flatten(1).float()
-            products = filters @ filters.T
-            total = total + (products.square().sum() - products.diagonal().square().sum())
+    device = next(network.parameters()).device
+    total = torch.zeros((), device=device)
+    # In bfloat16 the products of orthogonal filters would be far from 0.
+    with torch.autocast(device.type, enabled=False):
+        for layer in network.modules():
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+                weight: Tensor = layer.weight
+                if parametrize.is_parametrized(layer, "weight"):
+                    held: Any = layer.parametrizations
+                    if isinstance(held.weight[0], SpectralNorm):
+                        weight = held.weight.original
+                if isinstance(layer, nn.ConvTranspose2d):
+                    weight = weight.transpose(0, 1)
+                filters = weight.flatten(1)
+                products = filters @ filters.T
+                total = total + products.square().sum() - products.diagonal().square().sum()
     return total

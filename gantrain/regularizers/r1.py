@@ -14,9 +14,13 @@ from gantrain.regularizers._gradients import image_gradients, refuses_batch_norm
 
 
 class Regularizer(Hooks):
-    """Pulls D to a constant where the data is, so that the game comes to rest there."""
+    """Pulls D to a constant where the data is, so that the game comes to rest there.
+
+    Under an augmentation the slope is that at the images which D sees.
+    """
 
     differentiates_images = True
+    differentiates_twice = True
 
     def __init__(self, *, gamma: Annotated[float, Field(gt=0)] = 10.0) -> None:
         super().__init__()

@@ -20,6 +20,8 @@ LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 class Regularizer(Hooks):
     """Every convolution and linear layer of the networks named; in D, the class embedding too."""
 
+    changes_last = True  # a layer that another regularizer adds is normalised too
+
     def __init__(
         self,
         *,

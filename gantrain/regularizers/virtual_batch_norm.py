@@ -39,10 +39,10 @@ class Regularizer(Hooks):
         generator.register_forward_hook(_drop_reference)
 
     def refuses(self, game: Game) -> str | None:
-        """A generator without batch norm."""
+        """A generator without batch norm of maps."""
         layers = game.generator.modules()
         if not any(isinstance(layer, VirtualBatchNorm2d) for layer in layers):
-            return "G has no batch norm to replace; leave it out"
+            return "G has no batch norm of maps to replace; leave it out"
         return None
 
 
@@ -74,7 +74,7 @@ class VirtualBatchNorm2d(nn.Module):
             reference_mean, reference_square = self.mean, self.square
         mean = share * mean + (1 - share) * reference_mean
         square = share * square + (1 - share) * reference_square
-        scale = torch.rsqrt(square - mean.square() + self._eps)
+        scale = torch.rsqrt((square - mean.square()).clamp_min(0) + self._eps)
         normal = (wide - mean[:, :, None, None]) * scale[:, :, None, None]
         if self.weight is not None:
             normal = normal * self.weight[:, None, None] + self.bias[:, None, None]

@@ -4,9 +4,10 @@ from typing import Annotated
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from gantrain.game import Game
-from gantrain.hooks import Hooks, Step
+from gantrain.hooks import Hooks
 
 
 class Regularizer(Hooks):
@@ -27,7 +28,9 @@ class Regularizer(Hooks):
         return None
 
     @torch.no_grad()
-    def after_discriminator_step(self, step: Step) -> None:
+    def after_discriminator_step(
+        self, game: Game, real_logits: Tensor, fake_logits: Tensor
+    ) -> None:
         """Clip every parameter of the critic."""
-        for parameter in step.game.discriminator.parameters():
+        for parameter in game.discriminator.parameters():
             parameter.clamp_(-self._clip, self._clip)

@@ -36,11 +36,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
 REFUSED = {
     ("wgan", None): "a Wasserstein critic must be Lipschitz",
     ("log_odds", "label_smoothing"): r"D = sigmoid\(logit\)",
-    ("no_batch_norm", "virtual_batch_norm"): "no batch norm to replace",
+    ("no_batch_norm", "virtual_batch_norm"): "no batch norm of maps to replace",
+    ("no_zero_point", "ada"): "gives them no zero point",
 }
 LOG_ODDS = {"minimax", "nonsaturating", "semi_supervised"}
 KEEPS_LIPSCHITZ = {"gradient_penalty", "weight_clipping", "spectral_norm"}
 NO_BATCH_NORM = {"mlp", "r3gan"}
+NO_ZERO_POINT = {"relativistic", "wgan"}
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +71,8 @@ def recipe(data: Path, model: str, objective: str, *regularizers: str, **options
 
 def refusal(model: str, objective: str, regularizer: str) -> str | None:
     """What the message must say if these exclude each other."""
+    if regularizer == "ada" and objective in NO_ZERO_POINT:
+        return REFUSED["no_zero_point", "ada"]
     if objective == "wgan" and regularizer not in KEEPS_LIPSCHITZ:
         # A regularizer of its own may be refused first.
         if regularizer == "label_smoothing":

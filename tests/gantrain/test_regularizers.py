@@ -1,6 +1,7 @@
 """Each technique against its paper's formula, on networks that are small enough to check."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from torch.nn.functional import softplus
 
 from ganinfer.errors import ConfigError
 from ganinfer.lookup import find_module
+from gantrain.config import load_config, parse_config
 from gantrain.draws import Draws
 from gantrain.game import Game
 from gantrain.models import dcgan, mlp
@@ -37,15 +39,11 @@ def make(
 ) -> Game:
     """A small unconditional DCGAN's game."""
     torch.manual_seed(0)
-    built = [
-        (
-            r["name"],
-            find_module("gantrain.regularizers", r["name"], where="test").Regularizer(
-                **{k: v for k, v in r.items() if k != "name"}
-            ),
-        )
-        for r in regularizers
-    ]
+    built = []
+    for options in regularizers:
+        rest = {key: value for key, value in options.items() if key != "name"}
+        module = find_module("gantrain.regularizers", options["name"], where="test")
+        built.append((options["name"], module.Regularizer(**rest)))
     generator = dcgan.Generator(16, 3, 0, **SMALL["dcgan"][0])
     d = dcgan.Discriminator(16, 3, 0, width=8, **discriminator)
     for _, hook in built:
@@ -115,7 +113,7 @@ def test_weights_are_clipped_after_ds_step_only() -> None:
     _, step = game.discriminator_loss(REAL, FAKE, None)
     assert max(p.abs().max() for p in game.discriminator.parameters()) > 0.01
     for _, hook in game.hooks:
-        hook.after_discriminator_step(step)
+        hook.after_discriminator_step(game, step.real.logits, step.fake.logits)
     assert max(p.abs().max() for p in game.discriminator.parameters()) <= 0.01
 
 
@@ -201,7 +199,7 @@ def test_historical_averaging_pulls_to_the_mean_of_the_past() -> None:
             for p in game.discriminator.parameters():
                 p.add_(0.1 * n)
         _, step = game.discriminator_loss(REAL, FAKE, None)
-        hook.after_discriminator_step(step)
+        hook.after_discriminator_step(game, step.real.logits, step.fake.logits)
         past.append([p.detach().clone() for p in game.discriminator.parameters()])
     means = [torch.stack(values).mean(0) for values in zip(*past, strict=True)]
     pairs = zip(past[-1], means, strict=True)
@@ -265,15 +263,31 @@ def test_ada_leaves_images_alone_at_p_0_and_changes_them_at_p_1() -> None:
         assert grey.shape == (8, 1, 16, 16)
 
 
+def test_adas_flips_and_inversions_can_be_told_from_the_images() -> None:
+    """Half of them change nothing even at p = 1: otherwise G could learn the mirrored world."""
+    draws = Draws(0, CPU)
+    ramp = torch.linspace(-1, 1, 16).expand(400, 3, 16, 16)
+    grey = ada.recolor(ramp, torch.tensor(1.0), draws).mean(1)
+    inverted = (grey[:, :, -1] < grey[:, :, 0]).all(1).float().mean()
+    assert 0.4 < float(inverted) < 0.6
+
+
+def test_spectral_norm_comes_last_whatever_the_order() -> None:
+    config = load_config(Path("dcgan-digits")).as_dict()
+    config["regularizers"] = [{"name": "spectral_norm"}, {"name": "minibatch_stddev"}]
+    network = parse_config(config, where="x").build_discriminator(16, 1, 10)
+    assert network(torch.randn(4, 1, 16, 16), torch.arange(4)).shape == (4,)
+    assert "parametrizations" in "".join(network.head.state_dict())
+
+
 def test_ada_raises_p_while_d_is_sure_of_real_images() -> None:
     game = make([{"name": "ada", "adjust_kimg": 1.0}])
     hook = game.named("ada")
-    _, step = game.discriminator_loss(REAL, FAKE, None)
     for logit, direction in ((1.0, 1), (-1.0, -1)):
-        step.real.logits = torch.full((8,), logit)
+        logits = torch.full((8,), logit)
         before = float(hook.p)
         for _ in range(ada.INTERVAL):
-            hook.after_discriminator_step(step)
+            hook.after_discriminator_step(game, logits, -logits)
         assert float(hook.p) - before == pytest.approx(direction * 32 / 1000)
     assert hook.stats() == {"augment_p": pytest.approx(0.0, abs=1e-6)}
 
@@ -282,7 +296,7 @@ def test_lecam_pulls_logits_to_the_others_moving_average() -> None:
     game = make([{"name": "lecam", "weight": 2000.0, "decay": 0.5}], hinge.Objective())
     hook = game.named("lecam")
     _, step = game.discriminator_loss(REAL, FAKE, None)
-    hook.after_discriminator_step(step)
+    hook.after_discriminator_step(game, step.real.logits, step.fake.logits)
     anchors = (step.real.logits.mean() / 2, step.fake.logits.mean() / 2)
     assert torch.allclose(hook.anchors, torch.stack(anchors))
     real = (step.real.logits - anchors[1]).square().mean()
@@ -321,6 +335,13 @@ def test_relativistic_pairing_compares_each_image_with_its_partner() -> None:
         ),
         ([{"name": "label_smoothing"}], hinge.Objective(), {}, r"D = sigmoid\(logit\)"),
         ([{"name": "ada"}], None, {"points": True}, "ada: points cannot be augmented"),
+        ([{"name": "ada"}], relativistic.Objective(), {}, "ada: .* gives them no zero point"),
+        (
+            [{"name": "spectral_norm", "networks": ["generator"]}],
+            wgan.Objective(),
+            {},
+            "a Wasserstein critic must be Lipschitz",
+        ),
         ([{"name": "diffaugment"}], None, {"points": True}, "diffaugment: points cannot"),
     ],
 )
@@ -337,7 +358,7 @@ def test_virtual_batch_norm_needs_a_batch_norm() -> None:
     module = find_module("gantrain.regularizers", "virtual_batch_norm", where="test")
     hook = module.Regularizer()
     hook.change_generator(generator)
-    with pytest.raises(ConfigError, match="G has no batch norm to replace"):
+    with pytest.raises(ConfigError, match="G has no batch norm of maps to replace"):
         Game(
             generator,
             discriminator,

@@ -64,7 +64,7 @@ def train_discriminator(
         torch.autograd.backward(loss)
         optimizer.step()
         for _, hook in played.hooks:
-            hook.after_discriminator_step(step)
+            hook.after_discriminator_step(played, step.real.logits, step.fake.logits)
         schedule.step()
     with torch.no_grad():
         logits = played.discriminator(real), played.discriminator(fake)
@@ -200,13 +200,10 @@ def test_the_margin_widens_narrows_and_stays_in_its_bounds() -> None:
     for logit, bound in ((100.0, 10.0), (-100.0, 0.1)):
         objective = adaptive_hinge.Objective(rate=1.0)
         played = game(objective)
-        real, fake = quantiles(0), quantiles(0)
-        _, step = played.discriminator_loss(real, fake, None)
-        step.real.logits.data.fill_(logit)
-        step.fake.logits.data.fill_(-logit)
+        logits = torch.full((8,), logit)
         margins = [1.0]
         for _ in range(30):
-            objective.after_discriminator_step(step)
+            objective.after_discriminator_step(played, logits, -logits)
             margins.append(float(objective.margin))
         direction = np.sign(bound - 1.0)
         assert direction * (margins[1] - margins[0]) > 0

@@ -300,7 +300,11 @@ def test_compiled_losses_are_the_same(shapes: Path, tmp_path: Path) -> None:
     runs = {}
     for compiled in ("off", "on"):
         config = parse_config(
-            tiny_recipe(shapes, total_kimg=0.06, sample_kimg=10, compile=compiled), where="x"
+            {
+                **tiny_recipe(shapes, total_kimg=0.06, sample_kimg=10, compile=compiled),
+                "model": {"name": "mlp", "generator": {"hidden": [16]}},
+            },
+            where="x",
         )
         runs[compiled] = weights(train(config, tmp_path / compiled).run)
     for key, value in runs["off"].items():
@@ -320,4 +324,20 @@ def test_compiling_without_a_compiler_is_refused(shapes: Path, tmp_path: Path, m
     monkeypatch.setattr("gantrain.train.shutil.which", lambda _: None)
     config = parse_config(tiny_recipe(shapes, compile="on"), where="x")
     with pytest.raises(ConfigError, match=r"it needs a C\+\+ compiler"):
+        train(config, tmp_path / "run")
+
+
+def test_channels_last_resumes_to_the_same_weights(shapes: Path, tmp_path: Path) -> None:
+    """A fused optimizer takes the moments as they lie in memory."""
+    config = parse_config(tiny_recipe(shapes, total_kimg=1, channels_last=True), where="x")
+    train(config, tmp_path / "whole")
+    steps = iter([False] * 20 + [True])
+    train(config, tmp_path / "parts", should_stop=lambda: next(steps))
+    train(config, tmp_path / "parts")
+    assert_identical(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_batch_of_one_under_batch_norm_is_refused(shapes: Path, tmp_path: Path) -> None:
+    config = parse_config(tiny_recipe(shapes, batch_size=1), where="x")
+    with pytest.raises(ConfigError, match="one image at a time, and norms.0.norm is a batch norm"):
         train(config, tmp_path / "run")

@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 
 from gantrain.config import parse_config
-from gantrain.data import Modes
 from gantrain.prepare import prepare
 from gantrain.train import train
-from gantrain.watch import PATIENCE, Watch, count_modes, diversity
+from gantrain.watch import PATIENCE, Watch, diversity
 
 GOOD = {"d_real": 0.6, "d_fake": 0.4, "gradient_norm_g": 1.0}
 
@@ -62,12 +61,8 @@ def test_diversity_is_relative_to_the_real_images_within_each_class() -> None:
     found = diversity(one_class, real, labels)
     assert found["diversity_worst_class"] == pytest.approx(0, abs=1e-6)
     assert found["diversity"] == pytest.approx(0.5, abs=0.01)
-
-
-def test_modes_and_quality_are_counted_as_pacgan_does() -> None:
-    modes = Modes(np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), sigma=0.1)
-    points = np.array([[0.0, 0.29], [0.0, 0.31], [1.0, 0.1], [0.5, 0.5]], np.float32)
-    assert count_modes(points, modes) == {"modes": 2, "num_modes": 3, "high_quality": 0.5}
+    same = np.where((labels == 0)[:, None, None, None], real[:1], real)  # real images repeated
+    assert diversity(real, same, labels)["diversity"] == pytest.approx(1)
 
 
 def test_a_minimax_run_that_collapses_is_warned_of(tmp_path: Path) -> None:
