@@ -134,7 +134,12 @@ def evaluate(
         console.print(f"{name:28} {value:.4f}")
     console.print(f"on {result.num_images:,} images, features of: {result.extractor}")
     if output:
-        record = {"target": str(target), "truncation": truncation, "seed": seed, **vars(result)}
+        record = {
+            "target": str(target),
+            "truncation": opened.truncation,
+            "seed": seed,
+            **vars(result),
+        }
         write_atomic(output, (json.dumps(record, indent=2) + "\n").encode())
 
 

@@ -32,11 +32,15 @@ Batch = tuple[NDArray[Any], NDArray[np.int64] | None]  # images (N, H, W, C), la
 
 @dataclass(frozen=True)
 class Target:
-    """What is measured: images as they are drawn, what they are compared with, G's classes."""
+    """What is measured: images as they are drawn, and what they are compared with.
+
+    classes: of the generator. truncation: of the images, the default filled in.
+    """
 
     batches: Iterator[Batch]
     reference: Reference
     classes: list[str]
+    truncation: float | None
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,8 @@ def open_target(
         trained_on=Dataset(place) if dataset.sha256 != trained_on and place.is_dir() else None,
     )
     seeds = range(seed, seed + num_images)
-    return Target(_batches(draw, seeds, len(classes), step("generating")), reference, classes)
+    batches = _batches(draw, seeds, len(classes), step("generating"))
+    return Target(batches, reference, classes, truncation)
 
 
 def open_reference(dataset: Dataset, device: torch.device) -> Reference:

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_recipe
+from conftest import SMALL, tiny_recipe
 
 from ganinfer import Sampler
 from ganinfer.errors import BackendUnavailable
+from ganinfer.lookup import module_names
 from gantrain.checkpoint import load_generator
 from gantrain.config import parse_config
 from gantrain.samples import generate
@@ -22,14 +23,42 @@ pytestmark = [
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"precision": "bf16", "channels_last": True}],
-    ids=["fp32", "bf16 channels_last"],
+    [
+        {},
+        {"precision": "bf16", "channels_last": True},
+        {"precision": "bf16", "channels_last": True, "compile": "on"},
+        {"precision": "bf16", "channels_last": True, "compile": "cuda_graphs"},
+        {"microbatch_size": 5, "standing_batches": 4, "eval_kimg": 0.5, "eval_images": 100},
+    ],
+    ids=["fp32", "bf16 channels_last", "compiled", "cuda graphs", "microbatches"],
 )
 def test_training_runs_stops_and_resumes_on_cuda(shapes: Path, tmp_path: Path, options) -> None:
     config = parse_config(tiny_recipe(shapes, device="cuda", total_kimg=1, **options), where="x")
     steps = iter([False] * 20 + [True])
     assert not train(config, tmp_path / "run", should_stop=lambda: next(steps)).finished
     assert train(config, tmp_path / "run").finished
+
+
+@pytest.mark.parametrize("regularizer", module_names("gantrain.regularizers"))
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_every_regularizer_trains_and_resumes_on_cuda(
+    shapes: Path, tmp_path: Path, regularizer: str, precision: str
+) -> None:
+    tree = tiny_recipe(shapes, device="cuda", total_kimg=0.4, precision=precision)
+    tree["objective"] = {"name": "nonsaturating"}
+    tree["regularizers"] = [{"name": regularizer}]
+    steps = iter([False] * 5 + [True])
+    config = parse_config(tree, where="x")
+    assert not train(config, tmp_path / "run", should_stop=lambda: next(steps)).finished
+    assert train(config, tmp_path / "run").finished
+
+
+@pytest.mark.parametrize("model", module_names("gantrain.models"))
+def test_every_model_trains_on_cuda(shapes: Path, tmp_path: Path, model: str) -> None:
+    tree = tiny_recipe(shapes, device="cuda", total_kimg=0.2)
+    generator, discriminator = SMALL.get(model, ({}, {}))
+    tree["model"] = {"name": model, "generator": generator, "discriminator": discriminator}
+    assert train(parse_config(tree, where="x"), tmp_path / "run").finished
 
 
 def test_cuda_gives_the_images_of_the_cpu(run: Path) -> None:
