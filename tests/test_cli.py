@@ -19,18 +19,21 @@ def write_toml(path: Path, tree: dict, prefix: str = "") -> Path:
     """Enough of a TOML writer for a recipe."""
     lines: list[str] = []
 
-    def section(name: str, table: dict) -> None:
-        lines.append(f"[{name}]" if name else "")
-        lines.extend(
-            f"{key} = {json.dumps(value)}"
-            for key, value in table.items()
-            if not isinstance(value, dict)
-        )
+    def section(header: str, name: str, table: dict) -> None:
+        lines.append(header)
+        tables = {k: v for k, v in table.items() if isinstance(v, dict)}
+        arrays = {k: v for k, v in table.items() if isinstance(v, list) and isinstance(v[0], dict)}
         for key, value in table.items():
-            if isinstance(value, dict):
-                section(f"{name}.{key}".lstrip("."), value)
+            if key not in tables and key not in arrays:
+                lines.append(f"{key} = {json.dumps(value)}")
+        for key, value in tables.items():
+            inner = f"{name}.{key}".lstrip(".")
+            section(f"[{inner}]", inner, value)
+        for key, values in arrays.items():
+            for value in values:
+                section(f"[[{key}]]", key, value)
 
-    section(prefix, tree)
+    section(f"[{prefix}]" if prefix else "", prefix, tree)
     path.write_text("\n".join(lines) + "\n")
     return path
 
