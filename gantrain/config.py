@@ -47,7 +47,8 @@ class TrainConfig(_Section):
 
     batch_size is of one optimizer step, over all processes; microbatch_size is what goes through a
     network of one process at once. truncation: of the latents that G is trained on.
-    ema_half_life_kimg counts the images that G draws, batch_size in each of its steps.
+    ema_half_life_kimg counts the images that G draws, batch_size in each of its steps; early on
+    it is the share ema_ramp_up of the images seen.
     eval_kimg = 0 never measures. standing_batches: before the EMA network is used, its batch
     norms' statistics are taken anew over that many batches of 64; 0 copies the training network's.
     """
@@ -58,6 +59,7 @@ class TrainConfig(_Section):
     discriminator_steps: Annotated[int, Field(ge=1)] = 1
     truncation: Annotated[float, Field(gt=0)] | None = None
     ema_half_life_kimg: Annotated[float, Field(ge=0)] = 10.0
+    ema_ramp_up: Annotated[float, Field(gt=0)] = 0.05
     standing_batches: Annotated[int, Field(ge=0)] = 0
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"

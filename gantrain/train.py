@@ -109,7 +109,7 @@ def _train(
     if options.channels_last:
         for network in (generator, discriminator):
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    ema = Ema(generator, half_life_kimg=options.ema_half_life_kimg)
+    ema = Ema(generator, half_life_kimg=options.ema_half_life_kimg, ramp_up=options.ema_ramp_up)
     for _, hook in game.hooks:
         hook.open_data(dataset, device, options.seed)
     generator_optimizer = build_optimizer(config.generator_optimizer, generator)
