@@ -56,15 +56,6 @@ class Game:
             if reason := hook.refuses(self):
                 place = "[objective]" if hook is objective else f"[[regularizers]] {name}"
                 raise ConfigError(f"{place}: {reason}")
-        norm = self.named("spectral_norm")
-        normalized = norm is not None and "discriminator" in norm.networks
-        kept = normalized or self.named("gradient_penalty") or self.named("weight_clipping")
-        if objective.lipschitz and not kept:
-            raise ConfigError(
-                "[objective]: a Wasserstein critic must be Lipschitz, and nothing here keeps it so;"
-                ' add [[regularizers]] name = "gradient_penalty", "weight_clipping" or'
-                ' "spectral_norm" with networks = ["discriminator"]'
-            )
 
     def named(self, name: str) -> Any:
         """The regularizer of that name, or None."""

@@ -48,6 +48,7 @@ class Hooks(nn.Module):
         sees_real: G's step needs D's view of the real images too.
         differentiates_images: a penalty takes D's gradient with respect to the Step's images.
         differentiates_twice: a penalty differentiates a gradient, of these images or of others.
+        keeps_lipschitz: it bounds the slope of D.
         changes_last: its change of a network comes after those of all others.
         replaces_generator_loss: G's penalty stands in the place of the objective's loss.
     """
@@ -55,6 +56,7 @@ class Hooks(nn.Module):
     sees_real = False
     differentiates_images = False
     differentiates_twice = False
+    keeps_lipschitz = False
     changes_last = False
     replaces_generator_loss = False
 

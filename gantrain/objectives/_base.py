@@ -11,13 +11,13 @@ class Base(Hooks):
     Attributes:
         paired: both losses get the differences s(x_i) - s(G(z_i)) and s(G(z_i)) - s(x_i) in the
             place of the logits.
+        zero_point: logits above 0 mean real, below 0 generated.
         log_odds: D(x) = sigmoid(logit) is the probability that x is real.
-        lipschitz: the theory holds only for a critic under a Lipschitz constraint.
     """
 
     paired = False
+    zero_point = True
     log_odds = False
-    lipschitz = False
 
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """Logits (N,) of real and generated images -> scalar."""

@@ -56,6 +56,7 @@ class Objective(Base):
         super().__init__()
         self._activation, self._conjugate = ACTIVATION[divergence], CONJUGATE[divergence]
         self.log_odds = divergence == "gan"
+        self.zero_point = divergence != "kl"  # whose threshold f'(1) is 1
 
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """Minus the bound on D_f."""

@@ -11,6 +11,8 @@ from gantrain.objectives._base import Base
 class Objective(Base):
     """Samples far from the border are pulled to it, on whichever side they are."""
 
+    zero_point = False  # 1 means real and 0 generated
+
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """E (s(x) - 1)^2 / 2 + E s(G(z))^2 / 2."""
         return ((real_logits - 1).square().mean() + fake_logits.square().mean()) / 2

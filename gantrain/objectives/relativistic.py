@@ -13,6 +13,7 @@ class Objective(Base):
     """D need only tell each generated image from the real one beside it: no mode can be left."""
 
     paired = True
+    zero_point = False  # adding a number to all logits changes nothing
     sees_real = True
 
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:

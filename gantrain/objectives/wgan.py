@@ -6,13 +6,24 @@ weight_clipping is the paper's own, gradient_penalty makes WGAN-GP, spectral_nor
 
 from torch import Tensor
 
+from gantrain.game import Game
 from gantrain.objectives._base import Base
 
 
 class Objective(Base):
     """The critic's loss is minus the estimate of W1 (times its Lipschitz constant)."""
 
-    lipschitz = True
+    zero_point = False  # adding a number to all logits changes nothing
+
+    def refuses(self, game: Game) -> str | None:
+        """A critic that nothing keeps Lipschitz."""
+        if any(hook.keeps_lipschitz for _, hook in game.hooks):
+            return None
+        return (
+            "a Wasserstein critic must be Lipschitz, and nothing here keeps it so; add"
+            ' [[regularizers]] name = "gradient_penalty", "weight_clipping" or "spectral_norm"'
+            ' with networks = ["discriminator"]'
+        )
 
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """E f(G(z)) - E f(x)."""

@@ -43,7 +43,7 @@ class Regularizer(Hooks):
         """Points are no images; and logits without a zero point do not show how D overfits."""
         if game.points:
             return "points cannot be augmented as images; leave it out"
-        if (game.objective.paired or game.objective.lipschitz) and self._adjust_images:
+        if not game.objective.zero_point and self._adjust_images:
             return (
                 "p follows the sign of D's logits, and this objective gives them no zero point; set"
                 " adjust_kimg = 0 and a constant initial_p"

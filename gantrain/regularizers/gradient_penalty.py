@@ -17,6 +17,7 @@ class Regularizer(Hooks):
     """target = 0 pulls the gradient to 0 between the samples, as 1807.00734 found useful."""
 
     differentiates_twice = True
+    keeps_lipschitz = True
 
     def __init__(
         self,

@@ -32,6 +32,7 @@ class Regularizer(Hooks):
     ) -> None:
         super().__init__()
         self.networks, self._eps = networks, eps
+        self.keeps_lipschitz = "discriminator" in networks
 
     def change_generator(self, generator: GeneratorModule) -> None:
         """Normalise its layers."""

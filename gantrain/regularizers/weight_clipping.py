@@ -13,6 +13,8 @@ from gantrain.hooks import Hooks
 class Regularizer(Hooks):
     """The critic becomes K-Lipschitz for some K that depends on c and the architecture."""
 
+    keeps_lipschitz = True
+
     def __init__(self, *, clip: Annotated[float, Field(gt=0)] = 0.01) -> None:
         super().__init__()
         self._clip = clip
