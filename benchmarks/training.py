@@ -198,17 +198,25 @@ def seconds(step: Callable[[], None], num_steps: int) -> float:
     return (time.perf_counter() - start) / num_steps
 
 
-def loop_speed(config: Config, run: Path, num_reports: int = 5) -> float:
-    """Median seconds of a step inside `train`."""
-    times: list[float] = []
-    batch = config.train.batch_size
-    train(
-        config,
-        run,
-        on_progress=lambda p: times.append(batch / p.images_per_s),
-        should_stop=lambda: len(times) >= num_reports,
-    )
-    return statistics.median(times[1:])
+def loop_over_bare(
+    config: Config, run: Path, bare: Callable[[], None], num_pairs: int = 12
+) -> list[float]:
+    """Seconds of REPORT_EVERY steps inside `train` over those of bare steps, again and again.
+
+    They alternate, a bare group after each report, so that both see the same noise.
+    """
+    ratios: list[float] = []
+    resumed_at: list[float] = []
+
+    def on_progress(_: object) -> None:
+        now = time.perf_counter()
+        if resumed_at:
+            inside = (now - resumed_at[-1]) / REPORT_EVERY
+            ratios.append(inside / seconds(bare, REPORT_EVERY))
+        resumed_at.append(time.perf_counter())
+
+    train(config, run, on_progress=on_progress, should_stop=lambda: len(ratios) >= num_pairs)
+    return ratios[:num_pairs]  # stopping makes one more report, after fewer steps
 
 
 def main() -> None:
@@ -260,11 +268,8 @@ def main() -> None:
             medians = {name: statistics.median(t) for name, t in times.items()}
             fastest = min(SETTINGS, key=lambda name: medians[name])
             ratios = [a / b for a, b in zip(times["plain script"], times[fastest], strict=True)]
-            loops, bares = [], []
-            for n in range(3):
-                loops.append(loop_speed(configs["bf16 channels_last"], folder / f"{model}{n}"))
-                step = steps["bf16 channels_last"]
-                bares.append(statistics.median(seconds(step, REPORT_EVERY) for _ in range(4)))
+            name = "bf16 channels_last"
+            loop = loop_over_bare(configs[name], folder / model, steps[name])
             networks = summarize(configs["fp32"])
             record[model] = {
                 "parameters": [network.num_parameters for network in networks],
@@ -275,9 +280,10 @@ def main() -> None:
                 "fastest": fastest,
                 "ratio_to_plain_script": round(statistics.median(ratios), 2),
                 "ratio_in_each_round": [round(r, 2) for r in ratios],
-                "loop_over_bare_steps": round(
-                    statistics.median(a / b for a, b in zip(loops, bares, strict=True)), 3
-                ),
+                "loop_over_bare_steps": round(statistics.median(loop), 3),
+                "loop_over_bare_steps_quartiles": [
+                    round(q, 3) for q in statistics.quantiles(loop, n=4)
+                ],
             }
     text = json.dumps(record, indent=2)
     print(text)
