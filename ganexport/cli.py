@@ -38,6 +38,9 @@ def options(
 app.command()(gantrain.cli.prepare)
 app.command()(gantrain.cli.train)
 app.command()(gantrain.cli.evaluate)
+app.command()(gantrain.cli.report)
+app.command()(gantrain.cli.statistics)
+app.command()(gantrain.cli.fetch)
 
 
 @app.command()

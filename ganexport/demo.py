@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 import typer
 
 from ganexport.export import export_run
@@ -13,8 +14,9 @@ from ganinfer.images import grid, save_png
 from ganinfer.sampler import Sampler
 from gantrain.cli import progress_bars, stop_signals, training_bar
 from gantrain.config import load_config
-from gantrain.evaluate import evaluate, open_target
+from gantrain.evaluate import evaluate, reference_of
 from gantrain.prepare import prepare
+from gantrain.targets import open_target
 from gantrain.train import train
 
 RECIPE = "dcgan-digits"
@@ -50,10 +52,11 @@ def run_demo(folder: Path, overrides: Sequence[str] = ()) -> None:
 
     _step("3 measure", f"{NUM_IMAGES:,} images of the averaged generator")
     with progress_bars() as show:
-        opened = open_target(run, data, num_images=NUM_IMAGES, progress=show)
-        scores = evaluate(
-            opened.batches, opened.reference, metrics=["fid", "label_accuracy"]
-        ).scores
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        with open_target(run, num_images=NUM_IMAGES, device=device) as target:
+            reference = reference_of(target, data, device=device, progress=show)
+            names = ["fid", "label_accuracy"]
+            scores = evaluate(target.source, reference, metrics=names, progress=show).values
     console.print(
         f"  FID {scores['fid']:.2f} (classifier features),"
         f" a classifier sees the right digit in {scores['label_accuracy']:.1%}"

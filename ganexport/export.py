@@ -6,7 +6,7 @@ import io
 import itertools
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,8 +39,7 @@ from ganinfer.errors import BackendUnavailable, CheckpointError, ExportError, Pa
 from ganinfer.images import encode_png, grid, to_uint8
 from gantrain.checkpoint import TrainedGenerator, load_generator
 from gantrain.data import Dataset
-from gantrain.metrics._features import dataset_features
-from gantrain.metrics._reference import Reference
+from gantrain.evaluate import open_reference
 from gantrain.samples import sample_sheet
 
 log = logging.getLogger(__name__)
@@ -156,11 +155,7 @@ def open_prover(
             f" {trained.dataset_sha256[:12]}...; give its own dataset with --data"
         )
 
-    def step(name: str) -> Callable[[int, int], None] | None:
-        return (lambda done, total: progress(name, done, total)) if progress else None
-
-    extractor = dataset_features(dataset, progress=step("training the classifier"))
-    reference = Reference(dataset, extractor, step("measuring the real images"))
+    reference = open_reference(dataset, progress=progress)
     return parity.Prover(trained, reference, num_images=num_images, progress=progress)
 
 

@@ -26,8 +26,9 @@ from ganinfer.golden import PIXEL_GATES, pixel_differences
 from ganinfer.images import Images, to_uint8
 from ganinfer.latents import draw_labels, draw_latents
 from gantrain.checkpoint import TrainedGenerator
+from gantrain.extractors._base import see
+from gantrain.metrics._moments import Moments, frechet_distance
 from gantrain.metrics._reference import Reference
-from gantrain.metrics._statistics import FeatureStatistics, frechet_distance
 
 Latents = NDArray[np.float32]
 Labels = NDArray[np.int64] | None
@@ -206,7 +207,7 @@ class Prover:
     def distributional_gates(self, backend: Backend, artifact: str) -> list[GateResult]:
         """Compare the distribution of a backend's images with torch's; see the module."""
         everything, *classes = self._measure(artifact, 0, partial(run_backend, backend))
-        real, torch_a, torch_b = self.reference.statistics, self._torch_a[0], self._torch_b[0]
+        real, torch_a, torch_b = self.reference.moments, self._torch_a[0], self._torch_b[0]
         fid_torch = frechet_distance(real, torch_a)
         fid_shipped = frechet_distance(real, everything)
         change = abs(fid_shipped - fid_torch)
@@ -248,11 +249,11 @@ class Prover:
         return results
 
     @cached_property
-    def _torch_a(self) -> list[FeatureStatistics]:
+    def _torch_a(self) -> list[Moments]:
         return self._measure("torch, seeds A", 0, self._torch_pixels)
 
     @cached_property
-    def _torch_b(self) -> list[FeatureStatistics]:
+    def _torch_b(self) -> list[Moments]:
         return self._measure("torch, seeds B", _SEEDS_B, self._torch_pixels)
 
     def _torch_pixels(self, z: Latents, y: Labels) -> Images:
@@ -260,28 +261,25 @@ class Prover:
 
     def _measure(
         self, name: str, first_seed: int, draw: Callable[[Latents, Labels], Images]
-    ) -> list[FeatureStatistics]:
-        """Statistics of all images, then of each class, for num_images seeds from the first on."""
-        num_features = self.reference.extractor.num_features
-        statistics = [FeatureStatistics(num_features) for _ in range(1 + self._num_classes)]
+    ) -> list[Moments]:
+        """Moments of all images, then of each class, for num_images seeds from the first on."""
+        moments = [Moments() for _ in range(1 + self._num_classes)]
         num_classes = len(self.trained.classes)
         end = first_seed + self.num_images
         for start in range(first_seed, end, _BATCH):
             seeds = range(start, min(start + _BATCH, end))
             y = draw_labels(seeds, num_classes) if num_classes else None
-            seen = self.reference.extractor(draw(latents(self.trained, seeds), y)).features
-            statistics[0].update(seen)
-            for number, of_class in enumerate(statistics[1:]):
-                of_class.update(seen[y == number])
+            seen = see(self.reference.extractor, draw(latents(self.trained, seeds), y)).features
+            moments[0].update(seen)
+            for number, of_class in enumerate(moments[1:]):
+                of_class.update(seen[torch.from_numpy(y == number)])
             if self._progress:
                 self._progress(name, seeds[-1] + 1 - first_seed, self.num_images)
-        return statistics
+        return moments
 
-    def _share_of_floor(
-        self, torch_a: FeatureStatistics, shipped: FeatureStatistics, torch_b: FeatureStatistics
-    ) -> float:
+    def _share_of_floor(self, torch_a: Moments, shipped: Moments, torch_b: Moments) -> float:
         """FID(torch A, shipped A) / FID(torch A, torch B); a floor of 0 counts as a bit."""
-        least = 1e-6 * float(np.trace(self.reference.statistics.covariance))
+        least = 1e-6 * float(self.reference.moments.covariance.trace())
         paired = max(frechet_distance(torch_a, shipped), 0.0)
         return paired / max(frechet_distance(torch_a, torch_b), least)
 

@@ -233,6 +233,7 @@ class Bundle:
             raise self._damaged(
                 MANIFEST, f"sha256 {sha256_bytes(data)}", f"that of {MANIFEST_DIGEST}"
             )
+        self.sha256 = sha256_bytes(data)
         try:
             version = json.loads(data)["format_version"]
         except (ValueError, KeyError, TypeError, RecursionError):

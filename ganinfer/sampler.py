@@ -115,6 +115,11 @@ class Sampler:
         return list(self._model.classes)
 
     @property
+    def sha256(self) -> str:
+        """Of the manifest, which has those of all files: it names the bundle's content."""
+        return self._bundle.sha256
+
+    @property
     def dataset_sha256(self) -> str:
         """Of the dataset that the generator was trained on."""
         return self._manifest.source.dataset_sha256

@@ -1,4 +1,4 @@
-"""gan prepare, gan train, gan evaluate."""
+"""gan prepare, gan train, gan evaluate, gan report, gan statistics, gan fetch."""
 
 import json
 import signal
@@ -12,9 +12,11 @@ import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from ganinfer.cli import console
+from ganinfer.errors import ConfigError
 
 if TYPE_CHECKING:
     from gantrain.config import Config
+    from gantrain.evaluate import Record
     from gantrain.record import Progress as TrainingProgress
 
 
@@ -99,48 +101,198 @@ def train(
 
 def evaluate(
     target: Annotated[
-        Path, typer.Argument(help="Folder of a run, or a bundle.", show_default=False)
+        Path,
+        typer.Argument(
+            help="Run, checkpoint, bundle, prepared dataset, or folder, zip or npz of images.",
+            show_default=False,
+        ),
     ],
     data: Annotated[
-        Path | None, typer.Option(help="Prepared dataset; the run's own by default.")
+        Path | None,
+        typer.Option(help="Prepared dataset, or npz of moments; the run's own data by default."),
     ] = None,
     metrics: Annotated[
         str | None,
-        typer.Option(help="Names, separated by commas; what the data allows by default."),
+        typer.Option(help="Names, separated by commas; a few that the data allow by default."),
     ] = None,
     num: Annotated[int, typer.Option(min=2, help="How many images.")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="Of the first image.")] = 0,
-    truncation: Annotated[float | None, typer.Option(help="None by default.")] = None,
+    truncation: Annotated[float | None, typer.Option(help="The training's by default.")] = None,
+    sweep: Annotated[
+        str | None,
+        typer.Option(help="truncation=FIRST:LAST:STEP, the quality-diversity curve."),
+    ] = None,
+    extractor: Annotated[
+        str, typer.Option(help="classifier, inception, or a network's file (.onnx, .pt).")
+    ] = "classifier",
+    resizer: Annotated[
+        str | None, typer.Option(help="Of inception: tf (default), clean or pytorch.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Also write JSON there.")
     ] = None,
 ) -> None:
-    """Score a run's EMA generator, or a bundle, against its dataset."""
-    from ganinfer.files import write_atomic
-    from gantrain.evaluate import default_metrics, metric_modules, open_target
-    from gantrain.evaluate import evaluate as run
+    """Score a generator, or images, against a dataset.
 
-    names = [] if metrics is None else [name.strip() for name in metrics.split(",")]
-    metric_modules(names)  # a misspelt one is not worth the wait
+    What has been measured is kept: killed and called again, the same command goes on. Under
+    torchrun the processes share the images out.
+    """
+    from gantrain.distributed import leads, process_group
+    from gantrain.evaluate import CURVE_METRICS, evaluate_target, metric_modules, truncations
+    from gantrain.train import pick_device
+
+    names = None if metrics is None else [name.strip() for name in metrics.split(",")]
+    metric_modules(names or [])  # a misspelt one is not worth the wait
     if output:
         output.parent.mkdir(parents=True, exist_ok=True)
-    with progress_bars() as report:
-        opened = open_target(
-            target, data, num_images=num, seed=seed, truncation=truncation, progress=report
+    points = [truncation] if sweep is None else truncations(sweep)
+    device = pick_device("auto", where="evaluate")
+    records = []
+    with process_group(device):
+        for point in points:
+            with progress_bars() as report:
+                record = evaluate_target(
+                    target,
+                    data,
+                    metrics=names if names or sweep is None else CURVE_METRICS,
+                    num_images=num,
+                    seed=seed,
+                    truncation=point,
+                    extractor=extractor,
+                    resizer=resizer,
+                    device=device,
+                    progress=report,
+                )
+            records.append(record)
+            if leads():
+                _show_scores(record, title=None if sweep is None else f"truncation {point:g}")
+    if output and leads():
+        _write_scores(output, records[0] if sweep is None else records)
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The page, one HTML file.")] = Path(
+        "report.html"
+    ),
+    data: Annotated[
+        Path | None, typer.Option(help="Prepared dataset; the run's own by default.")
+    ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Exported from the run: show its parity table.")
+    ] = None,
+    num: Annotated[int, typer.Option(min=2, help="Images that figures are taken from.")] = 10_000,
+    extractor: Annotated[
+        str, typer.Option(help="classifier, inception, or a network's file (.onnx, .pt).")
+    ] = "classifier",
+    sweep: Annotated[
+        str | None, typer.Option(help="truncation=FIRST:LAST:STEP: draw the curve, too.")
+    ] = None,
+) -> None:
+    """Write a page about a run: charts, pictures, figures, all in one HTML file."""
+    from gantrain.evaluate import truncations
+    from gantrain.report.page import write_report
+    from gantrain.train import pick_device
+
+    with progress_bars() as show:
+        write_report(
+            run,
+            output,
+            data=data,
+            bundle=bundle,
+            num_images=num,
+            extractor=extractor,
+            truncations=[] if sweep is None else truncations(sweep),
+            device=pick_device("auto", where="report"),
+            progress=show,
         )
-        by_default = default_metrics(opened.reference.dataset, conditional=bool(opened.classes))
-        result = run(opened.batches, opened.reference, metrics=names or by_default)
-    for name, value in result.scores.items():
-        console.print(f"{name:28} {value:.4f}")
-    console.print(f"on {result.num_images:,} images, features of: {result.extractor}")
-    if output:
-        record = {
-            "target": str(target),
-            "truncation": opened.truncation,
-            "seed": seed,
-            **vars(result),
-        }
-        write_atomic(output, (json.dumps(record, indent=2) + "\n").encode())
+    console.print(f"{output}: open it in a browser", soft_wrap=True)
+
+
+def statistics(
+    target: Annotated[
+        Path, typer.Argument(help="As in evaluate; a prepared dataset, say.", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The npz.", show_default=False)],
+    num: Annotated[int, typer.Option(min=2, help="How many images, at most.")] = 50_000,
+    extractor: Annotated[
+        str, typer.Option(help="inception, or a network's file (.onnx, .pt).")
+    ] = "inception",
+    resizer: Annotated[
+        str | None, typer.Option(help="Of inception: tf (default), clean or pytorch.")
+    ] = None,
+) -> None:
+    """Save the moments of images' features, as pytorch-fid reads and writes them."""
+    from gantrain.evaluate import target_moments
+    from gantrain.metrics._reference import save_moments
+    from gantrain.train import pick_device
+
+    with progress_bars() as report:
+        moments = target_moments(
+            target,
+            num_images=num,
+            extractor=extractor,
+            resizer=resizer,
+            device=pick_device("auto", where="statistics"),
+            progress=report,
+        )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    save_moments(moments, output)
+    console.print(f"{output}: mu and sigma of {moments.num_images:,} images")
+
+
+def fetch(
+    what: Annotated[str, typer.Argument(help="inception", show_default=False)],
+    path: Annotated[
+        Path | None, typer.Option("--from", help="A file that is here already.")
+    ] = None,
+) -> None:
+    """Fetch the weights of a public network, checked by sha256."""
+    from gantrain.extractors.inception import fetch_inception
+
+    if what != "inception":
+        raise ConfigError(f"fetch: there is no {what!r}; expected 'inception'")
+    with progress_bars() as report:
+        place = fetch_inception(path, progress=lambda done, total: report("fetching", done, total))
+    console.print(f"inception -> {place}", soft_wrap=True)
+
+
+def _show_scores(record: "Record", *, title: str | None) -> None:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, show_header=False)
+    notes = []
+    for name, score in record.scores.items():
+        error = f"\u00b1 {score.standard_error:.2g}" if score.standard_error is not None else ""
+        table.add_row(name, f"{score.value:.4f}", error)
+        if score.note:
+            notes.append(f"{name}: {score.note}")
+    console.print(table)
+    resizer = "" if record.resizer == "none" else f", resized by {record.resizer}"
+    console.print(
+        f"of {record.num_images:,} images against {record.dataset},"
+        f" features of: {record.extractor}{resizer}",
+        soft_wrap=True,
+    )
+    for note in notes:
+        console.print(note, style="yellow", soft_wrap=True)
+
+
+def _write_scores(output: Path, found: "Record | list[Record]") -> None:
+    """JSON, and beside a sweep's the curve."""
+    from dataclasses import asdict
+
+    from ganinfer.files import write_atomic
+
+    if isinstance(found, list):
+        from gantrain.report.charts import quality_diversity
+
+        tree: object = [asdict(record) for record in found]
+        curve = quality_diversity({r.truncation: r.values for r in found if r.truncation})
+        write_atomic(output.with_suffix(".svg"), curve.encode())
+    else:
+        tree = asdict(found)
+    write_atomic(output, (json.dumps(tree, indent=2) + "\n").encode())
 
 
 def _show_networks(recipe: "Config") -> None:

@@ -1,7 +1,9 @@
-"""Any iterable of uint8 batches -> scores. Who made the images does not matter here."""
+"""Images -> scores. Who made the images does not matter here."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -10,165 +12,321 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ganinfer.bundle import is_bundle
-from ganinfer.errors import DataError
-from ganinfer.images import to_uint8
-from ganinfer.latents import draw_labels
+from ganinfer import __version__
+from ganinfer.errors import ConfigError, DataError
 from ganinfer.lookup import find_module
-from ganinfer.sampler import Sampler
-from gantrain.checkpoint import load_discriminator, load_generator
 from gantrain.data import Dataset
-from gantrain.metrics._features import dataset_features
-from gantrain.metrics._reference import Reference
+from gantrain.distributed import alone, rank
+from gantrain.extractors._base import Extractor
+from gantrain.extractors._open import open_extractor
+from gantrain.measured import Batch, Measured, MeasuredSource, Source, in_batches, measure_once
+from gantrain.metrics._moments import Moments
+from gantrain.metrics._reference import Reference, load_moments
+from gantrain.metrics._score import Score
 from gantrain.models._base import GeneratorModule
-from gantrain.samples import draw as draw_images
-from gantrain.standing import standing_statistics
+from gantrain.targets import Generated, Target, network_draw, open_target
 
-_BATCH = 100
+CURVE_METRICS = ("fid", "inception_score", "precision_recall")  # of a sweep's curve
+COLUMNS_OF_THE_EXTRACTOR = {"features", "logits", "spatial"}
 
-Draw = Callable[[range, NDArray[np.int64] | None], NDArray[Any]]
-Batch = tuple[NDArray[Any], NDArray[np.int64] | None]  # images (N, H, W, C), labels (N,)
-
-
-@dataclass(frozen=True)
-class Target:
-    """What is measured: images as they are drawn, and what they are compared with.
-
-    classes: of the generator. truncation: of the images, the default filled in.
-    """
-
-    batches: Iterator[Batch]
-    reference: Reference
-    classes: list[str]
-    truncation: float | None
+Progress = Callable[[str, int, int], None]  # what is being done, done, in all
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores, and what they were computed on."""
+    """Scores, and what they were computed on.
 
-    scores: dict[str, float]
+    Attributes:
+        scores: by name.
+        num_images: generated ones.
+        extractor, resizer: what saw them; "none" if no metric needed an extractor.
+        dataset: folder or file of the real images. dataset_sha256: of a prepared dataset.
+    """
+
+    scores: dict[str, Score]
     num_images: int
     extractor: str
-    dataset_sha256: str
+    resizer: str
+    dataset: str
+    dataset_sha256: str | None
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The figures alone."""
+        return {name: score.value for name, score in self.scores.items()}
+
+
+@dataclass(frozen=True)
+class Record(Evaluation):
+    """An evaluation that can be done again.
+
+    Attributes:
+        target: what was measured. seed: of its first image. truncation: of its latents, or None.
+        device: where. versions: of what computed it.
+    """
+
+    target: str
+    seed: int
+    truncation: float | None
+    device: str
+    versions: dict[str, str]
 
 
 def evaluate(
-    batches: Iterable[Batch], reference: Reference, *, metrics: Sequence[str]
+    images: Iterable[Batch] | Source,
+    reference: Reference,
+    *,
+    metrics: Sequence[str],
+    progress: Progress | None = None,
 ) -> Evaluation:
-    """Score generated images in one pass.
+    """Score images.
 
     Args:
-        batches: images uint8 (N, H, W, C) and the labels (N,) that were asked for, or None.
+        images: batches of images uint8 (N, H, W, C) with the labels (N,) that were asked for, or
+            None, which are gone through once; or a source, of which what was seen is kept in the
+            reference's cache.
         reference: the real images and the extractor.
         metrics: names of modules in gantrain.metrics.
+        progress: called with (what is being done, done, in all).
 
     Returns:
-        The scores and their circumstances.
+        The scores and their circumstances; no scores in other processes than the first.
 
     Raises:
         ConfigError: an unknown metric.
-        DataError: too few images, another shape than the dataset's, or a metric that the data
+        DataError: too few images, other images than the dataset's, or a metric that the data
             does not have.
     """
-    accumulators = [module.Metric(reference) for module in metric_modules(metrics)]
-    expected = reference.dataset.images.shape[1:]
-    num_images = 0
-    for images, labels in batches:
-        dtype = reference.dataset.images.dtype
-        if images.dtype != dtype or images.shape[1:] != expected:
-            raise DataError(
-                f"images {images.dtype} {images.shape}: the dataset {reference.dataset.path} has"
-                f" {dtype} (N, {', '.join(map(str, expected))}); evaluate against its own data"
-            )
-        features = reference.extractor(images, labels)
-        num_images += len(images)
-        for accumulator in accumulators:
-            accumulator.update(features)
-    scores = {k: v for accumulator in accumulators for k, v in accumulator.scores().items()}
-    return Evaluation(scores, num_images, reference.extractor.name, reference.dataset.sha256)
+    modules = metric_modules(metrics)
+    needs = sorted({column for module in modules.values() for column in module.NEEDS})
+    fake = _measured(images, reference, needs, progress)
+    fake.need(*needs)
+    if reference.has_images:
+        reference.real.need(*needs)
+        reference.training.need(*needs)
+    scores: dict[str, Score] = {}
+    if rank() == 0:
+        with alone():
+            for number, (name, module) in enumerate(modules.items()):
+                if progress:
+                    progress(f"computing {name}", number, len(modules))
+                scores |= module.scores(reference, fake)
+    used = reference.extractor if COLUMNS_OF_THE_EXTRACTOR & set(needs) else None
+    return Evaluation(
+        scores,
+        len(fake),
+        used.name if used else "none",
+        used.resizer if used else "none",
+        reference.name,
+        reference.sha256,
+    )
 
 
-def metric_modules(names: Sequence[str]) -> list[ModuleType]:
+def metric_modules(names: Sequence[str]) -> dict[str, ModuleType]:
     """The modules of metrics by name.
 
     Raises:
         ConfigError: an unknown one.
     """
-    return [find_module("gantrain.metrics", name, where="--metrics") for name in names]
+    return {name: find_module("gantrain.metrics", name, where="--metrics") for name in names}
 
 
-def open_target(
-    target: Path,
-    data: Path | None,
+def open_reference(
+    data: Path | Dataset,
     *,
-    num_images: int,
-    seed: int = 0,
-    truncation: float | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
-) -> Target:
-    """What `gan evaluate` measures: images of a run or of a bundle, and the data to compare with.
+    extractor: str = "classifier",
+    resizer: str | None = None,
+    trained_on: Dataset | None = None,
+    device: torch.device | str = "cpu",
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> Reference:
+    """The real images, to be seen by an extractor.
 
     Args:
-        target: folder of a run, one checkpoint file, or a bundle.
-        data: the prepared dataset; by default the one that the generator was trained on.
-        num_images: how many are drawn, for the seeds seed, seed + 1, ..., each drawing its label.
-        seed, truncation: of the images; by default the truncation that G was trained with. For
-            another, a run's network takes its batch norms' statistics anew.
+        data: a prepared dataset, or an npz of moments (`mu`, `sigma`).
+        extractor: "classifier", the dataset's own; "inception"; or the file of a network, ONNX or
+            TorchScript.
+        resizer: of "inception": "tf", "clean" or "pytorch".
+        trained_on: what the generator was trained on, if that is another dataset.
+        device: where images are seen and figures computed.
+        cache: folder of what has been measured; the user's cache folder by default.
+        progress: called with (what is being done, done, in all).
+
+    Raises:
+        DataError: the data cannot be used.
+    """
+    device = torch.device(device)
+    dataset = data if isinstance(data, Dataset) else None
+    moments = None
+    if isinstance(data, Path) and data.suffix == ".npz":
+        moments = load_moments(data, device=device)
+        if extractor == "classifier":
+            raise DataError(
+                f"{data}: moments of a network's features; say which with --extractor inception, or"
+                " the network's file"
+            )
+    elif dataset is None:
+        assert isinstance(data, Path)
+        dataset = Dataset(data)
+    return Reference(
+        dataset,
+        lambda: open_extractor(
+            extractor, dataset, resizer=resizer, device=device, progress=progress
+        ),
+        moments=moments,
+        name=str(dataset.path if dataset else data),
+        trained_on=trained_on,
+        device=device,
+        cache=cache,
+        progress=progress,
+    )
+
+
+def reference_of(
+    target: Target,
+    data: Path | None,
+    *,
+    extractor: str = "classifier",
+    resizer: str | None = None,
+    device: torch.device | str = "cpu",
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> Reference:
+    """What a target is compared with: the data that are given, or those it was trained on.
+
+    Raises:
+        DataError: there are none, or they are of other classes than the target.
+    """
+    if data is None and target.place is None:
+        raise DataError("these images do not say what they are compared with; give --data")
+    place = data or target.place
+    assert place is not None
+    if place.suffix == ".npz":
+        return open_reference(
+            place, extractor=extractor, resizer=resizer, device=device, cache=cache,
+            progress=progress,
+        )  # fmt: skip
+    dataset = Dataset(place)
+    fits = not target.classes or len(target.classes) == dataset.num_classes
+    if not fits or (data is None and dataset.sha256 != target.trained_on):
+        trained_sha256 = f", {target.trained_on[:12]}..." if target.trained_on else ""
+        raise DataError(
+            f"{dataset.path}: {dataset.num_classes} classes, sha256 {dataset.sha256[:12]}...; the"
+            f" generator was trained on {len(target.classes)} classes{trained_sha256}; give its"
+            " data with --data"
+        )
+    place, trained_on = target.place, None
+    if target.trained_on != dataset.sha256 and place is not None and place.is_dir():
+        trained_on = Dataset(place)
+    return open_reference(
+        dataset,
+        extractor=extractor,
+        resizer=resizer,
+        trained_on=trained_on,
+        device=device,
+        cache=cache,
+        progress=progress,
+    )
+
+
+def evaluate_target(
+    path: Path,
+    data: Path | None = None,
+    *,
+    metrics: Sequence[str] | None = None,
+    num_images: int = 10_000,
+    seed: int = 0,
+    truncation: float | None = None,
+    extractor: str = "classifier",
+    resizer: str | None = None,
+    device: torch.device | str = "cpu",
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> Record:
+    """Score a run, a bundle or images that lie somewhere; what `gan evaluate` does.
+
+    Args:
+        path: see `open_target`.
+        data: prepared dataset, or npz of moments; by default what the generator was trained on.
+        metrics: names of modules in gantrain.metrics; a few that the data allow by default.
+        num_images, seed, truncation: of the images; see `open_target`.
+        extractor, resizer: see `open_reference`.
+        device: where the networks run.
+        cache: folder of what has been measured; the user's cache folder by default.
         progress: called with (what is being done, done, in all).
 
     Returns:
-        The batches, drawn as they are consumed, and the reference.
+        The scores and all that they depend on.
 
     Raises:
-        CheckpointError, BundleError, DataError: the target or the data cannot be used.
+        GanError: something cannot be used, and why.
     """
-
-    def step(name: str) -> Callable[[int, int], None] | None:
-        return (lambda done, total: progress(name, done, total)) if progress else None
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    draw: Draw
-    if target.suffix == ".gan" or is_bundle(target):
-        sampler = Sampler(target)
-        classes, trained_on, place = sampler.classes, sampler.dataset_sha256, sampler.dataset_path
-        draw = lambda seeds, labels: sampler.sample(  # noqa: E731
-            seeds=seeds, labels=labels, truncation=truncation
+    device = torch.device(device)
+    with open_target(
+        path, num_images=num_images, seed=seed, truncation=truncation, device=device
+    ) as target:
+        reference = reference_of(
+            target,
+            data,
+            extractor=extractor,
+            resizer=resizer,
+            device=device,
+            cache=cache,
+            progress=progress,
         )
-        discriminator = None
-    else:
-        trained = load_generator(target)
-        classes, trained_on, place = trained.classes, trained.dataset_sha256, trained.dataset_path
-        training = trained.config.train
-        if truncation is None:
-            truncation = training.truncation
-        elif truncation != training.truncation:  # its batch norms have seen other latents
-            standing_statistics(trained.network, truncation=truncation, seed=training.seed)
-        draw = network_draw(trained.network.to(device), truncation=truncation, device=device)
-        discriminator = load_discriminator(target)
-    dataset = Dataset(data or place)
-    fits = not classes or len(classes) == dataset.num_classes
-    if not fits or (data is None and dataset.sha256 != trained_on):
-        raise DataError(
-            f"{dataset.path}: {dataset.num_classes} classes, sha256 {dataset.sha256[:12]}...; the"
-            f" generator was trained on {len(classes)} classes, {trained_on[:12]}...; give its data"
-            " with --data"
-        )
-    reference = Reference(
-        dataset,
-        dataset_features(dataset, device=device, progress=step("training the classifier")),
-        step("measuring the real images"),
-        discriminator,
-        trained_on=Dataset(place) if dataset.sha256 != trained_on and place.is_dir() else None,
+        names = metrics or _metrics_for(target, reference)
+        found = evaluate(target.source, reference, metrics=names, progress=progress)
+    return Record(
+        **vars(found),
+        target=str(path),
+        seed=seed,
+        truncation=target.truncation,
+        device=str(device),
+        versions={"ganpipe": __version__, "torch": torch.__version__, "numpy": np.__version__},
     )
-    seeds = range(seed, seed + num_images)
-    batches = _batches(draw, seeds, len(classes), step("generating"))
-    return Target(batches, reference, classes, truncation)
 
 
-def open_reference(dataset: Dataset, device: torch.device) -> Reference:
-    """The dataset seen through the features that it brings along."""
-    return Reference(dataset, dataset_features(dataset, device=device))
+def target_moments(
+    path: Path,
+    *,
+    num_images: int,
+    extractor: str,
+    resizer: str | None = None,
+    device: torch.device | str = "cpu",
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> Moments:
+    """Moments of the features of a target's images; arguments as in `evaluate_target`."""
+    device = torch.device(device)
+    with open_target(path, num_images=num_images, device=device) as target:
+        opened = partial(open_extractor, extractor, None, resizer=resizer, device=device)
+        measured = MeasuredSource(
+            target.source,
+            lru_cache(opened),
+            cache=cache,
+            device=device,
+            progress=(lambda done, total: progress("measuring", done, total)) if progress else None,
+        )
+        return measured.moments
+
+
+def truncations(sweep: str) -> list[float]:
+    """The points of a sweep, "truncation=0.2:1.0:0.1", both ends included.
+
+    Raises:
+        ConfigError: it is written otherwise.
+    """
+    match = re.fullmatch(r"truncation=([\d.]+):([\d.]+):([\d.]+)", sweep)
+    try:
+        first, last, step = (float(part) for part in match.groups()) if match else (0.0,) * 3
+    except ValueError:
+        first, last, step = 0.0, 0.0, 0.0
+    if not 0 < first <= last or step <= 0:
+        raise ConfigError(
+            f"--sweep {sweep}: expected truncation=FIRST:LAST:STEP, such as truncation=0.2:1.0:0.1"
+        )
+    return [round(first + n * step, 6) for n in range(int((last - first) / step + 1e-6) + 1)]
 
 
 def score_network(
@@ -179,11 +337,11 @@ def score_network(
     truncation: float | None = None,
     device: torch.device | str = "cpu",
 ) -> dict[str, float]:
-    """The default scores of a network in eval mode, over the seeds 0, 1, ..."""
+    """The figures of a network in eval mode that a run records, over the seeds 0, 1, ..."""
     draw = network_draw(network, truncation=truncation, device=device)
-    batches = _batches(draw, range(num_images), network.num_classes, None)
+    source = Generated("a run's network", range(num_images), network.num_classes, draw)
     names = default_metrics(reference.dataset, conditional=bool(network.num_classes))
-    return evaluate(batches, reference, metrics=names).scores
+    return evaluate(in_batches(source), reference, metrics=names).values
 
 
 def default_metrics(dataset: Dataset, *, conditional: bool) -> list[str]:
@@ -193,29 +351,49 @@ def default_metrics(dataset: Dataset, *, conditional: bool) -> list[str]:
     return ["fid", "label_accuracy"] if conditional else ["fid"]
 
 
-def network_draw(
-    network: GeneratorModule, *, truncation: float | None, device: torch.device | str
-) -> Draw:
-    """Seeds, labels -> images in the form of a dataset: uint8, or float32 if they are points."""
-
-    def draw(seeds: range, labels: NDArray[np.int64] | None) -> NDArray[Any]:
-        images = draw_images(network, seeds, labels, truncation=truncation, device=device)
-        if images.shape[2:] == (1, 1):
-            return images.transpose(0, 2, 3, 1)
-        return to_uint8(images).transpose(0, 2, 3, 1)
-
-    return draw
+def _metrics_for(target: Target, reference: Reference) -> list[str]:
+    """What `gan evaluate` tells of a target by default."""
+    if not reference.has_images:
+        return ["fid"]
+    names = default_metrics(reference.dataset, conditional=bool(target.classes))
+    if not reference.extractor.sees_classes:
+        names = [name for name in names if name != "label_accuracy"]
+    return [*names, "kid", "precision_recall", "density_coverage"]
 
 
-def _batches(
-    draw: Draw,
-    seeds: range,
-    num_classes: int,
-    progress: Callable[[int, int], None] | None,
-) -> Iterator[Batch]:
-    for start in range(0, len(seeds), _BATCH):
-        part = seeds[start : start + _BATCH]
-        labels = draw_labels(part, num_classes) if num_classes else None
-        yield draw(part, labels), labels
-        if progress:
-            progress(min(start + _BATCH, len(seeds)), len(seeds))
+def _measured(
+    images: Iterable[Batch] | Source,
+    reference: Reference,
+    needs: Sequence[str],
+    progress: Progress | None,
+) -> Measured:
+    """The images, seen as far as they come only once."""
+
+    def extractor() -> Extractor:
+        return reference.extractor
+
+    if isinstance(images, Iterable):
+        checked = ((_checked(batch, reference), labels) for batch, labels in images)
+        return measure_once(checked, extractor, *needs)
+    _checked(images.read(range(1)), reference)
+    return MeasuredSource(
+        images,
+        extractor,
+        cache=reference.cache,
+        device=reference.device,
+        progress=(lambda done, total: progress("generating", done, total)) if progress else None,
+    )
+
+
+def _checked(images: NDArray[Any], reference: Reference) -> NDArray[Any]:
+    """The images, if the dataset's are of the same kind."""
+    if not reference.has_images:
+        return images
+    dataset = reference.dataset
+    dtype, expected = dataset.images.dtype, dataset.images.shape[1:]
+    if images.dtype != dtype or images.shape[1:] != expected:
+        raise DataError(
+            f"images {images.dtype} {images.shape}: the dataset {dataset.path} has"
+            f" {dtype} (N, {', '.join(map(str, expected))}); evaluate against its own data"
+        )
+    return images

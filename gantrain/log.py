@@ -1,6 +1,7 @@
 """What a run writes while it goes: stats.jsonl, and TensorBoard where that is installed."""
 
 import json
+import math
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
@@ -52,6 +53,14 @@ class StatsLog:
             self._file.close()
         if self._board is not None:
             self._board.close()
+
+
+def read_stats(path: Path) -> list[dict[str, Any]]:
+    """The records of a stats.jsonl, in order; none if there is no file."""
+    if not path.exists():
+        return []
+    lines = path.read_text().splitlines()
+    return [json.loads(line) for line in lines if math.isfinite(_images_seen(line))]
 
 
 def _images_seen(line: str) -> float:

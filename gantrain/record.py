@@ -98,14 +98,14 @@ class Recorder:
         save_png(self._run / "samples" / f"{images_seen:012d}.png", sheet.picture(fake))
         self._record |= diversity(fake, sheet.real(), sheet.labels)
         if dataset.points is not None:
-            reference = open_reference(dataset, self._device)
+            reference = open_reference(dataset, device=self._device)
             points = [(fake.transpose(0, 2, 3, 1), None)]
-            self._record |= evaluate(points, reference, metrics=["modes"]).scores
+            self._record |= evaluate(points, reference, metrics=["modes"]).values
 
     def measure(self, network: GeneratorModule) -> float:
         """Take scores over eval_images images into the record; returns the FID."""
         if self._reference is None:
-            self._reference = open_reference(self._dataset, self._device)
+            self._reference = open_reference(self._dataset, device=self._device)
         stats = score_network(
             network,
             self._reference,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from ganexport.export import Exported, export_run
 from gantrain.config import Config, parse_config
@@ -79,6 +80,11 @@ def tiny_recipe(data: Path, **train_options: object) -> dict:
             **train_options,
         },
     }
+
+
+# A process for each core runs the tests; threads of theirs would only wait for each other.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session", autouse=True)

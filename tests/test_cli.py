@@ -57,6 +57,9 @@ def test_help_names_every_command_and_needs_no_torch(gan) -> None:
         "prepare",
         "train",
         "evaluate",
+        "report",
+        "statistics",
+        "fetch",
         "export",
         "verify",
         "sample",
@@ -79,6 +82,8 @@ def test_the_road(gan, config: Path, tmp_path: Path, shapes: Path) -> None:
         ("verify", "x.gan"),
         ("inspect", "x.gan"),
         ("evaluate", "x.gan", "--num", 200, "--metrics", "fid"),
+        ("evaluate", "run", "--num", 50, "--sweep", "truncation=0.5:1:0.5", "-o", "sweep.json"),
+        ("report", "run", "--num", 50, "--bundle", "x.gan", "-o", "report.html"),
         (
             "sample",
             "x.gan",
@@ -98,6 +103,9 @@ def test_the_road(gan, config: Path, tmp_path: Path, shapes: Path) -> None:
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert scores["num_images"] == 200
     assert {"fid", "label_accuracy"} <= scores["scores"].keys()
+    swept = json.loads((tmp_path / "sweep.json").read_text())
+    assert [record["truncation"] for record in swept] == [0.5, 1.0]
+    assert "recall" in (tmp_path / "sweep.svg").read_text()
     names = sorted(path.name for path in (tmp_path / "pictures").iterdir())
     assert names == [f"{seed:08d}.png" for seed in (3, 7, 8, 9)]
     with Sampler(tmp_path / "x.gan") as sampler:
@@ -138,7 +146,13 @@ def test_a_label_outside_the_classes_is_a_message(gan, config, shapes, tmp_path)
         (("prepare", "nowhere", "out"), ["nowhere: no such file or folder"]),
         (("prepare", "digits", "out", "--resolution", "2"), ["resolution 2", "4 to 4096"]),
         (("prepare", "digits", "out", "--resolution", "big"), ["--resolution"]),
-        (("evaluate", "nowhere"), ["nowhere: no checkpoint there"]),
+        (("evaluate", "nowhere"), ["nowhere: nothing there", "a run, a bundle"]),
+        (("evaluate", "nowhere", "--sweep", "psi=1"), ["--sweep psi=1", "FIRST:LAST:STEP"]),
+        (("evaluate", "nowhere", "--metrics", "fit"), ["no 'fit'", "did you mean 'fid'"]),
+        (("report", "nowhere"), ["nowhere: no checkpoint there"]),
+        (("statistics", "nowhere", "-o", "x.npz"), ["nowhere: nothing there"]),
+        (("fetch", "vgg"), ["there is no 'vgg'", "inception"]),
+        (("fetch", "inception", "--from", "nowhere"), ["nowhere"]),
         (("evaluate", "x.gan"), ["x.gan: no such bundle"]),
         (("export", "nowhere", "-o", "x.gan"), ["nowhere: no checkpoint there"]),
         (("export", "nowhere"), ["--output"]),

@@ -45,7 +45,10 @@ def test_ground_floor_imports_nothing_heavy_and_nothing_above(file: Path) -> Non
 
 @pytest.mark.parametrize("file", files_of("gantrain"), ids=str)
 def test_training_does_not_know_export(file: Path) -> None:
-    assert not roots(imports_of(file)) & {"ganexport", "onnx", "onnxscript", "onnxruntime"}
+    found = roots(imports_of(file))
+    assert not found & {"ganexport", "onnx", "onnxscript"}
+    if file != ROOT / "gantrain/extractors/module.py":  # runs whatever feature network it is given
+        assert "onnxruntime" not in found
 
 
 # What the first floor may use of the ground floor: what both must do in the same way, and the
@@ -58,7 +61,7 @@ def test_training_uses_the_ground_floor_through_its_doors() -> None:
         name.removeprefix("ganinfer.")
         for file in files_of("gantrain")
         for name in imports_of(file)
-        if name.startswith("ganinfer")
+        if name.startswith("ganinfer.")
     }
     assert used <= GROUND_FLOOR_DOORS
 

@@ -1,5 +1,6 @@
-"""Measuring generated images: features -> statistics -> scores, one module a metric.
+"""Measuring generated images: features -> moments, neighbours, predictions -> scores.
 
-A metric module has a class `Metric` with Metric(reference), update(features) for every batch, and
-scores() -> {name: value}; see `gantrain.evaluate` for what passes through it.
+A metric is one module, with scores(reference, fake) -> {name: Score}; NEEDS names the columns of
+`Measured` that it looks at, BETTER says of each score which values are better. README.md says what
+each metric sees.
 """

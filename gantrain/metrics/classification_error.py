@@ -4,35 +4,32 @@ import numpy as np
 import torch
 
 from ganinfer.errors import DataError
-from gantrain.metrics._features import Features
+from gantrain.measured import Measured
 from gantrain.metrics._reference import Reference
+from gantrain.metrics._score import Better, Score, proportion
 from gantrain.objectives.semi_supervised import classify
+from gantrain.targets import Generated
 
+NEEDS: tuple[str, ...] = ()
+BETTER: dict[str, Better] = {"classification_error": "lower"}
 _BATCH = 500
 
 
-class Metric:
+@torch.no_grad()
+def scores(reference: Reference, fake: Measured) -> dict[str, Score]:
     """{"classification_error"}: share in [0, 1] of the dataset's images; give a test set."""
-
-    def __init__(self, reference: Reference) -> None:
-        if reference.discriminator is None or reference.dataset.labels is None:
-            raise DataError(
-                "classification_error: it needs a run, whose discriminator classifies, and a"
-                " dataset with labels"
-            )
-        self._dataset, self._labels = reference.dataset, reference.dataset.labels
-        self._discriminator = reference.discriminator
-
-    def update(self, features: Features) -> None:
-        """Generated images do not matter here."""
-
-    @torch.no_grad()
-    def scores(self) -> dict[str, float]:
-        """See the class."""
-        wrong = 0
-        for start in range(0, len(self._dataset), _BATCH):
-            chosen = np.arange(start, min(start + _BATCH, len(self._dataset)))
-            features = self._discriminator.features(self._dataset.floats(chosen))
-            found = classify(self._discriminator, features).argmax(1).numpy()
-            wrong += int((found != self._labels[chosen]).sum())
-        return {"classification_error": wrong / len(self._dataset)}
+    dataset, source = reference.dataset, fake.source
+    opened = source.open_discriminator if isinstance(source, Generated) else None
+    if opened is None or dataset.labels is None:
+        raise DataError(
+            "classification_error: it needs a run, whose discriminator classifies, and a"
+            " dataset with labels"
+        )
+    discriminator = opened()
+    wrong = 0
+    for start in range(0, len(dataset), _BATCH):
+        chosen = np.arange(start, min(start + _BATCH, len(dataset)))
+        features = discriminator.features(dataset.floats(chosen))
+        found = classify(discriminator, features).argmax(1).numpy()
+        wrong += int((found != dataset.labels[chosen]).sum())
+    return {"classification_error": proportion(wrong, len(dataset))}

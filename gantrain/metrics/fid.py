@@ -1,25 +1,56 @@
 """Frechet distance between real and generated features (Heusel et al., 1706.08500)."""
 
-from gantrain.metrics._features import Features
+import torch
+from torch import Tensor
+
+from gantrain.measured import Measured
+from gantrain.metrics._moments import Moments, frechet_distance
+from gantrain.metrics._neighbours import some_features
 from gantrain.metrics._reference import Reference
-from gantrain.metrics._statistics import FeatureStatistics, frechet_distance
+from gantrain.metrics._score import Better, Score
+
+NEEDS = ("features",)
+BETTER: dict[str, Better] = {"fid": "lower"}
 
 
-class Metric:
+def scores(reference: Reference, fake: Measured) -> dict[str, Score]:
     """{"fid"}: the distance to the whole dataset; lower is better, 0 at equal moments.
 
-    It falls with the number of images, and is comparable only between equal numbers, extractors
-    and datasets.
+    It falls with the number of images, and is comparable only between equal numbers, extractors,
+    resizers and datasets.
     """
+    real = reference.moments
+    value = frechet_distance(real, fake.moments)
+    num_features = len(real.mean)
+    fewest = min(real.num_images, fake.moments.num_images)
+    if fewest > num_features:
+        return {"fid": Score(value, standard_error(real, fake.moments, some_features(fake)))}
+    note = (
+        f"{fewest:,} images for {num_features:,} features: the covariance is singular, and FID is"
+        f" biased upwards; take more than {num_features:,}, and 50,000 to compare with papers"
+    )
+    return {"fid": Score(value, None, note=note)}
 
-    def __init__(self, reference: Reference) -> None:
-        self._reference = reference
-        self.statistics = FeatureStatistics(reference.extractor.num_features)
 
-    def update(self, features: Features) -> None:
-        """Take in one batch."""
-        self.statistics.update(features.features)
+def standard_error(real: Moments, fake: Moments, features: Tensor) -> float | None:
+    """How far sampling the generator again would move the distance, by the delta method.
 
-    def scores(self) -> dict[str, float]:
-        """{"fid": distance}."""
-        return {"fid": frechet_distance(self._reference.statistics, self.statistics)}
+    The distance changes with image x by 2 (m2 - m1).c + c^T (I - T) c, c = x - m2, where
+    T = L2^-T (L2^T S1 L2)^1/2 L2^-1 is the optimal transport map between the two Gaussians.
+
+    Args:
+        real, fake: the moments, of which the fake ones' covariance is not singular.
+        features: float64 (M, F), generated ones.
+
+    Returns:
+        The error at fake.num_images images; None if the covariance is singular.
+    """
+    lower = fake.factor
+    if lower.shape[0] != lower.shape[1] or not torch.equal(lower, lower.tril()):
+        return None
+    values, vectors = torch.linalg.eigh(lower.T @ real.covariance @ lower)
+    centred = features - fake.mean
+    whitened = torch.linalg.solve_triangular(lower, centred.T, upper=False).T @ vectors
+    transported = whitened.square() @ values.clamp(min=0).sqrt()
+    influence = 2 * centred @ (fake.mean - real.mean) + centred.square().sum(1) - transported
+    return float(influence.std() / fake.num_images**0.5)

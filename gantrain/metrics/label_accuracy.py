@@ -3,33 +3,27 @@
 import numpy as np
 
 from ganinfer.errors import DataError
-from gantrain.metrics._features import Features
+from gantrain.measured import Measured
 from gantrain.metrics._reference import Reference
+from gantrain.metrics._score import Better, Score, proportion
+
+NEEDS = ("logits",)
+BETTER: dict[str, Better] = {"label_accuracy": "higher", "label_accuracy_worst_class": "higher"}
 
 
-class Metric:
-    """{"label_accuracy"}: share of images in [0, 1], and the worst class's share."""
-
-    def __init__(self, reference: Reference) -> None:
-        if not reference.extractor.sees_classes:
-            raise DataError("label_accuracy: the dataset has no classes; choose other metrics")
-        self._classes = reference.dataset.classes
-        self._right = np.zeros(len(self._classes))
-        self._asked = np.zeros(len(self._classes))
-
-    def update(self, features: Features) -> None:
-        """Take in one batch."""
-        if features.labels is None:
-            raise DataError("label_accuracy: the images came without the labels asked for")
-        right = features.logits.argmax(axis=1) == features.labels
-        self._right += np.bincount(features.labels[right], minlength=len(self._classes))
-        self._asked += np.bincount(features.labels, minlength=len(self._classes))
-
-    def scores(self) -> dict[str, float]:
-        """{"label_accuracy": of all images, "label_accuracy_worst_class": of the worst class}."""
-        asked = self._asked > 0
-        per_class = self._right[asked] / self._asked[asked]
-        return {
-            "label_accuracy": float(self._right.sum() / self._asked.sum()),
-            "label_accuracy_worst_class": float(per_class.min()),
-        }
+def scores(reference: Reference, fake: Measured) -> dict[str, Score]:
+    """{"label_accuracy", "label_accuracy_worst_class"}: shares in [0, 1]."""
+    if not reference.extractor.sees_classes:
+        raise DataError(
+            "label_accuracy: the extractor does not see the dataset's classes; choose other metrics"
+        )
+    if fake.labels is None:
+        raise DataError("label_accuracy: the images came without the labels asked for")
+    right = fake.logits.argmax(axis=1) == fake.labels
+    of_each = {k: right[fake.labels == k] for k in np.unique(fake.labels)}
+    worst = min(of_each, key=lambda k: float(of_each[k].mean()))
+    share = proportion(int(of_each[worst].sum()), len(of_each[worst]))
+    return {
+        "label_accuracy": proportion(int(right.sum()), len(right)),
+        "label_accuracy_worst_class": share.with_note(f"class {reference.dataset.classes[worst]}"),
+    }

@@ -6,47 +6,45 @@ A mode is a class. Srivastava et al., 1705.07761; Lin et al., 1712.04086.
 import numpy as np
 
 from ganinfer.errors import DataError
-from gantrain.metrics._features import Features, Points
+from gantrain.extractors.points import Points
+from gantrain.measured import Measured
 from gantrain.metrics._reference import Reference
+from gantrain.metrics._score import Better, Score, proportion
+
+NEEDS = ("logits",)
+BETTER: dict[str, Better] = {
+    "modes": "higher",
+    "num_modes": None,
+    "modes_kl": "lower",
+    "high_quality": "higher",
+}
 
 
-class Metric:
+def scores(reference: Reference, fake: Measured) -> dict[str, Score]:
     """{"modes", "num_modes", "modes_kl"}; for points also {"high_quality"}.
 
     modes: classes in which the classifier sees at least one image (of points: one within 3 sigma
     of the centre). modes_kl: KL divergence, in nats, from the data's histogram of classes to the
     generated one. high_quality: share of points within 3 sigma of a centre.
     """
-
-    def __init__(self, reference: Reference) -> None:
-        if not reference.extractor.sees_classes:
-            raise DataError("modes: the dataset has no classes; choose other metrics")
-        self._reference = reference
-        self._seen = np.zeros(reference.dataset.num_classes)
-        self._good, self._total = 0, 0
-
-    def update(self, features: Features) -> None:
-        """Take in one batch."""
-        classes, best = features.logits.argmax(axis=1), features.logits.max(axis=1)
-        points = isinstance(self._reference.extractor, Points)
-        good = best >= -3 if points else np.ones(len(best), bool)
-        self._seen += np.bincount(classes[good], minlength=len(self._seen))
-        self._good, self._total = self._good + int(good.sum()), self._total + len(good)
-
-    def scores(self) -> dict[str, float]:
-        """See the class."""
-        labels = self._reference.dataset.labels
-        assert labels is not None
-        real = np.bincount(labels, minlength=len(self._seen)) / len(labels)
-        fake = self._seen / max(self._seen.sum(), 1)
-        there = fake > 0
-        scores = {
-            "modes": float(there.sum()),
-            "num_modes": float((real > 0).sum()),
-            "modes_kl": float(
-                (fake[there] * np.log(fake[there] / np.maximum(real[there], 1e-12))).sum()
-            ),
-        }
-        if isinstance(self._reference.extractor, Points):
-            scores["high_quality"] = self._good / self._total
-        return scores
+    labels, num_classes = reference.dataset.labels, reference.dataset.num_classes
+    if not reference.extractor.sees_classes or labels is None:
+        raise DataError(
+            "modes: the extractor does not see the dataset's classes; choose other metrics"
+        )
+    classes, best = fake.logits.argmax(axis=1), fake.logits.max(axis=1)
+    points = isinstance(reference.extractor, Points)
+    good = best >= -3 if points else np.ones(len(best), bool)
+    seen = np.bincount(classes[good], minlength=num_classes)
+    real = np.bincount(labels, minlength=num_classes) / len(labels)
+    fake_shares = seen / max(seen.sum(), 1)
+    there = seen > 0
+    ratio = fake_shares[there] / np.maximum(real[there], 1e-12)
+    found = {
+        "modes": Score(float(there.sum())),
+        "num_modes": Score(float((real > 0).sum())),
+        "modes_kl": Score(float((fake_shares[there] * np.log(ratio)).sum())),
+    }
+    if points:
+        found["high_quality"] = proportion(int(good.sum()), len(good))
+    return found

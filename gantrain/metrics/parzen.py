@@ -10,55 +10,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganinfer.errors import DataError
-from gantrain.metrics._features import Features
+from gantrain.measured import Measured
 from gantrain.metrics._reference import Reference
+from gantrain.metrics._score import Better, Score
 
+NEEDS = ("images",)
+BETTER: dict[str, Better] = {"parzen_nats": "higher", "parzen_sigma": None}
 NUM_VALIDATION = 1000
 SIGMAS = np.logspace(-1.0, 0.0, 21)
 _BATCH = 500
 
 
-class Metric:
-    """{"parzen_nats", "parzen_nats_standard_error", "parzen_sigma"}.
+def scores(reference: Reference, fake: Measured) -> dict[str, Score]:
+    """{"parzen_nats", "parzen_sigma"}; give a test set as the dataset.
 
-    Give a test set as the dataset. The generated images of the whole pass are kept.
+    Mean log-likelihood of the dataset's images in nats, and the width.
     """
-
-    def __init__(self, reference: Reference) -> None:
-        if reference.dataset.points is not None:
-            raise DataError("parzen: pixels on [0, 1] are expected, and the dataset holds points")
-        self._test = reference.dataset
-        self._training = reference.trained_on or reference.dataset
-        self._images: list[NDArray[np.float32]] = []
-
-    def update(self, features: Features) -> None:
-        """Take in one batch."""
-        self._images.append(_flat(features.images))
-
-    def scores(self) -> dict[str, float]:
-        """Mean log-likelihood of the dataset's images in nats, its standard error, and sigma."""
-        centres = np.concatenate(self._images)
-        order = np.random.default_rng(0).permutation(len(self._training))
-        chosen = np.sort(order[:NUM_VALIDATION])
-        validation = squared_distances(_flat(self._training.images[chosen]), centres)
-        num_pixels = centres.shape[1]
-        fits = [log_likelihoods(validation, sigma, num_pixels).mean() for sigma in SIGMAS]
-        sigma = float(SIGMAS[int(np.argmax(fits))])
-        found = np.concatenate(
-            [
-                log_likelihoods(
-                    squared_distances(_flat(self._test.images[i : i + _BATCH]), centres),
-                    sigma,
-                    num_pixels,
-                )
-                for i in range(0, len(self._test), _BATCH)
-            ]
-        )
-        return {
-            "parzen_nats": float(found.mean()),
-            "parzen_nats_standard_error": float(found.std(ddof=1) / np.sqrt(len(found))),
-            "parzen_sigma": sigma,
-        }
+    dataset, training = reference.dataset, reference.trained_on or reference.dataset
+    if dataset.points is not None:
+        raise DataError("parzen: pixels on [0, 1] are expected, and the dataset holds points")
+    centres = _flat(fake.images)
+    num_pixels = centres.shape[1]
+    order = np.random.default_rng(0).permutation(len(training))
+    chosen = np.sort(order[:NUM_VALIDATION])
+    validation = squared_distances(_flat(training.images[chosen]), centres)
+    fits = [log_likelihoods(validation, sigma, num_pixels).mean() for sigma in SIGMAS]
+    sigma = float(SIGMAS[int(np.argmax(fits))])
+    found = np.concatenate(
+        [
+            log_likelihoods(
+                squared_distances(_flat(dataset.images[i : i + _BATCH]), centres), sigma, num_pixels
+            )
+            for i in range(0, len(dataset), _BATCH)
+        ]
+    )
+    error = float(found.std(ddof=1) / np.sqrt(len(found)))
+    return {"parzen_nats": Score(float(found.mean()), error), "parzen_sigma": Score(sigma)}
 
 
 def log_likelihoods(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import tiny_recipe
+from gantrain.metrics._features import dataset_classifier
 from torch import nn
 
 from ganexport import graph as graph_module
@@ -27,7 +28,6 @@ from ganinfer.errors import (
 from gantrain.checkpoint import checkpoint_files, load_checkpoint, load_generator
 from gantrain.config import parse_config
 from gantrain.data import Dataset
-from gantrain.metrics._features import dataset_classifier
 from gantrain.metrics._reference import Reference
 from gantrain.models.dcgan import Generator
 from gantrain.train import train

@@ -1,208 +1,407 @@
+"""Every score against a closed form, a brute-force version, or what it must see."""
+
+import itertools
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_recipe
-from scipy import linalg, stats
+from scipy import stats
+from scipy.spatial.distance import cdist
 
-from ganinfer.errors import ConfigError, DataError
+from ganinfer.errors import DataError
 from ganinfer.lookup import module_names
-from gantrain.config import parse_config
-from gantrain.data import Dataset
-from gantrain.evaluate import evaluate, open_reference, open_target
-from gantrain.metrics import parzen
-from gantrain.metrics._features import dataset_classifier
+from gantrain.measured import Measured
+from gantrain.metrics import (
+    alpha_precision,
+    am_score,
+    birthday_paradox,
+    data_copying,
+    density_coverage,
+    fid,
+    fid_infinity,
+    inception_score,
+    inception_score_infinity,
+    intra_fid,
+    kid,
+    label_accuracy,
+    lid,
+    mifid,
+    mmd,
+    mode_score,
+    modified_inception_score,
+    nearest_neighbour_test,
+    parzen,
+    ppl,
+    precision_recall,
+    sfid,
+    spectral_distance,
+)
+from gantrain.metrics._moments import Moments, frechet_distance
+from gantrain.metrics._neighbours import nearest, nearest_of_all
 from gantrain.metrics._reference import Reference
-from gantrain.metrics._statistics import FeatureStatistics, frechet_distance
-from gantrain.prepare import prepare
-from gantrain.train import train
+from gantrain.targets import Generated
 
-RNG = np.random.default_rng(0)
+CPU = torch.device("cpu")
 
 
-def statistics_of(features: np.ndarray, batch: int = 100) -> FeatureStatistics:
-    statistics = FeatureStatistics(features.shape[1])
-    for start in range(0, len(features), batch):
-        statistics.update(features[start : start + batch])
-    return statistics
+def side(labels: np.ndarray | None = None, **columns: np.ndarray) -> Measured:
+    """Measured images, in two chunks."""
+    columns = {"number": np.arange(len(next(iter(columns.values()))))} | columns
+    half = len(columns["number"]) // 2
+    chunks = [{k: v[s] for k, v in columns.items()} for s in (slice(half), slice(half, None))]
+    return Measured(chunks, labels, CPU)
 
 
-def test_streamed_moments_equal_numpys() -> None:
-    features = RNG.normal(1e4, 3.0, (1234, 9))  # a mean that would ruin E x^2 - (E x)^2
-    statistics = statistics_of(features, batch=77)
-    np.testing.assert_allclose(statistics.mean, features.mean(axis=0), rtol=1e-13)
-    np.testing.assert_allclose(statistics.covariance, np.cov(features.T), rtol=1e-9)
+def reference(real: Measured, training: Measured | None = None) -> Reference:
+    made = Reference(None, lambda: None)  # type: ignore[arg-type, return-value]
+    made.real, made.training = real, training or real
+    return made
 
 
-def test_distance_of_known_gaussians() -> None:
-    """Commuting covariances: |m|^2 + sum (sqrt a - sqrt b)^2."""
-    a, b = FeatureStatistics(3), FeatureStatistics(3)
-    q = linalg.qr(RNG.normal(size=(3, 3)))[0]
-    for statistics, mean, variances in ((a, 0.0, [1, 4, 9]), (b, 2.0, [4, 4, 1])):
-        statistics.num_images = 11
-        statistics.mean = np.full(3, mean)
-        statistics._scatter = 10 * q @ np.diag(variances) @ q.T
-    assert frechet_distance(a, b) == pytest.approx(3 * 4 + 1 + 0 + 4, rel=1e-10)
+def one_hot(classes: np.ndarray, num_classes: int) -> np.ndarray:
+    return np.where(np.eye(num_classes)[classes] > 0, 0.0, -1000.0).astype(np.float32)
 
 
-def test_distance_agrees_with_the_matrix_root_of_scipy() -> None:
-    x, y = RNG.normal(size=(500, 20)), RNG.normal(0.3, 1.4, (400, 20))
-    root = linalg.sqrtm(np.cov(x.T) @ np.cov(y.T)).real
-    expected = ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(np.cov(x.T) + np.cov(y.T) - 2 * root)
-    assert frechet_distance(statistics_of(x), statistics_of(y)) == pytest.approx(expected, rel=1e-8)
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
 
 
-def test_distance_to_itself_is_zero_even_where_the_covariance_is_singular() -> None:
-    few = statistics_of(RNG.normal(size=(5, 30)))
-    assert abs(frechet_distance(few, few)) < 1e-6
+# Scores of p(y|x).
 
 
-def test_one_image_and_a_nan_are_refused() -> None:
-    with pytest.raises(DataError, match="covariance of 1 images"):
-        _ = statistics_of(np.ones((1, 3))).covariance
-    with pytest.raises(DataError, match="NaN"):
-        statistics_of(np.array([[1.0, np.nan]]))
+def test_inception_score_of_sure_and_even_predictions_is_the_number_of_classes() -> None:
+    even = side(logits=one_hot(np.arange(1000) % 7, 7))
+    assert inception_score.scores(reference(even), even)["inception_score"].value == (
+        pytest.approx(7, rel=1e-3)  # its splits of 100 are not quite even
+    )
+    exact = inception_score.inception_score(np.eye(7)[np.arange(700) % 7])
+    assert exact == pytest.approx(7, rel=1e-12)
+    one_class = side(logits=one_hot(np.zeros(100, int), 7))
+    assert inception_score.scores(reference(even), one_class)[
+        "inception_score"
+    ].value == pytest.approx(1)
+    unsure = side(logits=np.zeros((100, 7), np.float32))
+    assert inception_score.scores(reference(even), unsure)[
+        "inception_score"
+    ].value == pytest.approx(1)
 
 
-@pytest.fixture(scope="module")
-def reference(shapes: Path) -> Reference:
-    dataset = Dataset(shapes)
-    return Reference(dataset, dataset_classifier(dataset))
+def test_modified_inception_score_is_the_mean_over_all_pairs(rng: np.random.Generator) -> None:
+    logits = rng.normal(size=(12, 5)).astype(np.float32)
+    p = np.exp(logits.astype(float))
+    p /= p.sum(1, keepdims=True)
+    pairs = [stats.entropy(a, b) for a, b in itertools.product(p, p)]
+    found = modified_inception_score.modified_inception_score(np.log(p))
+    assert found == pytest.approx(np.exp(np.mean(pairs)), rel=1e-9)
+    labels = np.arange(12) % 2
+    score = modified_inception_score.scores(
+        reference(side(logits=logits)), side(labels, logits=logits)
+    )["modified_inception_score"]
+    of_each = [modified_inception_score.modified_inception_score(np.log(p[k::2])) for k in (0, 1)]
+    assert score.value == pytest.approx(np.mean(of_each), rel=1e-6)
 
 
-def test_the_classifier_knows_its_dataset(reference: Reference) -> None:
-    dataset = reference.dataset
-    seen = reference.extractor(np.array(dataset.images))
-    assert np.mean(seen.logits.argmax(axis=1) == dataset.labels) > 0.99
-    assert seen.features.dtype == np.float64
+def test_mode_and_am_scores_notice_shares_that_differ_from_the_datas() -> None:
+    real = side(
+        logits=one_hot(np.repeat([0, 1], [900, 100])[np.random.default_rng(0).permutation(1000)], 2)
+    )
+    same = mode_score.scores(reference(real), real)["mode_score"].value
+    flat = side(logits=one_hot(np.arange(1000) % 2, 2))
+    p, q = np.array([0.9, 0.1]), np.array([0.5, 0.5])
+    # All sure: E KL(p(y|x) || p*) - KL(p(y) || p*) is the entropy of p(y).
+    assert same == pytest.approx(np.exp(stats.entropy(p)), rel=0.02)
+    found = mode_score.scores(reference(real), flat)["mode_score"].value
+    assert found == pytest.approx(2.0, rel=1e-3)
+    assert am_score.scores(reference(flat), flat)["am_score"].value == pytest.approx(0, abs=1e-9)
+    found = am_score.scores(reference(real), flat)["am_score"].value
+    assert found == pytest.approx(stats.entropy(p, q), rel=1e-6)
 
 
-def test_the_classifier_is_trained_once(shapes: Path, tmp_path: Path) -> None:
-    calls: list[int] = []
-    dataset = Dataset(shapes)
-    dataset_classifier(dataset, progress=lambda done, total: calls.append(done))
-    assert not calls  # the session's cache has it
-    first = dataset_classifier(dataset, cache=tmp_path, progress=lambda d, t: calls.append(d))
-    assert calls
-    second = dataset_classifier(dataset, cache=tmp_path, progress=lambda d, t: pytest.fail("again"))
-    images = np.array(dataset.images[:10])
-    assert np.array_equal(first(images).features, second(images).features)
+def test_extrapolation_takes_the_bias_away(rng: np.random.Generator) -> None:
+    real = Moments.given(torch.zeros(20), torch.eye(20), 10**6)
+    fake = side(features=rng.normal(size=(4000, 20)).astype(np.float32))
+    given = reference(fake)
+    given.moments = real
+    biased = fid.scores(given, fake)["fid"].value
+    score = fid_infinity.scores(given, fake)["fid_infinity"]
+    assert score.standard_error is not None
+    assert abs(score.value) < biased / 2
+    assert abs(score.value) < 5 * score.standard_error + 0.01
+
+    sure = side(logits=one_hot(rng.integers(50, size=2000), 50))  # of infinitely many: IS = 50
+    whole = inception_score.inception_score(np.exp(sure.logits.astype(float)))
+    found = inception_score_infinity.scores(given, sure)["inception_score_infinity"].value
+    assert abs(found - 50) < abs(whole - 50) / 3
 
 
-def test_real_images_score_perfectly(reference: Reference) -> None:
-    dataset = reference.dataset
-    real = [(np.array(dataset.images), np.array(dataset.labels))]
-    result = evaluate(real, reference, metrics=["fid", "label_accuracy"])
-    assert result.scores["fid"] < 1e-6
-    assert result.scores["label_accuracy"] > 0.99
-    assert (result.num_images, result.extractor) == (300, "classifier")
-
-
-def test_wrong_labels_and_noise_are_seen(reference: Reference) -> None:
-    dataset = reference.dataset
-    wrong = [(np.array(dataset.images), (np.array(dataset.labels) + 1) % 3)]
-    assert evaluate(wrong, reference, metrics=["label_accuracy"]).scores["label_accuracy"] < 0.01
-    noise = RNG.integers(0, 256, dataset.images.shape, dtype=np.uint8)
-    assert evaluate([(noise, None)], reference, metrics=["fid"]).scores["fid"] > 10
-
-
-def test_a_dropped_class_shows_in_fid(reference: Reference) -> None:
-    dataset = reference.dataset
-    kept = np.array(dataset.labels) != 2
-    images = np.array(dataset.images)
-    half = evaluate([(images[::2], None)], reference, metrics=["fid"]).scores["fid"]
-    dropped = evaluate([(images[kept], None)], reference, metrics=["fid"]).scores["fid"]
-    assert dropped > 5 * half
-
-
-def test_a_run_and_its_bundle_score_the_same(run: Path, bundle: Path) -> None:
-    scores = []
-    for target in (run, bundle):
-        opened = open_target(target, None, num_images=300)
-        scores.append(
-            evaluate(opened.batches, opened.reference, metrics=["fid", "label_accuracy"]).scores
-        )
-    assert scores[0]["fid"] == pytest.approx(scores[1]["fid"], rel=1e-3)
-    assert scores[0]["label_accuracy"] == pytest.approx(scores[1]["label_accuracy"], abs=0.01)
-
-
-def test_other_data_than_the_generators_are_refused(run: Path, tmp_path: Path) -> None:
-    prepare("digits", tmp_path / "digits", resolution=16)
-    with pytest.raises(DataError, match="10 classes.*trained on 3 classes"):
-        open_target(run, tmp_path / "digits", num_images=10)
-
-
-def test_mistakes_are_named(reference: Reference) -> None:
-    with pytest.raises(ConfigError, match="there is no 'fit'; did you mean 'fid'"):
-        evaluate([], reference, metrics=["fit"])
-    with pytest.raises(DataError, match="uint8"):
-        evaluate([(np.zeros((2, 8, 8, 3), np.uint8), None)], reference, metrics=["fid"])
+def test_label_accuracy_names_the_worst_class() -> None:
+    asked = np.arange(300) % 3
+    seen = np.where((asked == 2) & (np.arange(300) % 2 == 0), 0, asked)
+    known = SimpleNamespace(
+        extractor=SimpleNamespace(sees_classes=True),
+        dataset=SimpleNamespace(classes=["circle", "square", "cross"]),
+    )
+    found = label_accuracy.scores(known, side(asked, logits=one_hot(seen, 3)))  # type: ignore[arg-type]
+    assert found["label_accuracy"].value == pytest.approx(5 / 6)
+    assert found["label_accuracy"].standard_error == pytest.approx((5 / 36 / 300) ** 0.5)
+    assert found["label_accuracy_worst_class"].value == pytest.approx(0.5)
+    assert found["label_accuracy_worst_class"].note == "class cross"
     with pytest.raises(DataError, match="without the labels"):
-        images = np.zeros((2, 16, 16, 3), np.uint8)
-        evaluate([(images, None)], reference, metrics=["label_accuracy"])
+        label_accuracy.scores(known, side(logits=one_hot(seen, 3)))  # type: ignore[arg-type]
 
 
-def test_metrics_are_found_in_their_folder() -> None:
-    assert module_names("gantrain.metrics") == [
-        "classification_error",
-        "fid",
-        "label_accuracy",
-        "modes",
-        "parzen",
+# Distances between distributions of features.
+
+
+def test_few_images_give_a_finite_fid_and_a_warning(rng: np.random.Generator) -> None:
+    real = side(features=rng.normal(size=(100, 256)).astype(np.float32))
+    fake = side(features=rng.normal(size=(60, 256)).astype(np.float32))
+    score = fid.scores(reference(real), fake)["fid"]
+    assert np.isfinite(score.value)
+    assert score.note is not None
+    assert "60 images for 256 features" in score.note
+    assert "biased upwards" in score.note
+    assert score.standard_error is None
+
+
+def test_sfid_and_intra_fid_are_fids_of_other_sets(rng: np.random.Generator) -> None:
+    a, b = rng.normal(size=(500, 6)), rng.normal(0.5, 1.1, (400, 6))
+    spatial = sfid.scores(
+        reference(side(spatial=a.astype(np.float32))), side(spatial=b.astype(np.float32))
+    )["sfid"].value
+    whole = frechet_distance(Moments.of([a]), Moments.of([b]))
+    assert spatial == pytest.approx(whole, rel=1e-4)
+
+    real = side(np.arange(500) % 2, features=a.astype(np.float32))
+    fake = side(np.arange(400) % 2, features=b.astype(np.float32))
+    known = reference(real)
+    known._dataset = SimpleNamespace(classes=["even", "odd"])  # type: ignore[assignment]
+    found = intra_fid.scores(known, fake)
+    each = [frechet_distance(Moments.of([a[k::2]]), Moments.of([b[k::2]])) for k in (0, 1)]
+    assert found["intra_fid"].value == pytest.approx(np.mean(each), rel=1e-4)
+    assert found["intra_fid_worst_class"].value == pytest.approx(max(each), rel=1e-4)
+    with pytest.raises(DataError, match="classes"):
+        intra_fid.scores(reference(side(features=a)), fake)
+
+
+def test_kid_is_the_unbiased_mmd_of_its_kernel(rng: np.random.Generator) -> None:
+    x, y = rng.normal(size=(40, 8)), rng.normal(0.3, 1, (30, 8))
+    xx, yy, xy = ((a @ b.T / 8 + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
+    expected = (
+        (xx.sum() - np.trace(xx)) / (40 * 39)
+        + (yy.sum() - np.trace(yy)) / (30 * 29)
+        - 2 * xy.mean()
+    )
+    from gantrain.metrics._subsets import unbiased_mmd
+
+    found = unbiased_mmd(kid.polynomial, torch.from_numpy(x), torch.from_numpy(y))
+    assert found == pytest.approx(expected, rel=1e-10)
+
+
+def test_kid_and_mmd_are_zero_between_equal_distributions_and_not_else(
+    rng: np.random.Generator,
+) -> None:
+    real = side(features=rng.normal(size=(3000, 16)).astype(np.float32))
+    same = side(features=rng.normal(size=(3000, 16)).astype(np.float32))
+    shifted = side(features=rng.normal(0.3, 1, (3000, 16)).astype(np.float32))
+    for name, module in (("kid", kid), ("mmd", mmd)):
+        equal = module.scores(reference(real), same)[name]
+        other = module.scores(reference(real), shifted)[name]
+        assert abs(equal.value) < 4 * equal.standard_error, name
+        assert other.value > 10 * other.standard_error, name
+
+
+def test_mmd_of_two_normals_is_the_closed_form(rng: np.random.Generator) -> None:
+    """E exp(-|d|^2 / w), d ~ N(m, 2 I): (w / (w + 4))^(F/2) exp(-|m|^2 / (w + 4))."""
+    real = side(features=rng.normal(size=(4000, 2)).astype(np.float32))
+    fake = side(features=rng.normal([1, 0], 1, (4000, 2)).astype(np.float32))
+    width = float(np.median(cdist(real.features, real.features, "sqeuclidean")))
+    expected = 2 * width / (width + 4) * (1 - np.exp(-1 / (width + 4)))
+    score = mmd.scores(reference(real), fake)["mmd"]
+    assert score.value == pytest.approx(expected, abs=4 * score.standard_error, rel=0.05)
+
+
+# What compares every image with every other.
+
+
+@pytest.fixture
+def clouds(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    real = rng.normal(size=(2000, 12))
+    return real, np.concatenate([real[:300] * 0.7, rng.normal(0.4, 0.8, (1700, 12))])
+
+
+def test_precision_and_recall_are_those_of_brute_force(
+    clouds: tuple[np.ndarray, np.ndarray],
+) -> None:
+    real, fake = clouds
+    radii_real, radii_fake = (np.sort(cdist(x, x), axis=1)[:, 3] for x in clouds)
+    between = cdist(real, fake)
+    precise = (between <= radii_real[:, None]).any(axis=0)
+    recalled = (between <= radii_fake[None]).any(axis=1)
+    found = precision_recall.precision_recall(*map(torch.from_numpy, clouds))
+    assert np.array_equal(found[0], precise)
+    assert np.array_equal(found[1], recalled)
+    sides = (side(features=x.astype(np.float32)) for x in clouds)
+    scores = precision_recall.scores(reference(next(sides)), next(sides))
+    assert scores["precision"].value == pytest.approx(precise.mean(), abs=2e-3)
+
+
+def test_density_and_coverage_are_those_of_brute_force(
+    clouds: tuple[np.ndarray, np.ndarray],
+) -> None:
+    real, fake = clouds
+    radii = np.sort(cdist(real, real), axis=1)[:, 5]
+    inside = cdist(real, fake) < radii[:, None]
+    balls, covered = density_coverage.density_coverage(*map(torch.from_numpy, clouds))
+    assert np.array_equal(balls, inside.sum(axis=0))
+    assert np.array_equal(covered, inside.any(axis=1))
+
+
+def test_neighbours_found_chunk_by_chunk_are_the_neighbours(
+    clouds: tuple[np.ndarray, np.ndarray],
+) -> None:
+    real, fake = (torch.from_numpy(x.astype(np.float32)).double() for x in clouds)
+    values, indices = nearest(fake, real, 4)
+    streamed = nearest_of_all(fake, side(features=clouds[0].astype(np.float32)), 4)
+    assert torch.equal(indices, streamed[1])
+    torch.testing.assert_close(values, streamed[0])
+
+
+def test_alpha_precision_beta_recall_and_authenticity_of_brute_force(
+    clouds: tuple[np.ndarray, np.ndarray],
+) -> None:
+    real, fake = (x.astype(np.float32)[::4] for x in clouds)
+    levels = np.linspace(0, 1, 30)
+    to_real = (
+        np.linalg.norm(real - real.mean(0), axis=1),
+        np.linalg.norm(fake - real.mean(0), axis=1),
+    )
+    curve = [(to_real[1] <= np.quantile(to_real[0], a, method="higher")).mean() for a in levels]
+    expected = 1 - 2 * np.abs(np.array(curve) - levels).mean()
+    found = alpha_precision.scores(reference(side(features=real)), side(features=fake))
+    assert found["alpha_precision"].value == pytest.approx(expected, abs=0.01)
+
+    between, within = cdist(fake, real), cdist(real, real)
+    np.fill_diagonal(within, np.inf)
+    closest = between.argmin(axis=1)
+    authentic = between.min(axis=1) > within.min(axis=1)[closest]
+    assert found["authenticity"].value == pytest.approx(authentic.mean(), abs=1e-6)
+
+    spread = np.linalg.norm(fake - fake.mean(0), axis=1)
+    covered = between.min(axis=0) <= np.sort(within, axis=1)[:, 4]
+    partner = spread[between.argmin(axis=0)]
+    curve = [
+        (covered & (partner <= np.quantile(spread, b, method="higher"))).mean() for b in levels
     ]
+    expected = 1 - 2 * np.abs(np.array(curve) - levels).mean()
+    assert found["beta_recall"].value == pytest.approx(expected, abs=0.01)
 
 
-def test_unlabelled_data_are_classified_by_rotation(tmp_path: Path, shapes: Path) -> None:
-    np.savez(tmp_path / "x.npz", images=np.array(Dataset(shapes).images))
-    dataset = Dataset(prepare(str(tmp_path / "x.npz"), tmp_path / "data").path)
-    reference = Reference(dataset, dataset_classifier(dataset, cache=tmp_path))
-    assert reference.extractor.name == "classifier of rotations"
-    with pytest.raises(DataError, match="no classes"):
-        evaluate([], reference, metrics=["label_accuracy"])
-    assert torch.is_grad_enabled()
+def test_alpha_precision_of_equal_distributions_is_near_one(rng: np.random.Generator) -> None:
+    real, fake = (side(features=rng.normal(size=(2000, 8)).astype(np.float32)) for _ in range(2))
+    found = alpha_precision.scores(reference(real), fake)
+    assert found["alpha_precision"].value > 0.96
+    assert found["beta_recall"].value > 0.8
+    copies = alpha_precision.scores(reference(real), real)
+    assert copies["authenticity"].value == 0
+    assert found["authenticity"].value > 0.3
 
 
-def test_modes_are_the_classes_that_the_classifier_sees(reference: Reference) -> None:
-    dataset = reference.dataset
-    images, labels = np.array(dataset.images), np.array(dataset.labels)
-    whole = evaluate([(images, labels)], reference, metrics=["modes"]).scores
-    assert (whole["modes"], whole["num_modes"]) == (3, 3)
-    assert whole["modes_kl"] == pytest.approx(0, abs=1e-3)
-    part = evaluate([(images[labels != 1], None)], reference, metrics=["modes"]).scores
-    assert part["modes"] == 2
-    assert part["modes_kl"] == pytest.approx(np.log(3 / 2), abs=0.01)
+def test_the_1nn_test_tells_apart_what_differs_and_notices_copies(
+    rng: np.random.Generator,
+) -> None:
+    real = rng.normal(size=(1000, 8)).astype(np.float32)
+    for fake, low, high in (
+        (rng.normal(size=(1000, 8)), 0.45, 0.55),
+        (rng.normal(5, 1, (1000, 8)), 0.999, 1.0),
+        (real + 1e-4, 0.0, 0.01),
+    ):
+        found = nearest_neighbour_test.scores(
+            reference(side(features=real)), side(features=fake.astype(np.float32))
+        )
+        assert low <= found["nn_accuracy"].value <= high
+        assert low <= found["nn_accuracy_fake"].value <= high
 
 
-def test_points_are_judged_by_their_centres(tmp_path: Path) -> None:
-    dataset = Dataset(prepare("grid25", tmp_path / "grid25").path)
-    reference = open_reference(dataset, torch.device("cpu"))
-    points = np.array(dataset.images[:2500])
-    scores = evaluate([(points, None)], reference, metrics=["fid", "modes"]).scores
-    assert scores["modes"] == scores["num_modes"] == 25
-    assert scores["high_quality"] == pytest.approx(1 - np.exp(-4.5), abs=0.01)  # within 3 sigma
-    assert scores["fid"] < 1e-3
-    assert evaluate([(points * 0, None)], reference, metrics=["modes"]).scores["modes"] == 1
-    with pytest.raises(DataError, match="float32"):
-        evaluate([(points.astype(np.uint8), None)], reference, metrics=["modes"])
+def test_the_birthday_paradox_counts_the_images_of_a_small_support(
+    rng: np.random.Generator,
+) -> None:
+    real = side(features=rng.normal(size=(2000, 8)).astype(np.float32))
+    support = rng.normal(size=(250, 8))
+    fake = support[rng.integers(250, size=2000)].astype(np.float32)
+    found = birthday_paradox.scores(reference(real), side(features=fake))
+    assert found["support_size"].value == pytest.approx(250, rel=0.1)
+    assert found["support_size_real"].value > 100_000
+    none = birthday_paradox.support_size(torch.eye(5, dtype=torch.float64), 1e-9)
+    assert none.value == 10
+    assert none.note is not None
 
 
-def test_a_stacked_set_is_seen_channel_by_channel(tmp_path: Path) -> None:
-    from gantrain.sources import open_source, stack
+def test_local_dimension_of_a_plane_is_two_wherever_it_lies(rng: np.random.Generator) -> None:
+    plane = rng.uniform(-1, 1, (8000, 2)) @ rng.normal(size=(2, 30))
+    real, fake = (side(features=plane[i::2].astype(np.float32)) for i in (0, 1))
+    found = lid.scores(reference(real), fake)
+    assert found["cross_lid"].value == pytest.approx(2, rel=0.15)
+    assert found["lid_real"].value == pytest.approx(2, rel=0.15)
+    far = side(features=plane[1::2].astype(np.float32) + 3)
+    assert lid.scores(reference(real), far)["cross_lid"].value > 4
 
-    source = stack(open_source("digits", "train"), 3000)
-    assert len(source.classes) == 1000
-    assert source.classes[345] == "345"
-    prepare("digits", tmp_path / "stacked", stack=True)
-    dataset = Dataset(tmp_path / "stacked")
-    assert dataset.images.shape == (128_000, 8, 8, 3)
-    assert (dataset.stacked, dataset.num_classes) == (10, 1000)
-    reference = open_reference(dataset, torch.device("cpu"))
-    images, labels = np.array(dataset.images[:2000]), np.array(dataset.labels[:2000])
-    seen = reference.extractor(images)
-    assert np.mean(seen.logits.argmax(axis=1) == labels) > 0.9
-    scores = evaluate([(images, None)], reference, metrics=["fid", "modes"]).scores
-    assert scores["modes"] > 800
+
+def test_mifid_punishes_copies(rng: np.random.Generator) -> None:
+    real = side(features=rng.normal(size=(1000, 16)).astype(np.float32))
+    other = side(features=rng.normal(size=(500, 16)).astype(np.float32))
+    copies = side(features=real.features[:500] * 1.001)
+    plain = mifid.scores(reference(real), other)
+    assert plain["mifid"].value == fid.scores(reference(real), other)["fid"].value
+    punished = mifid.scores(reference(real), copies)
+    assert punished["memorisation_distance"].value < 1e-5
+    assert punished["mifid"].value > 1000 * fid.scores(reference(real), copies)["fid"].value
+
+
+def test_data_copying_is_seen_only_where_there_is_some(rng: np.random.Generator) -> None:
+    train, test, fresh = (rng.normal(size=(1500, 6)).astype(np.float32) for _ in range(3))
+    given = reference(side(features=test), side(features=train))
+    given.trained_on = SimpleNamespace()  # type: ignore[assignment]
+    copies = train[:1000] + 0.01 * rng.normal(size=(1000, 6)).astype(np.float32)
+    worse = rng.normal(0, 2, (1000, 6)).astype(np.float32)
+    found = [
+        data_copying.scores(given, side(features=x))["data_copying"].value
+        for x in (copies, fresh, worse)
+    ]
+    assert found[0] < -8
+    assert abs(found[1]) < 2
+    assert found[2] > 5
+    with pytest.raises(DataError, match="held-out"):
+        data_copying.scores(reference(side(features=test)), side(features=fresh))
+
+
+# Pixels.
+
+
+def test_spectral_distance_of_a_dimmed_set_is_how_much_it_was_dimmed(
+    rng: np.random.Generator,
+) -> None:
+    real = rng.integers(0, 128, (200, 16, 16, 1)) * 2
+    given = reference(side(images=real.astype(np.uint8)))
+    given._dataset = SimpleNamespace(points=None)  # type: ignore[assignment]
+    half = side(images=(real // 2).astype(np.uint8))
+    found = spectral_distance.scores(given, half)["spectral_distance"].value
+    assert found == pytest.approx(20 * np.log10(2), rel=1e-6)
+    assert spectral_distance.scores(given, given.real)["spectral_distance"].value == 0
+    smooth = (real[:, ::2, ::2].repeat(2, axis=1).repeat(2, axis=2)).astype(np.uint8)
+    assert spectral_distance.scores(given, side(images=smooth))["spectral_distance"].value > 3
+
+
+def test_a_ring_of_the_spectrum_holds_its_frequency() -> None:
+    across = np.arange(16)
+    wave = 127 + 100 * np.cos(2 * np.pi * 3 * across / 16)
+    images = np.broadcast_to(wave[None, None, :, None], (1, 16, 16, 1)).astype(np.uint8)
+    found = spectral_distance.spectra(images)
+    assert found.shape == (1, 8)
+    assert found[0].argmax() == 2  # rings 1, 2, 3, ...
 
 
 def test_the_parzen_window_is_the_mixture_of_gaussians_that_it_says() -> None:
@@ -214,26 +413,46 @@ def test_the_parzen_window_is_the_mixture_of_gaussians_that_it_says() -> None:
         assert value == pytest.approx(np.log(np.mean(densities)), rel=1e-4)
 
 
-def test_parzen_prefers_images_like_those_of_the_data(reference: Reference) -> None:
-    images = np.array(reference.dataset.images)
-    noise = RNG.integers(0, 256, images.shape, dtype=np.uint8)
-    good, bad = (
-        evaluate([(batch, None)], reference, metrics=["parzen"]).scores for batch in (images, noise)
+# The generator itself.
+
+
+def test_path_length_of_a_linear_generator_is_its_mean_squared_stretch() -> None:
+    torch.manual_seed(0)
+    weight = 0.05 * torch.randn(12, 7, dtype=torch.float64)
+
+    class Linear(torch.nn.Module):
+        z_dim, z_distribution, num_classes = 7, "uniform", 0
+
+        def forward(self, z: torch.Tensor, y: None = None) -> torch.Tensor:
+            return (z.double() @ weight.T).reshape(-1, 3, 2, 2)
+
+    fake = side(images=np.zeros((2, 2, 2, 3), np.uint8))
+    network = Linear()
+    fake.source = Generated("x", range(2), 0, lambda seeds, labels: np.zeros(0), network)  # type: ignore[arg-type]
+    given = reference(side(images=np.zeros((2, 2, 2, 3), np.uint8)))
+    given.extractor = SimpleNamespace(  # type: ignore[assignment]
+        __call__=None, name="pixels", device=CPU
     )
-    assert good["parzen_nats"] > bad["parzen_nats"] + 10 * bad["parzen_nats_standard_error"]
+    given.extractor = lambda images: SimpleNamespace(features=images.double().flatten(1))  # type: ignore[assignment]
+    found = ppl.scores(given, fake)["ppl_features"]
+    # |W (b - a)|^2 in pixels of 127.5 a unit; b - a has variance 2 / 3 in every place.
+    expected = 127.5**2 * float(weight.square().sum()) * 2 / 3
+    assert found.value == pytest.approx(expected, rel=0.08)
+    fake.source = None
+    with pytest.raises(DataError, match="needs a run"):
+        ppl.scores(given, fake)
 
 
-def test_a_semi_supervised_discriminator_is_asked_for_the_class(
-    shapes: Path, run: Path, tmp_path: Path
-) -> None:
-    tree = tiny_recipe(shapes, total_kimg=4, sample_kimg=4)
-    tree["model"]["conditional"] = False
-    tree["objective"] = {"name": "semi_supervised", "num_classes": 3, "num_labels": 30}
-    tree["regularizers"] = [{"name": "feature_matching"}]
-    trained = train(parse_config(tree, where="x"), tmp_path / "run").run
-    opened = open_target(trained, None, num_images=10)
-    result = evaluate(opened.batches, opened.reference, metrics=["classification_error"])
-    assert result.scores["classification_error"] < 0.3
-    opened = open_target(run, None, num_images=10)
-    with pytest.raises(ConfigError, match="knows no classes"):
-        evaluate(opened.batches, opened.reference, metrics=["classification_error"])
+def test_points_on_the_arc_keep_their_length() -> None:
+    a, b = np.eye(4, dtype=np.float32)[:2], np.eye(4, dtype=np.float32)[2:]
+    point = ppl.path_points(a, b, np.array([0.5, 0.25]), "normal")
+    np.testing.assert_allclose(np.linalg.norm(point, axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(point[0, [0, 2]], 0.5**0.5, rtol=1e-6)
+
+
+def test_metrics_are_found_in_their_folder_and_say_what_they_need() -> None:
+    names = module_names("gantrain.metrics")
+    assert len(names) == 26
+    readme = Path("gantrain/metrics/README.md").read_text()
+    for name in names:
+        assert f"`{name}`" in readme, f"{name} is not in the table of gantrain/metrics/README.md"

@@ -1,0 +1,35 @@
+"""A figure, and how far it may be off."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+# Which values are better, or the one that is best; None of what is only told for comparison.
+Better = Literal["lower", "higher"] | float | None
+
+
+@dataclass(frozen=True)
+class Score:
+    """One figure of merit.
+
+    Attributes:
+        value: the figure.
+        standard_error: of the value, from the sampling of the images; None where it is exact or
+            not known.
+        num_images: how many generated images it was taken from; None: all of them.
+        note: what a reader has to know before he believes it.
+    """
+
+    value: float
+    standard_error: float | None = None
+    num_images: int | None = None
+    note: str | None = None
+
+    def with_note(self, note: str) -> "Score":
+        """The same with another note."""
+        return replace(self, note=note)
+
+
+def proportion(hits: int | float, total: int) -> Score:
+    """A share of images, with its binomial error."""
+    share = hits / total
+    return Score(float(share), float((share * (1 - share) / total) ** 0.5), total)

@@ -1,0 +1,114 @@
+"""The pictures of a report: what figures do not tell. Images uint8 (N, H, W, C)."""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ganinfer.images import Images, encode_png, grid, to_uint8
+from ganinfer.latents import draw_labels, draw_latents, slerp
+from gantrain.checkpoint import TrainedGenerator
+from gantrain.data import Dataset
+from gantrain.extractors._base import see
+from gantrain.measured import Measured
+from gantrain.metrics._neighbours import nearest_of_all
+from gantrain.metrics._reference import Reference
+from gantrain.samples import Sheet, draw, generate
+from gantrain.standing import standing_statistics
+
+TRUNCATIONS = (0.3, 0.5, 0.7, 1.0, None)
+_COLUMNS = 10
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG file's bytes and what it shows."""
+
+    png: bytes
+    caption: str
+
+
+def history(run: Path, most: int = 6) -> list[Picture]:
+    """The sample sheets that the run saved, from the first to the last, evenly spaced in log."""
+    files = sorted(f for f in (run / "samples").glob("*.png") if f.stem.isdigit())
+    chosen = np.unique(np.geomspace(1, max(len(files), 1), most).round().astype(int) - 1)
+    return [
+        Picture(files[n].read_bytes(), f"{int(files[n].stem) / 1000:,.0f} kimg")
+        for n in chosen
+        if n < len(files)
+    ]
+
+
+def class_grid(trained: TrainedGenerator, dataset: Dataset, device: torch.device) -> Picture:
+    """Samples, a class a column where that is possible; points as dots."""
+    network = trained.network
+    sheet = Sheet(dataset, network.num_classes)
+    truncation = trained.config.train.truncation
+    fake = draw(network, sheet.seeds, sheet.labels, truncation=truncation, device=device)
+    columns = "a class a column" if 2 <= network.num_classes <= 16 else "seeds 0, 1, ..."
+    return Picture(encode_png(sheet.picture(fake)), columns)
+
+
+def truncation_strip(trained: TrainedGenerator, device: torch.device) -> Picture | None:
+    """The same seeds under truncation, a row each; None where the latent has none."""
+    if trained.network.z_distribution != "normal":
+        return None
+    seeds, rows = range(_COLUMNS), []
+    labels = _labels(trained, seeds)
+    for truncation in TRUNCATIONS:
+        network = trained.network
+        if truncation != trained.config.train.truncation:
+            network = copy.deepcopy(network)
+            standing_statistics(network, truncation=truncation, seed=trained.config.train.seed)
+        rows.append(generate(network, seeds, labels, truncation=truncation, device=device))
+    names = ", ".join("none" if t is None else f"{t:g}" for t in TRUNCATIONS)
+    return Picture(encode_png(grid(np.concatenate(rows), columns=_COLUMNS)), f"rows: {names}")
+
+
+@torch.no_grad()
+def interpolations(trained: TrainedGenerator, device: torch.device, rows: int = 5) -> Picture:
+    """From one seed to another, a row each, the class kept."""
+    network = trained.network
+    ends = draw_latents(range(2 * rows), network.z_dim, distribution=network.z_distribution)
+    paths = []
+    for a, b in ends.reshape(rows, 2, -1):
+        line = np.linspace(a, b, _COLUMNS, dtype=np.float32)
+        paths.append(slerp(a, b, _COLUMNS) if network.z_distribution == "normal" else line)
+    labels = _labels(trained, range(rows))
+    y = None if labels is None else torch.from_numpy(labels.repeat(_COLUMNS)).to(device)
+    images = network(torch.from_numpy(np.concatenate(paths)).to(device), y).float().cpu().numpy()
+    tiles = to_uint8(images).transpose(0, 2, 3, 1)
+    return Picture(encode_png(grid(tiles, columns=_COLUMNS)), "each row from one seed to another")
+
+
+def neighbours(
+    trained: TrainedGenerator, reference: Reference, device: torch.device, rows: int = 8
+) -> Picture:
+    """Generated images, each beside its nearest training images by features."""
+    labels = _labels(trained, range(rows))
+    truncation = trained.config.train.truncation
+    fake = generate(trained.network, range(rows), labels, truncation=truncation, device=device)
+    dataset = reference.trained_on or reference.dataset
+    found = _nearest(fake, reference, reference.training, _COLUMNS - 1)
+    lines = []
+    for image, indices in zip(fake, found, strict=True):
+        lines += [image[None], np.stack([np.asarray(dataset.images[n]) for n in indices])]
+    tiles = np.concatenate(lines)
+    return Picture(
+        encode_png(grid(tiles, columns=_COLUMNS)),
+        "first column: generated; beside it its nearest training images, nearest first",
+    )
+
+
+def _nearest(images: Images, reference: Reference, training: Measured, k: int) -> NDArray[np.int64]:
+    features = see(reference.extractor, images).features.double()
+    _, indices = nearest_of_all(features, training, k)
+    found: NDArray[np.int64] = indices.cpu().numpy()
+    return found
+
+
+def _labels(trained: TrainedGenerator, seeds: range) -> NDArray[np.int64] | None:
+    return draw_labels(seeds, len(trained.classes)) if trained.classes else None

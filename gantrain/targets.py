@@ -1,0 +1,248 @@
+"""What can be measured: a run, a bundle, a folder, zip or npz of images, a prepared dataset."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ganinfer.bundle import is_bundle
+from ganinfer.errors import DataError
+from ganinfer.files import sha256_bytes
+from ganinfer.images import to_uint8
+from ganinfer.latents import draw_labels
+from ganinfer.sampler import Sampler
+from gantrain.checkpoint import TrainedGenerator, load_discriminator, load_generator
+from gantrain.data import Dataset
+from gantrain.measured import DatasetImages, Labels, Source
+from gantrain.metrics._neighbours import some_rows
+from gantrain.models._base import DiscriminatorModule, GeneratorModule
+from gantrain.samples import draw
+from gantrain.sources import open_source
+from gantrain.standing import standing_statistics
+
+_BATCH = 100
+
+Draw = Callable[[Any, Labels], NDArray[Any]]  # seeds (N,), labels (N,) -> images
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Images of a generator for seeds; each draws its own label.
+
+    Attributes:
+        key: names the generator and all that its images depend on but the seeds.
+        seeds: of the images.
+        num_classes: K, 0 if it is unconditional.
+        draw: seeds and labels -> uint8 (N, H, W, C), or points.
+        network: the generator itself, in eval mode, where it is at hand.
+        device: of the network.
+        open_discriminator: the one that it was trained against, where there is one.
+    """
+
+    key: str
+    seeds: range
+    num_classes: int
+    draw: Draw
+    network: GeneratorModule | None = None
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    open_discriminator: Callable[[], DiscriminatorModule] | None = None
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    @cached_property
+    def labels(self) -> Labels:
+        """See Source."""
+        return draw_labels(self.seeds, self.num_classes) if self.num_classes else None
+
+    def read(self, numbers: range) -> NDArray[Any]:
+        """See Source."""
+        parts = []
+        for start in range(numbers.start, numbers.stop, _BATCH):
+            rows = slice(start, min(start + _BATCH, numbers.stop))
+            labels = None if self.labels is None else self.labels[rows]
+            parts.append(self.draw(self.seeds[rows], labels))
+        return np.concatenate(parts)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is measured.
+
+    Attributes:
+        source: the images.
+        classes: that they are of; empty without labels.
+        trained_on, place: sha256 and folder of the data that the generator was trained on; None
+            for images whose maker is not known.
+        truncation: of the images, the default filled in.
+    """
+
+    source: Source
+    classes: list[str]
+    trained_on: str | None = None
+    place: Path | None = None
+    truncation: float | None = None
+
+
+@contextmanager
+def open_target(
+    path: Path,
+    *,
+    num_images: int,
+    seed: int = 0,
+    truncation: float | None = None,
+    device: torch.device,
+) -> Iterator[Target]:
+    """Open what `gan evaluate` measures.
+
+    Args:
+        path: folder of a run, one checkpoint file, a bundle, a prepared dataset, or a folder, zip
+            or npz of images.
+        num_images: how many are drawn of a generator, for the seeds seed, seed + 1, ...; of images
+            that are there, at most as many.
+        seed, truncation: of generated images; by default the truncation that G was trained with.
+            For another, a run's network takes its batch norms' statistics anew.
+        device: where a run's network runs.
+
+    Yields:
+        The target; nothing has been drawn yet.
+
+    Raises:
+        CheckpointError, BundleError, DataError: it cannot be used.
+    """
+    seeds = range(seed, seed + num_images)
+    if path.suffix == ".gan" or is_bundle(path):
+        with Sampler(path) as sampler:
+            yield _of_bundle(sampler, seeds, truncation)
+    elif path.suffix == ".safetensors" or (path / "checkpoints").is_dir():
+        yield _of_run(path, seeds, truncation, device)
+    elif (path / "dataset.json").exists():
+        dataset = Dataset(path)
+        yield Target(_some(DatasetImages(dataset), num_images), dataset.classes)
+    elif not path.exists():
+        raise DataError(
+            f"{path}: nothing there; expected a run, a bundle, a prepared dataset, or a folder, zip"
+            " or npz of images"
+        )
+    else:
+        if truncation is not None:
+            raise DataError(f"{path}: no generator, so it takes no truncation; leave it out")
+        images = ImageFiles(path)
+        yield Target(_some(images, num_images), images.classes)
+
+
+def _of_bundle(sampler: Sampler, seeds: range, truncation: float | None) -> Target:
+    def draw_bundle(seeds: range, labels: Labels) -> NDArray[Any]:
+        return sampler.sample(seeds=seeds, labels=labels, truncation=truncation)
+
+    info = sampler.info
+    truncation = info["default_truncation"] if truncation is None else truncation
+    running = (info["backend"], info["device"], info["precision"], truncation, seeds.start)
+    key = f"bundle {sampler.sha256} {running}"
+    source = Generated(key, seeds, len(sampler.classes), draw_bundle)
+    place = sampler.dataset_path
+    return Target(source, sampler.classes, sampler.dataset_sha256, place, truncation)
+
+
+def _of_run(path: Path, seeds: range, truncation: float | None, device: torch.device) -> Target:
+    trained = load_generator(path)
+    truncation = set_truncation(trained, truncation)
+    network = trained.network.to(device)
+    source = Generated(
+        f"run {trained.sha256} {device.type} {truncation} {seeds.start}",
+        seeds,
+        network.num_classes,
+        network_draw(network, truncation=truncation, device=device),
+        network,
+        device,
+        lambda: load_discriminator(path),
+    )
+    place = trained.dataset_path
+    return Target(source, trained.classes, trained.dataset_sha256, place, truncation)
+
+
+def set_truncation(trained: TrainedGenerator, truncation: float | None) -> float | None:
+    """Make a generator ready for latents of a truncation; returns it, the default filled in."""
+    training = trained.config.train
+    if truncation is None or truncation == training.truncation:
+        return training.truncation
+    # Its batch norms have seen other latents.
+    standing_statistics(trained.network, truncation=truncation, seed=training.seed)
+    return truncation
+
+
+def network_draw(
+    network: GeneratorModule, *, truncation: float | None, device: torch.device | str
+) -> Draw:
+    """Seeds, labels -> images in the form of a dataset: uint8, or float32 if they are points."""
+
+    def draw_network(seeds: range, labels: Labels) -> NDArray[Any]:
+        images = draw(network, seeds, labels, truncation=truncation, device=device)
+        if images.shape[2:] == (1, 1):
+            return images.transpose(0, 2, 3, 1)
+        return to_uint8(images).transpose(0, 2, 3, 1)
+
+    return draw_network
+
+
+class ImageFiles:
+    """Images of a folder, zip or npz, as they are: all of one size, grey or RGB."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._files = path, open_source(str(path), "train")
+        self.classes = self._files.classes
+        self._shape = _channels_last(self._files.read(0)).shape
+        times = [path.stat().st_mtime_ns]
+        if path.is_dir():
+            times += [(path / name).stat().st_mtime_ns for name in self._files.names]
+        names = "\n".join([*self._files.names, *map(str, times)])
+        self.labels = self._files.labels
+        self.key = f"files {path.resolve()} {sha256_bytes(names.encode())}"
+
+    def __len__(self) -> int:
+        return len(self._files.names)
+
+    def read(self, numbers: range) -> NDArray[Any]:
+        """See Source."""
+        images = []
+        for number in numbers:
+            image = _channels_last(self._files.read(number))
+            if image.shape != self._shape:
+                raise DataError(
+                    f"{self._path}: {self._files.names[number]} is {image.shape} and the first"
+                    f" image {self._shape}; expected images of one size (gan prepare makes them so)"
+                )
+            images.append(image)
+        return np.stack(images)
+
+
+def _channels_last(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return image[:, :, None] if image.ndim == 2 else image
+
+
+def _some(source: Source, num_images: int) -> Source:
+    """The whole source, or num_images of it chosen by seed: the first might be of one class."""
+    if len(source) <= num_images:
+        return source
+    return _Chosen(source, num_images)
+
+
+class _Chosen:
+    def __init__(self, source: Source, num_images: int) -> None:
+        self._source, self._rows = source, some_rows(len(source), num_images)
+        self.key = f"{num_images} of {source.key}"
+        self.labels = None if source.labels is None else np.asarray(source.labels)[self._rows]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def read(self, numbers: range) -> NDArray[Any]:
+        """See Source."""
+        rows = self._rows[numbers.start : numbers.stop]
+        return np.concatenate([self._source.read(range(row, row + 1)) for row in rows])
