@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import tiny_recipe
-from gantrain.metrics._features import dataset_classifier
 from torch import nn
 
 from ganexport import graph as graph_module
@@ -27,7 +26,7 @@ from ganinfer.errors import (
 )
 from gantrain.checkpoint import checkpoint_files, load_checkpoint, load_generator
 from gantrain.config import parse_config
-from gantrain.data import Dataset
+from gantrain.evaluate import open_reference
 from gantrain.metrics._reference import Reference
 from gantrain.models.dcgan import Generator
 from gantrain.train import train
@@ -142,8 +141,7 @@ def test_a_planted_fault_fails_verification_on_any_host(fault, run, tmp_path) ->
 
 @pytest.fixture(scope="module")
 def reference(shapes: Path) -> Reference:
-    dataset = Dataset(shapes)
-    return Reference(dataset, dataset_classifier(dataset))
+    return open_reference(shapes)
 
 
 @pytest.fixture(scope="module")
