@@ -23,9 +23,11 @@ from gantrain.evaluate import (
     Progress,
     default_metrics,
     evaluate_target,
+    metric_modules,
     open_reference,
 )
 from gantrain.log import read_stats
+from gantrain.metrics._score import Better
 from gantrain.report import pictures
 from gantrain.report.charts import line_chart, quality_diversity
 
@@ -115,6 +117,8 @@ def write_report(
         "trained": trained,
         "dataset": dataset,
         "record": measured[0],
+        "arrows": _arrow,
+        "better": {k: v for m in metric_modules(names).values() for k, v in m.BETTER.items()},
         "charts": [Markup(chart) for chart in _charts(stats)],
         "curve": Markup(quality_diversity(curve)) if curve else "",
         "history": pictures.history(run),
@@ -130,7 +134,7 @@ def write_report(
         },
     }
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["data_uri"] = _data_uri
+    environment.filters |= {"data_uri": _data_uri, "figure": _figure}
     template = environment.from_string((files("gantrain.report") / "page.html").read_text())
     output.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(output, template.render(context).encode())
@@ -164,6 +168,19 @@ def _gates(bundle: Path) -> list[dict[str, Any]]:
             raise BundleError(f"{bundle}: no parity.json in it: it was exported with --no-verify")
         gates: list[dict[str, Any]] = json.loads(opened.read("parity.json"))["gates"]
         return gates
+
+
+def _arrow(better: Better) -> str:
+    if better is None or isinstance(better, float):
+        return "" if better is None else f"\u2192 {better:g}"
+    return "\u2193" if better == "lower" else "\u2191"
+
+
+def _figure(value: float, digits: int) -> str:
+    """With so many digits that count: 0.07123, 12.3, 357,100."""
+    if abs(value) >= 10**digits:
+        return f"{value:,.0f}"
+    return f"{value:.{digits}g}"
 
 
 def _data_uri(png: bytes) -> str:
