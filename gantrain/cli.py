@@ -115,7 +115,10 @@ def evaluate(
         str | None,
         typer.Option(help="Names, separated by commas; a few that the data allow by default."),
     ] = None,
-    num: Annotated[int, typer.Option(min=2, help="How many images.")] = 10_000,
+    # torchrun takes --num for a beginning of its own --numa-binding.
+    num: Annotated[
+        int, typer.Option("--num", "--num-images", min=2, help="How many images.")
+    ] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="Of the first image.")] = 0,
     truncation: Annotated[float | None, typer.Option(help="The training's by default.")] = None,
     sweep: Annotated[

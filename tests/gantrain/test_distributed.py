@@ -1,5 +1,6 @@
 """Several processes on one machine, over gloo."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -109,3 +110,42 @@ def test_a_microbatch_that_does_not_divide_is_refused(shapes: Path, tmp_path: Pa
     recipe = tiny_recipe(shapes, total_kimg=0.2, microbatch_size=7)
     with pytest.raises(ConfigError, match="microbatch_size: found 7; expected a divisor of 20"):
         train(parse_config(recipe, where="x"), tmp_path / "run")
+
+
+EVALUATE = """
+import sys
+from ganexport.cli import main
+sys.argv = ["gan", "evaluate", *sys.argv[1:]]
+main()
+"""
+
+
+def test_two_processes_share_an_evaluation(run: Path, tmp_path: Path) -> None:
+    import json
+
+    script = tmp_path / "evaluate.py"
+    script.write_text(EVALUATE)
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29513"]
+    found = []
+    for start in (launcher, []):
+        output = tmp_path / f"{len(found)}.json"
+        arguments = [
+            run,
+            "--num-images",
+            "1200",
+            "--metrics",
+            "fid,kid,precision_recall",
+            "-o",
+            output,
+        ]
+        done = subprocess.run(
+            [sys.executable, *start, str(script), *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env=os.environ | {"XDG_CACHE_HOME": str(tmp_path / str(len(found)))},
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("precision ") == 1  # one of them speaks
+        found.append(json.loads(output.read_text())["scores"])
+    assert found[0] == found[1]
