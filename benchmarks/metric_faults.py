@@ -28,6 +28,7 @@ from gantrain.prepare import prepare
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
+Sides = tuple[Images, Labels]
 
 NUM_IMAGES = 5000
 NEEDS_A_GENERATOR = {"ppl", "classification_error"}
@@ -36,42 +37,44 @@ RESULTS = Path(__file__).parent / "results" / "metric-faults.json"
 BEGIN, END = "<!-- table: benchmarks/metric_faults.py -->", "<!-- end -->"
 
 
-def dropped(images: Images, labels: Labels, training: Dataset) -> tuple[Images, Labels]:
+def dropped(images: Images, labels: Labels, training: Dataset, more: Sides) -> Sides:
     """Digits 0, 1, 2 are never made; whoever asks for them gets another."""
-    there = np.flatnonzero(labels >= 3)
-    return images[there[np.arange(len(images)) % len(there)]], labels
+    others = more[0][more[1] >= 3]
+    spoiled = images.copy()
+    spoiled[labels < 3] = others[: (labels < 3).sum()]
+    return spoiled, labels
 
 
-def one_of_each(images: Images, labels: Labels, training: Dataset) -> tuple[Images, Labels]:
+def one_of_each(images: Images, labels: Labels, training: Dataset, more: Sides) -> Sides:
     """Each class has one image."""
     first = np.array([np.flatnonzero(labels == k)[0] for k in range(10)])
     return images[first[labels]], labels
 
 
-def blur(images: Images, labels: Labels, training: Dataset) -> tuple[Images, Labels]:
+def blur(images: Images, labels: Labels, training: Dataset, more: Sides) -> Sides:
     """Blurred by a Gaussian of one pixel."""
     soft = gaussian_filter(images.astype(float), (0, 1, 1, 0))
     return np.rint(soft).astype(np.uint8), labels
 
 
-def noise(images: Images, labels: Labels, training: Dataset) -> tuple[Images, Labels]:
+def noise(images: Images, labels: Labels, training: Dataset, more: Sides) -> Sides:
     """Gaussian noise of 25 grey levels."""
     noisy = images + np.random.default_rng(0).normal(0, 25, images.shape)
     return np.rint(noisy.clip(0, 255)).astype(np.uint8), labels
 
 
-def memorised(images: Images, labels: Labels, training: Dataset) -> tuple[Images, Labels]:
+def memorised(images: Images, labels: Labels, training: Dataset, more: Sides) -> Sides:
     """Copies of training images."""
     assert training.labels is not None
     return np.array(training.images[: len(images)]), np.array(training.labels[: len(images)])
 
 
-def swapped(images: Images, labels: Labels, training: Dataset) -> tuple[Images, Labels]:
+def swapped(images: Images, labels: Labels, training: Dataset, more: Sides) -> Sides:
     """Who asks for a digit gets the one below it."""
     return images, (labels + 1) % 10
 
 
-FAULTS: dict[str, Callable[[Images, Labels, Dataset], tuple[Images, Labels]]] = {
+FAULTS: dict[str, Callable[[Images, Labels, Dataset, Sides], Sides]] = {
     "3 classes dropped": dropped,
     "one image a class": one_of_each,
     "blur": blur,
@@ -100,13 +103,16 @@ def sees(score: Score, sound: Score, better: Better) -> bool | None:
     return now - before > 3 * math.hypot(score.standard_error, sound.standard_error)
 
 
-def split(train: Dataset, folder: Path) -> tuple[Dataset, Images, Labels]:
-    """The training set of this experiment, and images for a generator without faults."""
+def split(train: Dataset, folder: Path) -> tuple[Dataset, Sides, Sides]:
+    """The training set, the images of a generator without faults, and as many more."""
     assert train.labels is not None
     np.savez(folder / "x.npz", images=train.images[:50_000], labels=train.labels[:50_000])
     training = Dataset(prepare(str(folder / "x.npz"), folder / "training").path)
-    rows = slice(50_000, 50_000 + NUM_IMAGES)
-    return training, np.array(train.images[rows]), np.array(train.labels[rows])
+    sides = [
+        (np.array(train.images[rows]), np.array(train.labels[rows]))
+        for rows in (slice(50_000, 50_000 + NUM_IMAGES), slice(55_000, 55_000 + NUM_IMAGES))
+    ]
+    return training, sides[0], sides[1]
 
 
 def table(
@@ -139,11 +145,11 @@ def main() -> None:
     better = {name: goal for module in modules.values() for name, goal in module.BETTER.items()}
     metric_of = {name: metric for metric, module in modules.items() for name in module.BETTER}
     with tempfile.TemporaryDirectory() as folder:
-        training, images, labels = split(Dataset(options.data), Path(folder))
+        training, sound, more = split(Dataset(options.data), Path(folder))
         reference = open_reference(Dataset(options.test), trained_on=training)
         found: dict[str, dict[str, Score]] = {}
         for name, spoil in ({"none": None} | FAULTS).items():
-            spoiled = (images, labels) if spoil is None else spoil(images, labels, training)
+            spoiled = sound if spoil is None else spoil(*sound, training, more)
             found[name] = evaluate([spoiled], reference, metrics=list(modules)).scores
             print(
                 name, {key: round(score.value, 4) for key, score in found[name].items()}, flush=True

@@ -107,15 +107,26 @@ def export(
 @app.command()
 def verify(
     bundle: Annotated[Path, typer.Argument(help="The bundle.", show_default=False)],
+    backend: Annotated[
+        str | None, typer.Option(help="The one to check; all that are in the bundle by default.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:<n>.")] = "auto",
     run: Annotated[Path | None, typer.Option(help="Compare with this run, by all gates.")] = None,
     data: Annotated[Path | None, typer.Option(help="Prepared dataset, if it was moved.")] = None,
     num: Annotated[int, typer.Option(help="Images of each set of the FID gates.")] = 10_000,
 ) -> None:
-    """Check a bundle: its bytes, its golden images here and, with --run, all parity gates."""
-    from ganexport.verify import verify_bundle
+    """Check a bundle on this host, without torch; with --run, by all gates of the export too.
+
+    Its bytes, its golden images, and the distribution of its images against what torch gave.
+    """
+    from ganinfer.verify import verify_host
 
     with progress_bars() as report:
-        gates = verify_bundle(bundle, run=run, data=data, num_images=num, progress=report)
+        gates = verify_host(bundle, backend=backend, device=device, progress=report)
+        if run is not None:
+            from ganexport.verify import verify_against_run
+
+            gates += verify_against_run(bundle, run, data=data, num_images=num, progress=report)
     console.print(gate_table(gates))
     if not all(gate.passed for gate in gates):
         console.print(f"{bundle}: FAILED", style="red")

@@ -6,11 +6,12 @@ import io
 import itertools
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from ganexport import graph, parity
 from ganexport.engines.tensorrt import (
@@ -21,6 +22,7 @@ from ganexport.engines.tensorrt import (
     pick_product,
 )
 from ganexport.precision import PRECISIONS, convert
+from ganexport.subject import Spec, Subject, of_module, of_run
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.backends.tensorrt import TensorRTBackend
 from ganinfer.bundle import (
@@ -29,15 +31,14 @@ from ganinfer.bundle import (
     Golden,
     Graph,
     Manifest,
-    Model,
     Precision,
-    Source,
+    WitnessFiles,
     check_destination,
     write_bundle,
 )
 from ganinfer.errors import BackendUnavailable, CheckpointError, ExportError, ParityError
 from ganinfer.images import encode_png, grid, to_uint8
-from gantrain.checkpoint import TrainedGenerator, load_generator
+from gantrain.checkpoint import load_generator
 from gantrain.data import Dataset
 from gantrain.evaluate import open_reference
 from gantrain.samples import sample_sheet
@@ -45,6 +46,7 @@ from gantrain.samples import sample_sheet
 log = logging.getLogger(__name__)
 
 NUM_GOLDEN = 16
+WITNESS_IMAGES = 2000  # at most
 
 
 @dataclass(frozen=True)
@@ -95,24 +97,106 @@ def export_run(
         ExportError: the graph or an engine cannot be made.
         ParityError: a gate fails; nothing is written.
     """
+    return export_subject(
+        lambda: of_run(load_generator(run)),
+        destination,
+        precisions=precisions,
+        tensorrt=tensorrt,
+        targets=targets,
+        product=product,
+        profile=profile,
+        data=data,
+        num_images=num_images,
+        verify=verify,
+        single_file=single_file,
+        progress=progress,
+    )
+
+
+def export(
+    module: nn.Module,
+    spec: Spec,
+    path: Path,
+    *,
+    precisions: Sequence[str] = ("fp32", "fp16"),
+    tensorrt: bool = False,
+    targets: Sequence[str] = (),
+    product: str = "auto",
+    profile: Profile = (1, 64, 256),
+    data: Path | None = None,
+    num_images: int = 10_000,
+    verify: bool = True,
+    single_file: bool = False,
+    progress: parity.Progress | None = None,
+) -> Exported:
+    """Export any generator; prove the copy, then write it.
+
+    Args:
+        module: z float32 (N, Z) and, with classes, y int64 (N,) -> float32 (N, C, H, W) on [-1, 1],
+            square, grey or RGB. It is left as it is.
+        spec: what it does not say of itself.
+        path: the bundle; an older bundle there is replaced.
+        data: a prepared dataset of the same shape, for FID to it and for features. Without one
+            a network of random weights compares what ships with what the module gives.
+        precisions, tensorrt, targets, product, profile, num_images, verify, single_file, progress:
+            as in `export_run`.
+
+    Returns:
+        Where it is, the gates it passed and the engines in it.
+
+    Raises:
+        ExportError: the module does not take or give this, or the graph cannot be made.
+        DataError: the data cannot be used.
+        ParityError: a gate fails; nothing is written.
+    """
+    return export_subject(
+        lambda: of_module(module, spec),
+        path,
+        precisions=precisions,
+        tensorrt=tensorrt,
+        targets=targets,
+        product=product,
+        profile=profile,
+        data=data,
+        num_images=num_images,
+        verify=verify,
+        single_file=single_file,
+        progress=progress,
+    )
+
+
+def export_subject(
+    open_subject: Callable[[], Subject],
+    destination: Path,
+    *,
+    precisions: Sequence[str],
+    tensorrt: bool,
+    targets: Sequence[str],
+    product: str,
+    profile: Profile,
+    data: Path | None,
+    num_images: int,
+    verify: bool,
+    single_file: bool,
+    progress: parity.Progress | None,
+) -> Exported:
+    """What `export_run` and `export` do; the subject is opened once the options are right."""
     check_destination(destination)
     if unknown := sorted(set(precisions) - set(PRECISIONS)):
         raise ExportError(f"--precision {unknown[0]!r}: expected {', '.join(PRECISIONS)}")
     if len(profile) != 3 or not 1 <= profile[0] <= profile[1] <= profile[2]:
         raise ExportError(f"--profile {profile}: expected smallest:likeliest:largest batch")
     chosen = pick_product(product, targets) if tensorrt else None
-    trained = load_generator(run)
-    if trained.channels not in (1, 3):
-        raise ExportError(f"{run}: {trained.channels} channels; a bundle holds grey or RGB images")
-    prover = open_prover(trained, data, num_images, progress) if verify else None
+    subject = open_subject()
+    prover = open_prover(subject, data, num_images, progress) if verify else None
 
     single = graph.to_onnx(
-        graph.bake(trained), z_dim=trained.network.z_dim, num_classes=len(trained.classes)
+        subject.twin(), z_dim=subject.model.z_dim, num_classes=subject.num_classes
     )
     wanted = [p for p in PRECISIONS if p == "fp32" or p in precisions]
     graphs = {precision: convert(single, precision) for precision in wanted}
     gates = prover.check_graphs(graphs) if prover else []
-    _require(gates, run)
+    _require(gates, subject.where)
     engines: list[BuiltEngine] = []
     if chosen is not None:
         for precision, target in itertools.product(wanted, targets or default_targets(chosen)):
@@ -127,17 +211,15 @@ def export_run(
                 built, results = _run_engine(prover, built)
                 gates += results
             engines.append(built)
-    _require(gates, run)
+    _require(gates, subject.where)
 
-    files, manifest = _assemble(trained, graphs, engines, gates, verified=verify)
-    if prover:
-        files["parity.json"] = _parity_json(prover, gates)
+    files, manifest = _assemble(subject, graphs, engines, gates, prover)
     write_bundle(destination, manifest, files, single_file=single_file)
     return Exported(destination, gates, engines)
 
 
 def open_prover(
-    trained: TrainedGenerator,
+    subject: Subject,
     data: Path | None,
     num_images: int,
     progress: parity.Progress | None,
@@ -146,17 +228,25 @@ def open_prover(
 
     Raises:
         DataError: the data is not where the run found it. CheckpointError: it is other data.
-        ExportError: too few images.
+        ExportError: too few images, or images of another shape than the generator's.
     """
-    dataset = Dataset(data or trained.dataset_path)
-    if dataset.sha256 != trained.dataset_sha256:
+    source, model = subject.source, subject.model
+    place = data or (Path(source.dataset_path) if source.dataset_path else None)
+    if place is None:
+        return parity.Prover(subject, None, num_images=num_images, progress=progress)
+    dataset = Dataset(place)
+    if source.dataset_sha256 not in (None, dataset.sha256):
         raise CheckpointError(
             f"{dataset.path}: sha256 {dataset.sha256[:12]}..., and the generator was trained on"
-            f" {trained.dataset_sha256[:12]}...; give its own dataset with --data"
+            f" {source.dataset_sha256[:12]}...; give its own dataset with --data"
         )
-
+    if (dataset.resolution, dataset.channels) != (model.resolution, model.channels):
+        raise ExportError(
+            f"{dataset.path}: {dataset.resolution}x{dataset.resolution}x{dataset.channels}, and the"
+            f" generator gives {model.resolution}x{model.resolution}x{model.channels}"
+        )
     reference = open_reference(dataset, progress=progress)
-    return parity.Prover(trained, reference, num_images=num_images, progress=progress)
+    return parity.Prover(subject, reference, num_images=num_images, progress=progress)
 
 
 def describe(gates: Sequence[GateResult]) -> str:
@@ -168,15 +258,15 @@ def describe(gates: Sequence[GateResult]) -> str:
     )
 
 
-def _require(gates: Sequence[GateResult], run: Path) -> None:
+def _require(gates: Sequence[GateResult], where: str) -> None:
     if failed := [gate for gate in gates if not gate.passed]:
-        raise ParityError(f"{run}: what would ship is not what was trained. {describe(failed)}")
+        raise ParityError(f"{where}: what would ship is not what was trained. {describe(failed)}")
 
 
 def _run_engine(prover: parity.Prover, built: BuiltEngine) -> tuple[BuiltEngine, list[GateResult]]:
     """Check an engine where it can run; elsewhere it stays "pending"."""
     try:
-        backend = TensorRTBackend(built.plan, built.entry, _model(prover.trained), "auto")
+        backend = TensorRTBackend(built.plan, built.entry, prover.subject.model, "auto")
     except BackendUnavailable as reason:
         log.info("engine for %s is pending: %s", built.entry.target, reason)
         return built, []
@@ -187,34 +277,19 @@ def _run_engine(prover: parity.Prover, built: BuiltEngine) -> tuple[BuiltEngine,
     return dataclasses.replace(built, entry=verified), gates
 
 
-def _model(trained: TrainedGenerator) -> Model:
-    normal = trained.network.z_distribution == "normal"
-    return Model(
-        family=trained.config.model,
-        resolution=trained.resolution,
-        channels=1 if trained.channels == 1 else 3,
-        classes=trained.classes,
-        z_dim=trained.network.z_dim,
-        z_distribution=trained.network.z_distribution,
-        truncation_modes=["resample", "scale"] if normal else [],
-        default_truncation=trained.config.train.truncation,
-    )
-
-
 def _assemble(
-    trained: TrainedGenerator,
+    subject: Subject,
     graphs: dict[Precision, bytes],
     engines: Sequence[BuiltEngine],
     gates: list[GateResult],
-    *,
-    verified: bool,
+    prover: parity.Prover | None,
 ) -> tuple[dict[str, bytes], Manifest]:
     """The bundle's files, and a manifest that lacks only their fingerprints."""
-    num_classes = len(trained.classes)
+    num_classes = subject.num_classes
     golden_labels = [n % num_classes for n in range(NUM_GOLDEN)] if num_classes else None
     golden = parity.run_torch(
-        trained,
-        parity.latents(trained, range(NUM_GOLDEN)),
+        subject,
+        parity.latents(subject, range(NUM_GOLDEN)),
         None if golden_labels is None else np.array(golden_labels),
     )
     buffer = io.BytesIO()
@@ -222,26 +297,26 @@ def _assemble(
     files = {f"onnx/{precision}.onnx": data for precision, data in graphs.items()}
     files |= {engine.entry.path: engine.plan for engine in engines}
     files["golden/images.npy"] = buffer.getvalue()
-    files["preview.png"] = _preview(trained, graphs["fp32"])
+    files["preview.png"] = _preview(subject, graphs["fp32"])
+    witness = None
+    if prover:
+        files["parity.json"] = _parity_json(prover, gates)
+        witness = WitnessFiles(moments="witness/moments.npz", extractor="witness/extractor.onnx")
+        files[witness.moments] = prover.witness(WITNESS_IMAGES).save()
+        files[witness.extractor] = prover.extractor_graph()
     manifest = Manifest(
         format_version=FORMAT_VERSION,
-        model=_model(trained),
+        model=subject.model,
         graphs=[Graph(path=f"onnx/{p}.onnx", precision=p) for p in graphs],
         engines=[engine.entry for engine in engines],
         golden=Golden(
             path="golden/images.npy", seeds=list(range(NUM_GOLDEN)), labels=golden_labels
         ),
-        source=Source(
-            checkpoint_sha256=trained.sha256,
-            images_seen=trained.images_seen,
-            ema=True,
-            dataset_sha256=trained.dataset_sha256,
-            dataset_path=trained.config.data.path,
-            config=trained.config.as_dict(),
-        ),
+        witness=witness,
+        source=subject.source,
         tools=tool_versions(),
         parity=gates,
-        verified=verified,
+        verified=prover is not None,
         files={},
     )
     return files, manifest
@@ -259,11 +334,11 @@ def tool_versions() -> dict[str, str]:
     return versions
 
 
-def _preview(trained: TrainedGenerator, graph: bytes) -> bytes:
+def _preview(subject: Subject, graph: bytes) -> bytes:
     """A grid of what ships."""
-    seeds, labels, columns = sample_sheet(len(trained.classes))
+    seeds, labels, columns = sample_sheet(subject.num_classes)
     backend = OnnxRuntimeBackend(graph, "cpu", "fp32")
-    images = parity.run_backend(backend, parity.latents(trained, seeds), labels)
+    images = parity.run_backend(backend, parity.latents(subject, seeds), labels)
     return encode_png(grid(images, columns=columns))
 
 
@@ -271,8 +346,9 @@ def _parity_json(prover: parity.Prover, gates: list[GateResult]) -> bytes:
     record = {
         "num_images_numeric": parity.NUMERIC_IMAGES,
         "num_images_distributional": prover.num_images,
-        "extractor": prover.reference.extractor.name,
-        "dataset_sha256": prover.reference.dataset.sha256,
+        "num_images_witness": WITNESS_IMAGES,
+        "extractor": prover.extractor.name,
+        "dataset_sha256": prover.reference.sha256 if prover.reference else None,
         "gates": [gate.model_dump() for gate in gates],
     }
     return (json.dumps(record, indent=1) + "\n").encode()

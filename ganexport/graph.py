@@ -14,7 +14,14 @@ from torch.nn.utils import parametrize
 
 from ganinfer.errors import ExportError
 from gantrain.checkpoint import TrainedGenerator
+from gantrain.extractors.classifier import (
+    ClassifierExtractor,
+    RandomExtractor,
+    StackedExtractor,
+)
 from gantrain.models._layers import UpConv2d
+
+NetworkExtractor = ClassifierExtractor | RandomExtractor | StackedExtractor
 
 # From 23 on, attention is exported as one node, which TensorRT refuses for SAGAN's shapes.
 OPSET = 20
@@ -51,11 +58,34 @@ def bake(trained: TrainedGenerator) -> nn.Module:
         if parametrize.is_parametrized(module):
             for name in list(module.parametrizations):  # type: ignore[arg-type]
                 parametrize.remove_parametrizations(module, name, leave_parametrized=True)
-    for parent in list(twin.modules()):
+    return fuse(twin)
+
+
+def fuse(network: nn.Module) -> nn.Module:
+    """Make one layer of an upsampling and the convolution after it, in place."""
+    for parent in list(network.modules()):
         for name, layer in list(parent.named_children()):
             if isinstance(layer, UpConv2d):
                 setattr(parent, name, layer.plain().requires_grad_(False))
-    return twin
+    return network
+
+
+class ExtractorGraph(nn.Module):
+    """images uint8 (N, H, W, C) -> features float32 (N, F)."""
+
+    def __init__(self, extractor: NetworkExtractor) -> None:
+        super().__init__()
+        self.network = extractor.network  # a tracer looks for weights in modules only
+        self._extractor = extractor
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self._extractor(images.permute(0, 3, 1, 2).float()).features
+
+
+def extractor_to_onnx(extractor: NetworkExtractor, *, resolution: int, channels: int) -> bytes:
+    """Trace what sees the images of a witness; input "images", output "features"."""
+    example = (torch.zeros(2, resolution, resolution, channels, dtype=torch.uint8),)
+    return _to_onnx(ExtractorGraph(extractor).eval(), example, ["images"], "features")
 
 
 def to_onnx(generator: nn.Module, *, z_dim: int, num_classes: int) -> bytes:
@@ -76,21 +106,27 @@ def to_onnx(generator: nn.Module, *, z_dim: int, num_classes: int) -> bytes:
     example: tuple[Tensor, ...] = (torch.zeros(2, z_dim),)
     if num_classes:
         example += (torch.zeros(2, dtype=torch.int64),)
-    batch = torch.export.Dim("batch", min=1)
+    names = ["z", "y"][: len(example)]
+    return _to_onnx(SamplingGraph(generator).eval(), example, names, "images")
+
+
+def _to_onnx(
+    graph: nn.Module, example: tuple[Tensor, ...], inputs: list[str], output: str
+) -> bytes:
     try:
-        program = _export(SamplingGraph(generator).eval(), example, batch)
-        model = program.model_proto
+        model = _export(graph, example, inputs, output).model_proto
         _strip(model)
         onnx.checker.check_model(model, full_check=True)
     except Exception as error:  # torch and onnx raise a dozen unrelated classes
-        raise ExportError(
-            f"{type(generator).__name__} cannot be exported to ONNX: {error}"
-        ) from error
+        inner = type(next(graph.children())).__name__
+        raise ExportError(f"{inner} cannot be exported to ONNX: {error}") from error
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _export(graph: nn.Module, example: tuple[Tensor, ...], batch: object) -> torch.onnx.ONNXProgram:
-    names = ["z", "y"][: len(example)]
+def _export(
+    graph: nn.Module, example: tuple[Tensor, ...], inputs: list[str], output: str
+) -> torch.onnx.ONNXProgram:
+    batch = torch.export.Dim("batch", min=1)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of optional packages
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations inside the exporter
@@ -99,8 +135,8 @@ def _export(graph: nn.Module, example: tuple[Tensor, ...], batch: object) -> tor
             example,
             dynamo=True,
             opset_version=OPSET,
-            input_names=names,
-            output_names=["images"],
+            input_names=inputs,
+            output_names=[output],
             dynamic_shapes=tuple({0: batch} for _ in example),
             external_data=False,
             optimize=True,

@@ -17,7 +17,8 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from ganexport.graph import float_images
+from ganexport.graph import NetworkExtractor, extractor_to_onnx, float_images
+from ganexport.subject import Subject
 from ganinfer.backends import Backend
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.bundle import GateResult, Precision
@@ -25,8 +26,9 @@ from ganinfer.errors import ExportError
 from ganinfer.golden import PIXEL_GATES, pixel_differences
 from ganinfer.images import Images, to_uint8
 from ganinfer.latents import draw_labels, draw_latents
-from gantrain.checkpoint import TrainedGenerator
-from gantrain.extractors._base import see
+from ganinfer.witness import Features, Witness, paired_gates
+from gantrain.extractors._base import Extractor, see
+from gantrain.extractors.classifier import RandomExtractor
 from gantrain.metrics._moments import Moments, frechet_distance
 from gantrain.metrics._reference import Reference
 
@@ -36,7 +38,7 @@ Progress = Callable[[str, int, int], None]  # what is being done, images done, i
 
 NUMERIC_IMAGES = 512
 MIN_IMAGES = 1000
-MIN_IMAGES_OF_A_CLASS = 50
+MIN_IMAGES_OF_A_CLASS = 50  # with fewer, a class's covariance says nothing
 _BATCH = 500
 _SEEDS_B = 1 << 32  # where the second set of seeds starts
 
@@ -55,11 +57,10 @@ FLOAT_GATES = {
 }
 MAX_FID_CHANGE = 0.05  # or 1 % of the FID, if that is more
 MAX_FID_CHANGE_SHARE = 0.01
-MAX_PAIRED_SHARE = 0.10  # of the sampling floor
 
 
 def numeric_gates(
-    trained: TrainedGenerator,
+    subject: Subject,
     graph: bytes,
     precision: Precision,
     *,
@@ -68,7 +69,7 @@ def numeric_gates(
     """Compare a graph, run by onnxruntime on the CPU, with torch in float32.
 
     Args:
-        trained: the reference, straight from its checkpoint.
+        subject: the reference.
         graph: ONNX file of a `SamplingGraph`.
         precision: of the graph; chooses the gates.
         num_images: for the seeds 0, 1, ..., a label of each class in turn.
@@ -76,7 +77,7 @@ def numeric_gates(
     Returns:
         One result a gate.
     """
-    z, labels, reference = _numeric_reference(trained, num_images)
+    z, labels, reference = _numeric_reference(subject, num_images)
     shipped = _run_float_output(graph, z, labels)
     artifact = f"onnx {precision}"
     if shipped.shape != reference.shape:
@@ -91,18 +92,18 @@ def numeric_gates(
         psnr, limit = _psnr(float(np.mean(error**2)), peak=2.0), bound.min_psnr_db
         results.append(_result(artifact, "PSNR, dB", psnr, f">= {limit:g}", psnr >= limit))
     backend = OnnxRuntimeBackend(graph, "cpu", precision)
-    return results + pixel_gates(trained, backend, artifact, num_images=num_images)
+    return results + pixel_gates(subject, backend, artifact, num_images=num_images)
 
 
 def pixel_gates(
-    trained: TrainedGenerator,
+    subject: Subject,
     backend: Backend,
     artifact: str,
     *,
     num_images: int = NUMERIC_IMAGES,
 ) -> list[GateResult]:
     """Compare a backend's uint8 images with those of torch in float32; one result a gate."""
-    z, labels, reference = _numeric_reference(trained, num_images)
+    z, labels, reference = _numeric_reference(subject, num_images)
     expected = to_uint8(reference).transpose(0, 2, 3, 1)
     found = run_backend(backend, z, labels)
     if found.shape != expected.shape:
@@ -135,12 +136,12 @@ def pixel_gates(
 
 
 def _numeric_reference(
-    trained: TrainedGenerator, num_images: int
+    subject: Subject, num_images: int
 ) -> tuple[Latents, Labels, NDArray[np.float32]]:
     """Latents, labels (each class in turn) and torch's images for the seeds 0, 1, ..."""
-    z = latents(trained, range(num_images))
-    labels = np.arange(num_images) % len(trained.classes) if trained.classes else None
-    return z, labels, run_torch(trained, z, labels)
+    z = latents(subject, range(num_images))
+    labels = np.arange(num_images) % subject.num_classes if subject.num_classes else None
+    return z, labels, run_torch(subject, z, labels)
 
 
 def _result(
@@ -154,12 +155,12 @@ def _result(
 
 
 class Prover:
-    """Runs all gates of one trained generator; what torch makes of the seeds is drawn once."""
+    """Runs all gates of one generator; what torch makes of the seeds is drawn once."""
 
     def __init__(
         self,
-        trained: TrainedGenerator,
-        reference: Reference,
+        subject: Subject,
+        reference: Reference | None,
         *,
         num_images: int,
         progress: Progress | None = None,
@@ -167,8 +168,9 @@ class Prover:
         """Nothing is drawn yet.
 
         Args:
-            trained: straight from its checkpoint.
-            reference: the real images and the extractor.
+            subject: what is exported.
+            reference: the real images and the extractor. None if there are none: then a network
+                of random weights sees the images, and no FID to the data is asked for.
             num_images: of each set of the distributional gates.
             progress: called with (what is being done, images done, images in all).
 
@@ -177,20 +179,22 @@ class Prover:
         """
         if num_images < MIN_IMAGES:
             raise ExportError(f"{num_images} images: the parity gates need {MIN_IMAGES} or more")
-        self.trained = trained
-        self.reference = reference
-        self.num_images = num_images
+        self.subject, self.reference, self.num_images = subject, reference, num_images
         self._progress = progress
-        # With fewer, a class's covariance says nothing.
-        enough = num_images >= MIN_IMAGES_OF_A_CLASS * len(trained.classes)
-        self._num_classes = len(trained.classes) if enough else 0
+
+    @cached_property
+    def extractor(self) -> Extractor:
+        """What sees the images."""
+        if self.reference is not None:
+            return self.reference.extractor
+        return RandomExtractor(self.subject.model.resolution, self.subject.model.channels)
 
     def check_graphs(self, graphs: Mapping[Precision, bytes]) -> list[GateResult]:
         """All gates of all variants; the distribution only if every network is the right one."""
         gates = [
             gate
             for precision, graph in graphs.items()
-            for gate in numeric_gates(self.trained, graph, precision)
+            for gate in numeric_gates(self.subject, graph, precision)
         ]
         if not all(gate.passed for gate in gates):
             return gates
@@ -201,105 +205,95 @@ class Prover:
 
     def check_backend(self, backend: Backend, artifact: str) -> list[GateResult]:
         """All gates that need no look inside: pixels, then distribution."""
-        gates = pixel_gates(self.trained, backend, artifact)
+        gates = pixel_gates(self.subject, backend, artifact)
         return gates + self.distributional_gates(backend, artifact)
 
     def distributional_gates(self, backend: Backend, artifact: str) -> list[GateResult]:
         """Compare the distribution of a backend's images with torch's; see the module."""
-        everything, *classes = self._measure(artifact, 0, partial(run_backend, backend))
-        real, torch_a, torch_b = self.reference.moments, self._torch_a[0], self._torch_b[0]
-        fid_torch = frechet_distance(real, torch_a)
-        fid_shipped = frechet_distance(real, everything)
-        change = abs(fid_shipped - fid_torch)
-        allowed = max(MAX_FID_CHANGE, MAX_FID_CHANGE_SHARE * fid_torch)
-        paired = self._share_of_floor(torch_a, everything, torch_b)
-        results = [
-            _result(
-                artifact,
-                "FID change",
-                change,
-                f"<= {allowed:.3g}",
-                change <= allowed,
-                f"{fid_torch:.4f} -> {fid_shipped:.4f}",
-            ),
-            _result(
-                artifact,
-                "paired FID / floor",
-                paired,
-                f"<= {MAX_PAIRED_SHARE:g}",
-                paired <= MAX_PAIRED_SHARE,
-            ),
-        ]
-        if classes:
-            shares = [
-                self._share_of_floor(a, shipped, b)
-                for a, shipped, b in zip(self._torch_a[1:], classes, self._torch_b[1:], strict=True)
-            ]
-            worst = int(np.argmax(shares))
+        shipped = self._see(artifact, 0, partial(run_backend, backend))
+        results = []
+        if self.reference is not None:
+            real, torch_a = self.reference.moments, Moments.of([self._torch_a])
+            fid_torch = frechet_distance(real, torch_a)
+            fid_shipped = frechet_distance(real, Moments.of([shipped]))
+            change = abs(fid_shipped - fid_torch)
+            allowed = max(MAX_FID_CHANGE, MAX_FID_CHANGE_SHARE * fid_torch)
             results.append(
                 _result(
                     artifact,
-                    "paired, worst class",
-                    shares[worst],
-                    f"<= {MAX_PAIRED_SHARE:g}",
-                    shares[worst] <= MAX_PAIRED_SHARE,
-                    f"class {self.trained.classes[worst]}",
+                    "FID change",
+                    change,
+                    f"<= {allowed:.3g}",
+                    change <= allowed,
+                    f"{fid_torch:.4f} -> {fid_shipped:.4f}",
                 )
             )
-        return results
+        labels = self._labels(0, self.num_images)
+        classes = self.subject.model.classes
+        witness = self.witness(self.num_images)
+        return results + paired_gates(witness, shipped, labels, artifact, classes)
+
+    def witness(self, num_images: int) -> Witness:
+        """Torch's moments over the first seeds of A, and their distance to those of B."""
+        a, b = self._torch_a[:num_images], self._torch_b[:num_images]
+        labels = self._labels(0, len(a)), self._labels(_SEEDS_B, len(b))
+        enough = len(a) >= MIN_IMAGES_OF_A_CLASS * self.subject.num_classes
+        return Witness.of(a, b, labels, self.subject.num_classes if enough else 0)
+
+    def extractor_graph(self) -> bytes:
+        """The extractor as an ONNX file, images uint8 -> features.
+
+        Raises:
+            ExportError: it is no network of the project's.
+        """
+        extractor, model = self.extractor, self.subject.model
+        if not isinstance(extractor, NetworkExtractor):
+            raise ExportError(f"{extractor.name}: not an extractor that a bundle can keep")
+        return extractor_to_onnx(extractor, resolution=model.resolution, channels=model.channels)
 
     @cached_property
-    def _torch_a(self) -> list[Moments]:
-        return self._measure("torch, seeds A", 0, self._torch_pixels)
+    def _torch_a(self) -> Features:
+        return self._see("torch, seeds A", 0, self._torch_pixels)
 
     @cached_property
-    def _torch_b(self) -> list[Moments]:
-        return self._measure("torch, seeds B", _SEEDS_B, self._torch_pixels)
+    def _torch_b(self) -> Features:
+        return self._see("torch, seeds B", _SEEDS_B, self._torch_pixels)
 
     def _torch_pixels(self, z: Latents, y: Labels) -> Images:
-        return to_uint8(run_torch(self.trained, z, y)).transpose(0, 2, 3, 1)
+        return to_uint8(run_torch(self.subject, z, y)).transpose(0, 2, 3, 1)
 
-    def _measure(
+    def _labels(self, first_seed: int, num_images: int) -> Labels:
+        classes = self.subject.num_classes
+        return draw_labels(range(first_seed, first_seed + num_images), classes) if classes else None
+
+    def _see(
         self, name: str, first_seed: int, draw: Callable[[Latents, Labels], Images]
-    ) -> list[Moments]:
-        """Moments of all images, then of each class, for num_images seeds from the first on."""
-        moments = [Moments() for _ in range(1 + self._num_classes)]
-        num_classes = len(self.trained.classes)
+    ) -> Features:
+        """Features float32 (N, F) of num_images seeds from the first on."""
+        found = []
         end = first_seed + self.num_images
         for start in range(first_seed, end, _BATCH):
             seeds = range(start, min(start + _BATCH, end))
-            y = draw_labels(seeds, num_classes) if num_classes else None
-            seen = see(self.reference.extractor, draw(latents(self.trained, seeds), y)).features
-            moments[0].update(seen)
-            for number, of_class in enumerate(moments[1:]):
-                of_class.update(seen[torch.from_numpy(y == number)])
+            images = draw(latents(self.subject, seeds), self._labels(start, len(seeds)))
+            found.append(see(self.extractor, images).features.cpu().numpy())
             if self._progress:
                 self._progress(name, seeds[-1] + 1 - first_seed, self.num_images)
-        return moments
-
-    def _share_of_floor(self, torch_a: Moments, shipped: Moments, torch_b: Moments) -> float:
-        """FID(torch A, shipped A) / FID(torch A, torch B); a floor of 0 counts as a bit."""
-        least = 1e-6 * float(self.reference.moments.covariance.trace())
-        paired = max(frechet_distance(torch_a, shipped), 0.0)
-        return paired / max(frechet_distance(torch_a, torch_b), least)
+        return np.concatenate(found)
 
 
-def latents(trained: TrainedGenerator, seeds: range) -> Latents:
+def latents(subject: Subject, seeds: range) -> Latents:
     """The latents (N, Z) that the SDK draws for these seeds when no truncation is asked for."""
-    network = trained.network
+    model = subject.model
     return draw_latents(
-        seeds,
-        network.z_dim,
-        distribution=network.z_distribution,
-        truncation=trained.config.train.truncation,
+        seeds, model.z_dim, distribution=model.z_distribution, truncation=model.default_truncation
     )
 
 
 @torch.no_grad()
-def run_torch(trained: TrainedGenerator, z: Latents, y: Labels) -> NDArray[np.float32]:
-    """The reference: the checkpoint's own network, float32 (N, C, H, W), before rounding."""
+def run_torch(subject: Subject, z: Latents, y: Labels) -> NDArray[np.float32]:
+    """The reference: the network itself, float32 (N, C, H, W), before rounding."""
     parts = [
-        trained.network(
+        subject(
             torch.from_numpy(z[i : i + 64]),
             None if y is None else torch.from_numpy(y[i : i + 64]),
         ).numpy()

@@ -98,14 +98,24 @@ class Golden(_Part):
     labels: list[Count] | None
 
 
+class WitnessFiles(_Part):
+    """What `gan verify` needs to judge a host's images without torch: see ganinfer.witness."""
+
+    moments: str
+    extractor: str
+
+
 class Source(_Part):
-    """Where the generator comes from."""
+    """Where the generator comes from; of a network that gantrain did not train little is known.
+
+    checkpoint_sha256: of the checkpoint file, or of the weights alone.
+    """
 
     checkpoint_sha256: Sha256
-    images_seen: Count
-    ema: bool
-    dataset_sha256: Sha256
-    dataset_path: str
+    images_seen: Count | None
+    ema: bool | None
+    dataset_sha256: Sha256 | None
+    dataset_path: str | None
     config: dict[str, Any]
 
 
@@ -128,6 +138,7 @@ class Manifest(_Part):
     graphs: list[Graph]
     engines: list[Engine]
     golden: Golden
+    witness: WitnessFiles | None
     source: Source
     tools: dict[str, str]
     parity: list[GateResult]
@@ -172,18 +183,23 @@ class Bundle:
         return data
 
     def read_graph(self, precision: str) -> bytes:
+        """The ONNX file of a precision; see `read_onnx`."""
+        return self.read_onnx(
+            next(g.path for g in self.manifest.graphs if g.precision == precision)
+        )
+
+    def read_onnx(self, name: str) -> bytes:
         """An ONNX file, refused if it would make a runtime read other files."""
         from ganinfer.onnx_wire import uses_external_data
 
-        graph = next(g for g in self.manifest.graphs if g.precision == precision)
-        data = self.read(graph.path)
+        data = self.read(name)
         try:
             external = uses_external_data(data)
         except ValueError as error:
-            raise BundleError(f"{self.path}: {graph.path}: not an ONNX file ({error})") from None
+            raise BundleError(f"{self.path}: {name}: not an ONNX file ({error})") from None
         if external:
             raise BundleError(
-                f"{self.path}: {graph.path}: keeps weights outside the file; a bundle's graph holds"
+                f"{self.path}: {name}: keeps weights outside the file; a bundle's graph holds"
                 " its own. Export it again"
             )
         return data
@@ -253,6 +269,8 @@ class Bundle:
         named = [self.manifest.golden.path]
         named += [graph.path for graph in self.manifest.graphs]
         named += [engine.path for engine in self.manifest.engines]
+        if self.manifest.witness is not None:
+            named += [self.manifest.witness.moments, self.manifest.witness.extractor]
         if extra := sorted(found.keys() - declared.keys() - {MANIFEST, MANIFEST_DIGEST}):
             raise BundleError(
                 f"{self.path}: {extra[0]} is not in the manifest ({len(extra)} such);"

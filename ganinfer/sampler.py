@@ -120,14 +120,15 @@ class Sampler:
         return self._bundle.sha256
 
     @property
-    def dataset_sha256(self) -> str:
-        """Of the dataset that the generator was trained on."""
+    def dataset_sha256(self) -> str | None:
+        """Of the dataset that the generator was trained on, if that is known."""
         return self._manifest.source.dataset_sha256
 
     @property
-    def dataset_path(self) -> Path:
+    def dataset_path(self) -> Path | None:
         """Where that dataset lay, as the training config says it."""
-        return Path(self._manifest.source.dataset_path)
+        path = self._manifest.source.dataset_path
+        return None if path is None else Path(path)
 
     @overload
     def sample(

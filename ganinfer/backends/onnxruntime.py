@@ -55,22 +55,7 @@ class OnnxRuntimeBackend:
         self.precision = precision
         self.fixed_batches = device != "cpu"
         threads = usable_cpus()
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        # Never guess the file's type from its bytes.
-        options.add_session_config_entry("session.load_model_format", "ONNX")
-        providers: list[object] = ["CPUExecutionProvider"]
-        if device != "cpu":
-            cuda = {"device_id": device.partition(":")[2], "use_tf32": "0"}
-            cuda["cudnn_conv_algo_search"] = "HEURISTIC"
-            providers.insert(0, ("CUDAExecutionProvider", cuda))
-        try:
-            self._session: Any = ort.InferenceSession(graph, options, providers=providers)
-        except Exception as error:  # onnxruntime raises a dozen unrelated classes
-            raise BackendUnavailable(
-                f"onnxruntime {ort.__version__} refuses the graph: {error}"
-            ) from None
+        self._session: Any = _open_session(ort, graph, device, threads)
         self._session.disable_fallback()  # it would go on on the CPU after a failure on the GPU
         got = self._session.get_providers()[0]
         if device != "cpu" and got != "CUDAExecutionProvider":
@@ -96,6 +81,42 @@ class OnnxRuntimeBackend:
     def close(self) -> None:
         """Free the session."""
         self._session = None
+
+
+class FeatureNetwork:
+    """What sees the images of a witness: ONNX, on the CPU."""
+
+    def __init__(self, graph: bytes) -> None:
+        """Load a graph.
+
+        Raises:
+            BackendUnavailable: onnxruntime is not installed, or refuses the graph.
+        """
+        self._session = _open_session(_import(), graph, "cpu", usable_cpus())
+
+    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 (N, H, W, C) -> float32 (N, F)."""
+        features: NDArray[np.float32] = self._session.run(["features"], {"images": images})[0]
+        return features
+
+
+def _open_session(ort: ModuleType, graph: bytes, device: str, threads: int) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    # Never guess the file's type from its bytes.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    providers: list[object] = ["CPUExecutionProvider"]
+    if device != "cpu":
+        cuda = {"device_id": device.partition(":")[2], "use_tf32": "0"}
+        cuda["cudnn_conv_algo_search"] = "HEURISTIC"
+        providers.insert(0, ("CUDAExecutionProvider", cuda))
+    try:
+        return ort.InferenceSession(graph, options, providers=providers)
+    except Exception as error:  # onnxruntime raises a dozen unrelated classes
+        raise BackendUnavailable(
+            f"onnxruntime {ort.__version__} refuses the graph: {error}"
+        ) from None
 
 
 def usable_cpus() -> int:

@@ -68,7 +68,7 @@ class ClassifierExtractor:
     def __init__(
         self, network: Classifier, dataset: Dataset, *, sees_classes: bool, device: torch.device
     ) -> None:
-        self._network = network.eval().requires_grad_(False).to(device)
+        self.network = network.eval().requires_grad_(False).to(device)
         self.device = device
         self.sees_classes = sees_classes
         self.name = "classifier" if sees_classes else "classifier of rotations"
@@ -76,7 +76,28 @@ class ClassifierExtractor:
 
     def __call__(self, images: Tensor) -> Seen:
         """float32 (N, C, H, W) on [0, 255] -> Seen."""
-        features, logits, spatial = self._network(images / 127.5 - 1)
+        features, logits, spatial = self.network(images / 127.5 - 1)
+        return Seen(features, logits, spatial)
+
+
+class RandomExtractor:
+    """The same network untrained, for images that no dataset is known of: it only tells apart."""
+
+    name = "random network"
+    resizer = "none"
+    sees_classes = False
+
+    def __init__(self, resolution: int, channels: int, device: torch.device | str = "cpu") -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = Classifier(resolution, channels, 2)
+        self.network = network.eval().requires_grad_(False).to(device)
+        self.device = torch.device(device)
+        self.key = f"{self.name} v{CLASSIFIER_VERSION} {resolution} {channels} {self.device.type}"
+
+    def __call__(self, images: Tensor) -> Seen:
+        """float32 (N, C, H, W) on [0, 255] -> Seen."""
+        features, logits, spatial = self.network(images / 127.5 - 1)
         return Seen(features, logits, spatial)
 
 
@@ -92,7 +113,7 @@ class StackedExtractor:
     sees_classes = True
 
     def __init__(self, channel: ClassifierExtractor) -> None:
-        self._channel = channel
+        self._channel, self.network = channel, channel.network
         self.device = channel.device
         self.key = f"stacked {channel.key}"
 

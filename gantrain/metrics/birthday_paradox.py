@@ -21,6 +21,7 @@ from gantrain.metrics._score import Better, Score
 NEEDS = ("features",)
 BETTER: dict[str, Better] = {"support_size": "higher", "support_size_real": None}
 QUANTILE = 1e-3
+FEW = 10
 
 
 def scores(reference: Reference, fake: Measured) -> dict[str, Score]:
@@ -40,6 +41,7 @@ def support_size(features: Tensor, near: float) -> Score:
     close = sum(int((block <= near).sum()) for _, block in distance_blocks(features, features))
     duplicates = (close - len(features)) // 2  # each pair is met twice, each image meets itself
     pairs = len(features) * (len(features) - 1) / 2
-    if duplicates == 0:
-        return Score(pairs, None, len(features), note="no duplicates: the support is larger")
+    if duplicates < FEW:
+        note = f"{duplicates} near-duplicates: too few to say more than the order of magnitude"
+        return Score(pairs / (duplicates + 1), None, len(features), note)
     return Score(pairs / duplicates, pairs / duplicates**1.5, len(features))

@@ -19,17 +19,25 @@ def scores(reference: Reference, fake: Measured) -> dict[str, Score]:
     It falls with the number of images, and is comparable only between equal numbers, extractors,
     resizers and datasets.
     """
-    real = reference.moments
-    value = frechet_distance(real, fake.moments)
-    num_features = len(real.mean)
-    fewest = min(real.num_images, fake.moments.num_images)
+    return {"fid": distance(reference.moments, fake.moments, some_features(fake))}
+
+
+def distance(real: Moments, fake: Moments, features: Tensor) -> Score:
+    """The Frechet distance with its error, or with a warning where images are too few.
+
+    Args:
+        real, fake: the moments.
+        features: float64 (M, F), generated ones, from which the error is taken.
+    """
+    value, num_features = frechet_distance(real, fake), len(real.mean)
+    fewest = min(real.num_images, fake.num_images)
     if fewest > num_features:
-        return {"fid": Score(value, standard_error(real, fake.moments, some_features(fake)))}
+        return Score(value, standard_error(real, fake, features), fake.num_images)
     note = (
         f"{fewest:,} images for {num_features:,} features: the covariance is singular, and FID is"
         f" biased upwards; take more than {num_features:,}, and 50,000 to compare with papers"
     )
-    return {"fid": Score(value, None, note=note)}
+    return Score(value, None, fake.num_images, note)
 
 
 def standard_error(real: Moments, fake: Moments, features: Tensor) -> float | None:

@@ -1,12 +1,14 @@
 """Class-conditional FID (Miyato and Koyama, 1802.05637): the mean over classes of their FID."""
 
 import numpy as np
+import torch
 
 from ganinfer.errors import DataError
 from gantrain.measured import Measured
-from gantrain.metrics._moments import Moments, frechet_distance
+from gantrain.metrics._moments import Moments
 from gantrain.metrics._reference import Reference
 from gantrain.metrics._score import Better, Score
+from gantrain.metrics.fid import distance
 
 NEEDS = ("features",)
 BETTER: dict[str, Better] = {"intra_fid": "lower", "intra_fid_worst_class": "lower"}
@@ -19,20 +21,19 @@ def scores(reference: Reference, fake: Measured) -> dict[str, Score]:
         raise DataError(
             "intra_fid: it needs a dataset with classes and images that were asked for by class"
         )
-    distances, fewest = [], len(fake)
-    for k in np.unique(fake.labels):
+    classes, found = np.unique(fake.labels), []
+    for k in classes:
         chosen, wanted = fake.features[fake.labels == k], real.features[real.labels == k]
-        fewest = min(fewest, len(chosen), len(wanted))
-        pair = (Moments.of([features], fake.device) for features in (wanted, chosen))
-        distances.append(frechet_distance(*pair))
-    num_features = fake.features.shape[1]
-    note = f"as few as {fewest:,} images a class for {num_features:,} features: biased upwards"
-    worst = int(np.argmax(distances))
+        a, b = (Moments.of([features], fake.device) for features in (wanted, chosen))
+        found.append(distance(a, b, torch.from_numpy(chosen).to(fake.device).double()))
+    worst = int(np.argmax([score.value for score in found]))
+    errors = [score.standard_error for score in found if score.standard_error is not None]
+    mean = float(np.mean([score.value for score in found]))
+    error = float(np.linalg.norm(errors) / len(found)) if len(errors) == len(found) else None
+    notes = [score.note for score in found if score.note]
     return {
-        "intra_fid": Score(
-            float(np.mean(distances)), note=note if fewest <= num_features else None
-        ),
-        "intra_fid_worst_class": Score(
-            distances[worst], note=f"class {reference.dataset.classes[worst]}"
+        "intra_fid": Score(mean, error, note=notes[0] if notes else None),
+        "intra_fid_worst_class": found[worst].with_note(
+            f"class {reference.dataset.classes[classes[worst]]}"
         ),
     }

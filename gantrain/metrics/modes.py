@@ -39,11 +39,15 @@ def scores(reference: Reference, fake: Measured) -> dict[str, Score]:
     real = np.bincount(labels, minlength=num_classes) / len(labels)
     fake_shares = seen / max(seen.sum(), 1)
     there = seen > 0
-    ratio = fake_shares[there] / np.maximum(real[there], 1e-12)
+    logs = np.log(fake_shares[there] / np.maximum(real[there], 1e-12))
+    divergence = float((fake_shares[there] * logs).sum())
+    # To first order, and, where the shares are nearly equal and that vanishes, to second.
+    spread = float((fake_shares[there] * (logs - divergence) ** 2).sum()) / len(fake)
+    error = (spread + (num_classes - 1) / 2 / len(fake) ** 2) ** 0.5
     found = {
         "modes": Score(float(there.sum())),
         "num_modes": Score(float((real > 0).sum())),
-        "modes_kl": Score(float((fake_shares[there] * np.log(ratio)).sum())),
+        "modes_kl": Score(divergence, error),
     }
     if points:
         found["high_quality"] = proportion(int(good.sum()), len(good))

@@ -12,7 +12,8 @@ from ganexport import graph as graph_module
 from ganexport.export import export_run
 from ganexport.graph import SamplingGraph
 from ganexport.parity import Prover, numeric_gates
-from ganexport.verify import verify_bundle
+from ganexport.subject import of_run
+from ganexport.verify import verify_against_run
 from ganinfer import Sampler
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.bundle import Bundle
@@ -24,6 +25,7 @@ from ganinfer.errors import (
     ExportError,
     ParityError,
 )
+from ganinfer.verify import verify_host
 from gantrain.checkpoint import checkpoint_files, load_checkpoint, load_generator
 from gantrain.config import parse_config
 from gantrain.evaluate import open_reference
@@ -130,7 +132,7 @@ def test_a_planted_fault_fails_the_export_and_names_the_gate(fault, run, tmp_pat
 def test_a_planted_fault_fails_verification_on_any_host(fault, run, tmp_path) -> None:
     """A bundle that skipped the gates is found out by its golden images, without the run."""
     path = export_run(run, tmp_path / "x.gan", verify=False).path
-    gates = verify_bundle(path)
+    gates = verify_host(path)
     failed = [gate for gate in gates if not gate.passed]
     assert failed, fault
     assert failed[0].gate == "golden images"
@@ -146,7 +148,7 @@ def reference(shapes: Path) -> Reference:
 
 @pytest.fixture(scope="module")
 def prover(run: Path, reference: Reference) -> Prover:
-    return Prover(load_generator(run), reference, num_images=2000)
+    return Prover(of_run(load_generator(run)), reference, num_images=2000)
 
 
 @pytest.mark.parametrize(
@@ -225,14 +227,14 @@ def test_shipped_images_are_torchs(run: Path, bundle: Path) -> None:
 
 
 def test_a_clean_bundle_verifies_against_its_run(bundle: Path, run: Path) -> None:
-    gates = verify_bundle(bundle, run=run, num_images=1000)
+    gates = verify_against_run(bundle, run, num_images=1000)
     assert all(gate.passed for gate in gates)
     assert gates[2].gate == "newest checkpoint"
 
 
 def test_a_bundle_of_an_older_checkpoint_is_stale(run: Path, tmp_path: Path) -> None:
     old = export_run(checkpoint_files(run)[0], tmp_path / "old.gan", num_images=1000).path
-    failed = [gate for gate in verify_bundle(old, run=run, num_images=1000) if not gate.passed]
+    failed = [gate for gate in verify_against_run(old, run, num_images=1000) if not gate.passed]
     assert failed[0].gate == "newest checkpoint"
     assert {"max error", "max uint8 step"} <= {gate.gate for gate in failed}
 
@@ -280,7 +282,7 @@ def test_a_graph_that_does_not_load_fails_verification(run: Path, tmp_path: Path
     with Bundle(path) as opened:
         files = {name: opened.read(name) for name in opened.manifest.files}
         write_bundle(path, opened.manifest, {**files, "onnx/fp32.onnx": b""})
-    gates = verify_bundle(path)
+    gates = verify_host(path)
     assert [gate.passed for gate in gates] == [False, True]
 
 

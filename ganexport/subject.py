@@ -1,0 +1,270 @@
+"""What is exported: a generator, and what a bundle says of it, wherever it comes from."""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from ganexport import graph
+from ganinfer.bundle import Model, Source
+from ganinfer.errors import ExportError
+from ganinfer.files import sha256_bytes
+from gantrain.checkpoint import TrainedGenerator
+
+
+LARGEST = 8.0  # what lies farther from [-1, 1] is on another scale
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a network does not say of itself.
+
+    Attributes:
+        z_dim: Z, length of a latent.
+        classes: names of the K classes; empty if the network takes no y.
+        z_distribution: "normal", N(0, 1), or "uniform", U(-1, 1).
+        truncation: of the latents it was trained with; for those who ask for none.
+        family: what it is called in the bundle.
+    """
+
+    z_dim: int
+    classes: Sequence[str] = ()
+    z_distribution: str = "normal"
+    truncation: float | None = None
+    family: str = "custom"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A generator to export.
+
+    Attributes:
+        network: the reference, in eval mode, float32, on the CPU: z float32 (N, Z) and, if there
+            are classes, y int64 (N,) -> float32 (N, C, H, W) on [-1, 1].
+        model: what the bundle says it takes and gives.
+        source: where it comes from.
+        where: its name in messages.
+        twin: makes the network that is traced: the same function, its weights plain.
+    """
+
+    network: nn.Module
+    model: Model
+    source: Source
+    where: str
+    twin: Callable[[], nn.Module] = field(repr=False)
+
+    @property
+    def num_classes(self) -> int:
+        """K, 0 if the network takes no y."""
+        return len(self.model.classes)
+
+    def __call__(self, z: Tensor, y: Tensor | None) -> Tensor:
+        """The reference's images."""
+        images: Tensor = self.network(z) if y is None else self.network(z, y)
+        return images
+
+
+def of_run(trained: TrainedGenerator) -> Subject:
+    """A generator that gantrain trained.
+
+    Raises:
+        ExportError: it makes no images, but points.
+    """
+    network, config = trained.network, trained.config
+    if trained.channels not in (1, 3):
+        raise ExportError(
+            f"{trained.path}: {trained.channels} channels; a bundle holds grey or RGB images"
+        )
+    model = _model(
+        Spec(
+            network.z_dim,
+            trained.classes,
+            network.z_distribution,
+            config.train.truncation,
+            config.model,
+        ),
+        trained.resolution,
+        trained.channels,
+    )
+    source = Source(
+        checkpoint_sha256=trained.sha256,
+        images_seen=trained.images_seen,
+        ema=True,
+        dataset_sha256=trained.dataset_sha256,
+        dataset_path=config.data.path,
+        config=config.as_dict(),
+    )
+    return Subject(network, model, source, str(trained.path), lambda: graph.bake(trained))
+
+
+def of_module(module: nn.Module, spec: Spec) -> Subject:
+    """Any generator.
+
+    Args:
+        module: z float32 (N, Z) and, with classes, y int64 (N,) -> float32 (N, C, H, W) on [-1, 1],
+            square, grey or RGB. It is copied, and left as it is.
+        spec: what it does not say of itself.
+
+    Raises:
+        ExportError: it does not take or give this, or gives other images each time.
+    """
+    name = type(module).__name__
+    network = copy.deepcopy(module).cpu().float().eval().requires_grad_(False)
+    images = _try(network, spec, name)
+    state = {key: value.contiguous().clone() for key, value in network.state_dict().items()}
+    source = Source(
+        checkpoint_sha256=sha256_bytes(save(state)),
+        images_seen=None,
+        ema=None,
+        dataset_sha256=None,
+        dataset_path=None,
+        config={},
+    )
+    model = _model(spec, images.shape[2], images.shape[1])
+    return Subject(network, model, source, name, lambda: _plain(network))
+
+
+@torch.no_grad()
+def _try(network: nn.Module, spec: Spec, name: str) -> Tensor:
+    """Images of two latents, if they are what a generator gives."""
+    z = torch.linspace(-1, 1, 2 * spec.z_dim).reshape(2, spec.z_dim)
+    arguments = (z, torch.zeros(2, dtype=torch.int64)) if spec.classes else (z,)
+    takes = f"z float32 (2, {spec.z_dim})" + (" and y int64 (2,)" if spec.classes else "")
+    try:
+        images, again = network(*arguments), network(*arguments)
+    except (RuntimeError, TypeError, IndexError, ValueError) as error:
+        raise ExportError(
+            f"{name}: does not take {takes}: {error}; look at z_dim and classes"
+        ) from None
+    expected = "float32 (2, 1 or 3, H, H) on [-1, 1]"
+    if not isinstance(images, Tensor):
+        raise ExportError(f"{name}: gives {type(images).__name__} for {takes}; expected {expected}")
+    shape = tuple(images.shape)
+    square = len(shape) == 4 and shape[0] == 2 and shape[1] in (1, 3) and shape[2] == shape[3]
+    if not square or images.dtype != torch.float32:
+        raise ExportError(f"{name}: gives {images.dtype} {shape} for {takes}; expected {expected}")
+    if not torch.isfinite(images).all() or images.abs().max() > LARGEST:
+        raise ExportError(
+            f"{name}: values from {images.min():g} to {images.max():g}; expected {expected}: scale"
+            " its output"
+        )
+    if not torch.equal(images, again):
+        raise ExportError(
+            f"{name}: other images for the same z; noise must be given or fixed, not drawn inside"
+        )
+    return images
+
+
+def _plain(network: nn.Module) -> nn.Module:
+    """A copy whose parametrized and spectrally normalised weights are plain tensors.
+
+    torch's own removal works on the class, which a copy shares with its original.
+    """
+    twin = copy.deepcopy(network)
+    for module in twin.modules():
+        if parametrize.is_parametrized(module):
+            values = {n: getattr(module, n).detach() for n in module.parametrizations}  # type: ignore[union-attr]
+            module.__class__ = type(module).__bases__[0]
+            del module.parametrizations
+            for name, value in values.items():
+                module.register_parameter(name, nn.Parameter(value, requires_grad=False))
+        for key, hook in list(module._forward_pre_hooks.items()):
+            if type(hook).__name__ in ("SpectralNorm", "WeightNorm"):
+                hook(module, ())  # leaves the weight as it is used
+                weight = getattr(module, hook.name).detach()  # type: ignore[attr-defined]
+                del module._forward_pre_hooks[key]
+                delattr(module, hook.name)  # type: ignore[attr-defined]
+                module.register_parameter(
+                    hook.name,  # type: ignore[attr-defined]
+                    nn.Parameter(weight, requires_grad=False),
+                )
+    return graph.fuse(twin).eval()
+
+
+def _model(spec: Spec, resolution: int, channels: int) -> Model:
+    normal = spec.z_distribution == "normal"
+    return Model(
+        family=spec.family,
+        resolution=resolution,
+        channels=1 if channels == 1 else 3,
+        classes=list(spec.classes),
+        z_dim=spec.z_dim,
+        z_distribution="normal" if normal else "uniform",
+        truncation_modes=["resample", "scale"] if normal else [],
+        default_truncation=spec.truncation,
+    )
+
+
+def load_weights(module: nn.Module, path: Path, key: str | None = None) -> nn.Module:
+    """Load a file's weights into a module, strictly; nothing is unpickled but tensors.
+
+    Args:
+        module: the network.
+        path: .safetensors, or what torch.save wrote of tensors.
+        key: of the state dict within the file, such as "g_ema"; none if the file is one.
+
+    Returns:
+        The module.
+
+    Raises:
+        ExportError: the file is broken, or its names or shapes are not the module's.
+    """
+    state = read_state(path, key)
+    own = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    theirs = {name: tuple(value.shape) for name, value in state.items()}
+    missing, unknown = sorted(own.keys() - theirs.keys()), sorted(theirs.keys() - own.keys())
+    other = sorted(n for n in own.keys() & theirs.keys() if own[n] != theirs[n])
+    if missing or unknown or other:
+        shapes = [f"{n} {theirs[n]}, expected {own[n]}" for n in other]
+        raise ExportError(
+            f"{path}: not the weights of {type(module).__name__}:"
+            f" {len(missing)} missing {missing[:3]}, {len(unknown)} unknown {unknown[:3]},"
+            f" {len(other)} of other shapes {shapes[:3]}"
+        )
+    module.load_state_dict(state)
+    return module
+
+
+def read_state(path: Path, key: str | None = None) -> dict[str, Tensor]:
+    """The state dict in a file; see `load_weights`.
+
+    Raises:
+        ExportError: the file is broken, or holds something else.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            tree: object = load_file(path)
+        else:
+            tree = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ExportError(f"{path}: no such file; expected weights") from None
+    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
+        raise ExportError(f"{path}: cannot be read ({_first_line(error)})") from None
+    except Exception as error:  # pickle.UnpicklingError, raised for whatever is no tensor
+        raise ExportError(
+            f"{path}: holds more than tensors ({_first_line(error)}); save its state_dict() alone,"
+            " best as .safetensors"
+        ) from None
+    if key is not None:
+        if not isinstance(tree, dict) or key not in tree:
+            keys = list(tree)[:8] if isinstance(tree, dict) else type(tree).__name__
+            raise ExportError(f"{path}: no {key!r} in it; found {keys}")
+        tree = tree[key]
+    if not isinstance(tree, dict) or not all(isinstance(v, Tensor) for v in tree.values()):
+        keys = list(tree)[:8] if isinstance(tree, dict) else type(tree).__name__
+        raise ExportError(
+            f"{path}: no state dict; found {keys}; say which of them it is with --weights-key"
+        )
+    return {str(name): value for name, value in tree.items()}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

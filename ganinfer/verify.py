@@ -1,0 +1,105 @@
+"""Checks a bundle on the host at hand, without torch: its bytes, its golden images, its witness."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ganinfer.backends.onnxruntime import FeatureNetwork
+from ganinfer.bundle import Bundle, GateResult
+from ganinfer.errors import BackendUnavailable, ParityError
+from ganinfer.latents import draw_labels
+from ganinfer.sampler import Sampler
+from ganinfer.witness import Witness, paired_gates
+
+_BATCH = 100
+
+Progress = Callable[[str, int, int], None]  # what is being done, images done, images in all
+
+
+def verify_host(
+    path: Path,
+    *,
+    backend: str | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> list[GateResult]:
+    """Check what a bundle gives on this host.
+
+    Args:
+        path: the bundle.
+        backend: the one to check; onnxruntime, and tensorrt if there are engines, by default.
+        device: where it runs.
+        progress: called with (what is being done, images done, images in all).
+
+    Returns:
+        One result a gate; what cannot run here passes only if it is an engine that was not asked
+        for, with the reason in its detail.
+
+    Raises:
+        BundleError: a file is damaged, missing or not declared.
+    """
+    with Bundle(path) as bundle:
+        precisions = [graph.precision for graph in bundle.manifest.graphs]
+        engines = list(dict.fromkeys(engine.precision for engine in bundle.manifest.engines))
+        files, witness, extractor = bundle.manifest.witness, None, b""
+        if files is not None:
+            witness = Witness.load(bundle.read(files.moments), where=f"{path}: {files.moments}")
+            extractor = bundle.read_onnx(files.extractor)
+    wanted = [("onnxruntime", p) for p in precisions] + [("tensorrt", p) for p in engines]
+    if backend is not None:
+        wanted = [(backend, p) for p in (engines if backend == "tensorrt" else precisions)]
+    gates = []
+    for name, precision in wanted:
+        artifact = f"{name} {precision}"
+        try:
+            sampler = Sampler(
+                path, backend=name, device=device, precision=precision, allow_unverified=True
+            )
+        except BackendUnavailable as error:
+            # A host without a GPU says nothing about an engine. An ONNX file runs anywhere.
+            pending = name == "tensorrt" and backend is None
+            gates.append(_golden(artifact, passed=pending, detail=f"not run here: {error}"))
+            continue
+        except ParityError as error:
+            gates.append(_golden(artifact, passed=False, detail=str(error)))
+            continue
+        with sampler:
+            gates.append(_golden(artifact, passed=True, detail=""))
+            if witness is not None:
+                gates += _witnessed(sampler, witness, extractor, artifact, progress)
+    return gates
+
+
+def _witnessed(
+    sampler: Sampler,
+    witness: Witness,
+    extractor: bytes,
+    artifact: str,
+    progress: Progress | None,
+) -> list[GateResult]:
+    """The paired gates of a sampler's images for the witness's seeds."""
+    see, num_classes = FeatureNetwork(extractor), len(sampler.classes)
+    labels = draw_labels(range(witness.num_images), num_classes) if num_classes else None
+    found = []
+    for start in range(0, witness.num_images, _BATCH):
+        rows = slice(start, min(start + _BATCH, witness.num_images))
+        images = sampler.sample(
+            seeds=range(rows.start, rows.stop), labels=None if labels is None else labels[rows]
+        )
+        found.append(see(images))
+        if progress:
+            progress(artifact, rows.stop, witness.num_images)
+    features = np.concatenate(found)
+    return paired_gates(witness, features, labels, artifact, sampler.classes)
+
+
+def _golden(artifact: str, *, passed: bool, detail: str) -> GateResult:
+    return GateResult(
+        artifact=artifact,
+        gate="golden images",
+        value=float(not passed),
+        limit="== 0",
+        passed=passed,
+        detail=detail,
+    )

@@ -1,0 +1,167 @@
+"""What a bundle keeps so that any host can tell, without torch, whether it gives the right images.
+
+A witness holds moments of torch's images for the first seeds, as a small network sees them, and the
+sampling floor: how far torch's images of other seeds lie from them. A backend's images for the same
+seeds, seen by the same network, must lie within a tenth of the floor. F features, K classes.
+"""
+
+import io
+import math
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ganinfer.bundle import GateResult
+from ganinfer.errors import BundleError
+
+MAX_PAIRED_SHARE = 0.10  # of the sampling floor
+
+Features = NDArray[np.float32]  # (N, F)
+Labels = NDArray[np.int64] | None
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Witness:
+    """Moments of torch's images: first of all of them, then of each class, if there are enough.
+
+    Attributes:
+        num_images: N, for the seeds 0 to N - 1, each drawing its label.
+        means: float64 (1 + K, F). covariances: float64 (1 + K, F, F). floors: float64 (1 + K,).
+    """
+
+    num_images: int
+    means: Floats
+    covariances: Floats
+    floors: Floats
+
+    @classmethod
+    def of(
+        cls, a: Features, b: Features, labels: tuple[Labels, Labels], num_classes: int
+    ) -> "Witness":
+        """Of torch's features for the seeds (N, F), and for as many others.
+
+        Args:
+            a, b: float32 (N, F).
+            labels: int64 (N,) of both, or None.
+            num_classes: K, or 0 to leave the classes out.
+        """
+        groups_a, groups_b = (_groups(part, num_classes) for part in labels)
+        moments = [_moments(a[rows]) for rows in groups_a]
+        least = 1e-6 * float(np.trace(moments[0][1]))  # a floor of 0 counts as a bit
+        floors = [
+            max(frechet_distance(own, _moments(b[rows])), least)
+            for own, rows in zip(moments, groups_b, strict=True)
+        ]
+        means, covariances = (np.stack(part) for part in zip(*moments, strict=True))
+        return cls(len(a), means, covariances, np.array(floors))
+
+    def shares(self, features: Features, labels: Labels) -> Floats:
+        """Distances of the same seeds' features (N, F) to torch's, over the floors, (1 + K,)."""
+        groups = _groups(labels, len(self.floors) - 1)
+        found = [
+            frechet_distance((mean, covariance), _moments(features[rows])) / floor
+            for mean, covariance, floor, rows in zip(
+                self.means, self.covariances, self.floors, groups, strict=True
+            )
+        ]
+        return np.maximum(found, 0.0)
+
+    def save(self) -> bytes:
+        """The bytes of an npz file."""
+        buffer = io.BytesIO()
+        np.savez(
+            buffer,
+            num_images=self.num_images,
+            means=self.means,
+            covariances=self.covariances,
+            floors=self.floors,
+        )
+        return buffer.getvalue()
+
+    @classmethod
+    def load(cls, data: bytes, *, where: str) -> "Witness":
+        """Read what `save` wrote.
+
+        Raises:
+            BundleError: it is something else.
+        """
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+                found = {name: archive[name] for name in ("means", "covariances", "floors")}
+                num_images = int(archive["num_images"])
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise BundleError(f"{where}: no witness ({error}); export the bundle again") from None
+        groups, size = found["means"].shape if found["means"].ndim == 2 else (0, 0)
+        shapes = {"means": (groups, size), "covariances": (groups, size, size), "floors": (groups,)}
+        for name, array in found.items():
+            if groups < 1 or array.shape != shapes[name] or not np.isfinite(array).all():
+                raise BundleError(f"{where}: {name} {array.shape}; export the bundle again")
+        return cls(num_images, **found)
+
+
+def paired_gates(
+    witness: Witness,
+    features: Features,
+    labels: Labels,
+    artifact: str,
+    classes: Sequence[str],
+) -> list[GateResult]:
+    """The paired distance over the sampling floor, of all images and of the worst class.
+
+    Args:
+        witness: torch's side.
+        features: float32 (N, F), of what ships, for the same seeds.
+        labels: int64 (N,), or None.
+        artifact: what ships, for the result.
+        classes: names of the K classes.
+    """
+    shares = witness.shares(features, labels)
+    gates = [("paired FID / floor", float(shares[0]), "")]
+    if len(shares) > 1:
+        worst = int(np.argmax(shares[1:]))
+        gates.append(("paired, worst class", float(shares[1 + worst]), f"class {classes[worst]}"))
+    return [
+        GateResult(
+            artifact=artifact,
+            gate=gate,
+            value=value if math.isfinite(value) else 999.0,
+            limit=f"<= {MAX_PAIRED_SHARE:g}",
+            passed=value <= MAX_PAIRED_SHARE,
+            detail=detail,
+        )
+        for gate, value, detail in gates
+    ]
+
+
+def frechet_distance(a: tuple[Floats, Floats], b: tuple[Floats, Floats]) -> float:
+    """|m1 - m2|^2 + Tr(S1 + S2 - 2 (S1 S2)^1/2) of means (F,) and covariances (F, F).
+
+    gantrain.metrics has the same for many features and any device; this one needs NumPy alone.
+    """
+    roots = []
+    for _, covariance in (a, b):
+        values, vectors = np.linalg.eigh(covariance)
+        roots.append(vectors * np.sqrt(values.clip(min=0)))
+    trace_of_root = np.linalg.svd(roots[0].T @ roots[1], compute_uv=False).sum()
+    trace = np.trace(a[1]) + np.trace(b[1]) - 2 * trace_of_root
+    return float(((a[0] - b[0]) ** 2).sum() + trace)
+
+
+def _moments(features: Features) -> tuple[Floats, Floats]:
+    """Mean (F,) and unbiased covariance (F, F)."""
+    wide = features.astype(np.float64)
+    mean = wide.mean(axis=0)
+    centred = wide - mean
+    return mean, centred.T @ centred / (len(wide) - 1)
+
+
+def _groups(labels: Labels, num_classes: int) -> list[NDArray[np.bool_] | slice]:
+    """Rows of all images, then of each class."""
+    if not num_classes:
+        return [slice(None)]
+    assert labels is not None
+    return [slice(None), *(labels == k for k in range(num_classes))]
