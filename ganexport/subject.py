@@ -16,7 +16,6 @@ from ganinfer.errors import ExportError
 from ganinfer.files import sha256_bytes
 from gantrain.checkpoint import TrainedGenerator
 
-
 LARGEST = 8.0  # what lies farther from [-1, 1] is on another scale
 
 
@@ -114,6 +113,10 @@ def of_module(module: nn.Module, spec: Spec) -> Subject:
         ExportError: it does not take or give this, or gives other images each time.
     """
     name = type(module).__name__
+    for part in module.modules():  # a weight that a hook computed cannot be copied with its graph
+        for key, value in vars(part).items():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                vars(part)[key] = value.detach()
     network = copy.deepcopy(module).cpu().float().eval().requires_grad_(False)
     images = _try(network, spec, name)
     state = {key: value.contiguous().clone() for key, value in network.state_dict().items()}
@@ -179,6 +182,8 @@ def _plain(network: nn.Module) -> nn.Module:
                 weight = getattr(module, hook.name).detach()  # type: ignore[attr-defined]
                 del module._forward_pre_hooks[key]
                 delattr(module, hook.name)  # type: ignore[attr-defined]
+                for suffix in ("_orig", "_g", "_v"):
+                    module._parameters.pop(hook.name + suffix, None)  # type: ignore[attr-defined]
                 module.register_parameter(
                     hook.name,  # type: ignore[attr-defined]
                     nn.Parameter(weight, requires_grad=False),

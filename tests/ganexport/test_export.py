@@ -1,5 +1,8 @@
+import io
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +14,12 @@ from torch import nn
 from ganexport import graph as graph_module
 from ganexport.export import export_run
 from ganexport.graph import SamplingGraph
-from ganexport.parity import Prover, numeric_gates
+from ganexport.parity import Prover, latents, numeric_gates
 from ganexport.subject import of_run
 from ganexport.verify import verify_against_run
 from ganinfer import Sampler
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
-from ganinfer.bundle import Bundle
+from ganinfer.bundle import Bundle, write_bundle
 from ganinfer.errors import (
     BackendUnavailable,
     CheckpointError,
@@ -26,6 +29,7 @@ from ganinfer.errors import (
     ParityError,
 )
 from ganinfer.verify import verify_host
+from ganinfer.witness import Witness
 from gantrain.checkpoint import checkpoint_files, load_checkpoint, load_generator
 from gantrain.config import parse_config
 from gantrain.evaluate import open_reference
@@ -141,6 +145,42 @@ def test_a_planted_fault_fails_verification_on_any_host(fault, run, tmp_path) ->
         Sampler(path, allow_unverified=True)
 
 
+def test_a_clean_bundle_is_good_on_any_host_and_torch_is_not_needed(bundle: Path) -> None:
+    gates = verify_host(bundle)
+    assert [gate.gate for gate in gates] == [
+        "golden images",
+        "paired FID / floor",
+        "paired, worst class",
+    ] * 2
+    assert all(gate.passed for gate in gates)
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from ganinfer.verify import verify_host\n"
+        f"assert all(gate.passed for gate in verify_host(Path({str(bundle)!r})))\n"
+        "assert 'torch' not in sys.modules and 'onnx' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_witness_alone_gives_a_wrong_network_away(run, bundle, tmp_path, monkeypatch) -> None:
+    """The golden images and the graph of one wrong network agree with each other."""
+    monkeypatch.setattr(graph_module, *FAULTS["EMA weights not used"])
+    wrong = export_run(run, tmp_path / "x.gan", verify=False).path
+    with Bundle(wrong) as theirs, Bundle(bundle) as ours:
+        files = {name: ours.read(name) for name in ours.manifest.files}
+        for name in ("onnx/fp32.onnx", "onnx/fp16.onnx"):
+            files[name] = theirs.read(name)
+        manifest = ours.manifest
+    z, y = latents(of_run(load_generator(run)), range(16)), np.arange(16) % 3
+    golden = OnnxRuntimeBackend(files["onnx/fp32.onnx"], "cpu", "fp32").run(z, y)
+    buffer = io.BytesIO()
+    np.save(buffer, golden)
+    write_bundle(wrong, manifest, {**files, "golden/images.npy": buffer.getvalue()})
+    failed = {gate.gate for gate in verify_host(wrong) if not gate.passed}
+    assert failed == {"paired FID / floor", "paired, worst class"}
+
+
 @pytest.fixture(scope="module")
 def reference(shapes: Path) -> Reference:
     return open_reference(shapes)
@@ -158,22 +198,23 @@ def prover(run: Path, reference: Reference) -> Prover:
 def test_the_distribution_alone_gives_these_faults_away(name, prover: Prover, monkeypatch) -> None:
     attribute, replacement = FAULTS[name]
     monkeypatch.setattr(graph_module, attribute, replacement)
-    data = graph_module.to_onnx(graph_module.bake(prover.trained), z_dim=16, num_classes=3)
+    data = graph_module.to_onnx(prover.subject.twin(), z_dim=16, num_classes=3)
     gates = prover.distributional_gates(OnnxRuntimeBackend(data, "cpu", "fp32"), "faulty")
     assert not all(gate.passed for gate in gates)
 
 
 def test_an_honest_backend_passes_the_gates_that_look_at_pixels_alone(prover: Prover) -> None:
-    data = graph_module.to_onnx(graph_module.bake(prover.trained), z_dim=16, num_classes=3)
+    data = graph_module.to_onnx(prover.subject.twin(), z_dim=16, num_classes=3)
     gates = prover.check_backend(OnnxRuntimeBackend(data, "cpu", "fp32"), "engine")
     assert len(gates) == 5
     assert all(gate.passed for gate in gates)
 
 
 def test_a_collapsed_generator_is_judged_without_dividing_by_zero(prover: Prover) -> None:
-    same = prover._torch_a[0]
-    assert prover._share_of_floor(same, same, same) == pytest.approx(0, abs=1e-3)
-    assert prover._share_of_floor(same, prover._torch_b[0], same) > 0.1
+    same = prover._torch_a
+    witness = Witness.of(same, same, (None, None), 0)
+    assert witness.shares(same, None)[0] == pytest.approx(0, abs=1e-3)
+    assert witness.shares(prover._torch_b, None)[0] > 0.1
 
 
 def test_an_export_passes_every_gate(exported) -> None:
@@ -197,6 +238,8 @@ def test_the_bundle_holds_what_the_design_says(bundle: Path) -> None:
             "golden/images.npy",
             "parity.json",
             "preview.png",
+            "witness/moments.npz",
+            "witness/extractor.onnx",
         }
         parity = json.loads(opened.read("parity.json"))
     assert manifest.verified
@@ -229,7 +272,7 @@ def test_shipped_images_are_torchs(run: Path, bundle: Path) -> None:
 def test_a_clean_bundle_verifies_against_its_run(bundle: Path, run: Path) -> None:
     gates = verify_against_run(bundle, run, num_images=1000)
     assert all(gate.passed for gate in gates)
-    assert gates[2].gate == "newest checkpoint"
+    assert gates[0].gate == "newest checkpoint"
 
 
 def test_a_bundle_of_an_older_checkpoint_is_stale(run: Path, tmp_path: Path) -> None:
@@ -240,9 +283,9 @@ def test_a_bundle_of_an_older_checkpoint_is_stale(run: Path, tmp_path: Path) -> 
 
 
 def test_numeric_gates_pass_for_an_honest_graph(run: Path) -> None:
-    trained = load_generator(run)
-    data = graph_module.to_onnx(graph_module.bake(trained), z_dim=16, num_classes=3)
-    assert all(gate.passed for gate in numeric_gates(trained, data, "fp32"))
+    subject = of_run(load_generator(run))
+    data = graph_module.to_onnx(subject.twin(), z_dim=16, num_classes=3)
+    assert all(gate.passed for gate in numeric_gates(subject, data, "fp32"))
 
 
 @pytest.mark.parametrize(
@@ -276,8 +319,6 @@ def test_a_run_without_checkpoints_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_graph_that_does_not_load_fails_verification(run: Path, tmp_path: Path) -> None:
-    from ganinfer.bundle import write_bundle
-
     path = export_run(run, tmp_path / "x.gan", verify=False).path
     with Bundle(path) as opened:
         files = {name: opened.read(name) for name in opened.manifest.files}

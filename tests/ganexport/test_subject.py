@@ -1,0 +1,150 @@
+"""Any generator: a module and a few words about it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from ganexport.export import export
+from ganexport.subject import Spec, load_weights, of_module
+from ganinfer import Sampler
+from ganinfer.errors import ExportError
+from ganinfer.verify import verify_host
+
+
+class Somebodys(nn.Module):
+    """A small generator of another project's, with both kinds of spectral norm."""
+
+    def __init__(self, num_classes: int = 0) -> None:
+        super().__init__()
+        self.first = spectral_norm(nn.Linear(8, 16 * 4 * 4))
+        self.norm = nn.BatchNorm2d(16)
+        self.up = torch.nn.utils.spectral_norm(nn.ConvTranspose2d(16, 8, 4, stride=2, padding=1))
+        self.last = nn.Conv2d(8, 3, 3, padding=1)
+        self.classes = nn.Embedding(num_classes, 8) if num_classes else None
+
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        if self.classes is not None:
+            z = z + self.classes(y)
+        x = torch.relu(self.norm(self.first(z).unflatten(1, (16, 4, 4))))
+        return torch.tanh(4 * self.last(torch.relu(self.up(x))))
+
+
+def trained(num_classes: int = 0) -> Somebodys:
+    torch.manual_seed(0)
+    module = Somebodys(num_classes).train()
+    for _ in range(5):  # batch norm and spectral norm have seen something
+        module(torch.randn(32, 8), torch.zeros(32, dtype=torch.int64))
+    return module
+
+
+def test_a_module_becomes_a_bundle_that_is_that_module(tmp_path: Path) -> None:
+    module = trained()
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    made = export(module, Spec(z_dim=8), tmp_path / "x.gan", num_images=1000)
+    assert {gate.gate for gate in made.gates} >= {"max error", "paired FID / floor"}
+    assert "FID change" not in {gate.gate for gate in made.gates}  # to no data
+    assert module.training
+    assert all(torch.equal(before[key], value) for key, value in module.state_dict().items())
+    with Sampler(made.path) as sampler:
+        assert sampler.info["family"] == "custom"
+        assert sampler.dataset_sha256 is None
+        z = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
+        found = sampler.generate(z)
+    with torch.no_grad():
+        expected = module.eval()(torch.from_numpy(z)).permute(0, 2, 3, 1)
+    assert np.abs(found - ((expected.numpy() + 1) * 127.5)).max() <= 0.5 + 1e-3
+    assert all(gate.passed for gate in verify_host(made.path))
+
+
+def test_classes_have_names(tmp_path: Path) -> None:
+    spec = Spec(z_dim=8, classes=["cat", "dog"], family="somebodys", truncation=0.8)
+    made = export(trained(2), spec, tmp_path / "x.gan", num_images=1000, precisions=["fp32"])
+    with Sampler(made.path) as sampler:
+        assert sampler.classes == ["cat", "dog"]
+        assert sampler.info["default_truncation"] == 0.8
+        assert not np.array_equal(sampler.sample(2, labels="cat"), sampler.sample(2, labels="dog"))
+
+
+def test_a_dataset_of_the_same_shape_serves_the_gates(shapes: Path, tmp_path: Path) -> None:
+    class Large(Somebodys):
+        def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+            return nn.functional.interpolate(super().forward(z), scale_factor=2.0)
+
+    torch.manual_seed(0)
+    made = export(
+        Large(), Spec(z_dim=8), tmp_path / "x.gan", num_images=1000, data=shapes, precisions=[]
+    )
+    assert "FID change" in {gate.gate for gate in made.gates}
+    with pytest.raises(ExportError, match="16x16x3, and the generator gives 8x8x3"):
+        export(trained(), Spec(z_dim=8), tmp_path / "y.gan", data=shapes)
+
+
+class Noisy(Somebodys):
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        return super().forward(z) + 0.1 * torch.randn(1)
+
+
+class Bytes(Somebodys):
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        return (super().forward(z) + 1) * 127.5
+
+
+class Oblong(Somebodys):
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        return super().forward(z)[:, :, :4]
+
+
+@pytest.mark.parametrize(
+    ("module", "spec", "message"),
+    [
+        (Somebodys(), Spec(z_dim=9), "does not take z float32 .2, 9.*look at z_dim"),
+        (Noisy(), Spec(z_dim=8), "other images for the same z"),
+        (Bytes(), Spec(z_dim=8), "expected float32 .2, 1 or 3, H, H. on .-1, 1.: scale"),
+        (Oblong(), Spec(z_dim=8), r"gives torch.float32 \(2, 3, 4, 8\)"),
+        (nn.Sequential(nn.Linear(8, 8)), Spec(z_dim=8), r"gives torch.float32 \(2, 8\)"),
+    ],
+)
+def test_what_is_no_generator_is_refused(module, spec, message, tmp_path) -> None:
+    with pytest.raises(ExportError, match=message):
+        export(module, spec, tmp_path / "x.gan")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_twin_computes_the_same_with_plain_weights() -> None:
+    subject = of_module(trained(), Spec(z_dim=8))
+    twin = subject.twin()
+    names = [name for name, _ in twin.named_parameters()]
+    assert "up.weight" in names
+    assert not any("original" in name or "weight_orig" in name for name in names)
+    z = torch.randn(4, 8)
+    torch.testing.assert_close(twin(z), subject.network(z), rtol=0, atol=1e-6)
+    again = subject.twin()  # and the network is left as it was
+    assert torch.equal(twin(z), again(z))
+
+
+def test_weights_are_loaded_strictly(tmp_path: Path) -> None:
+    state = trained().state_dict()
+    save_file({k: v.contiguous() for k, v in state.items()}, tmp_path / "w.safetensors")
+    torch.save({"g_ema": state, "step": 7}, tmp_path / "w.pt")
+    for path, key in ((tmp_path / "w.safetensors", None), (tmp_path / "w.pt", "g_ema")):
+        module = load_weights(Somebodys(), path, key)
+        assert torch.equal(module.state_dict()["last.weight"], state["last.weight"])
+    with pytest.raises(ExportError, match="no state dict; found .'g_ema', 'step'.*--weights-key"):
+        load_weights(Somebodys(), tmp_path / "w.pt")
+    with pytest.raises(ExportError, match="no 'ema' in it; found"):
+        load_weights(Somebodys(), tmp_path / "w.pt", "ema")
+    with pytest.raises(ExportError, match="1 missing .'classes.weight'.*0 unknown"):
+        load_weights(Somebodys(3), tmp_path / "w.safetensors")
+    with pytest.raises(ExportError, match="no such file"):
+        load_weights(Somebodys(), tmp_path / "none.pt")
+    torch.save(nn.Linear(2, 2), tmp_path / "module.pt")
+    with pytest.raises(ExportError, match="holds more than tensors"):
+        load_weights(Somebodys(), tmp_path / "module.pt")
+    (tmp_path / "broken.pt").write_bytes(b"x")
+    with pytest.raises(ExportError, match="broken.pt"):
+        load_weights(Somebodys(), tmp_path / "broken.pt")
