@@ -4,7 +4,7 @@ import errno
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ import gantrain.cli
 from ganinfer.cli import console, gate_table
 from ganinfer.errors import EXTRAS, ExportError, GanError, missing_extra
 from gantrain.cli import progress_bars
+
+if TYPE_CHECKING:
+    from ganexport.subject import Subject
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -45,10 +48,26 @@ app.command()(gantrain.cli.fetch)
 
 @app.command()
 def export(
-    run: Annotated[
-        Path, typer.Argument(help="Folder of a run, or a checkpoint.", show_default=False)
-    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The bundle, name.gan.")],
+    run: Annotated[
+        Path | None, typer.Argument(help="Folder of a run, or a checkpoint.", show_default=False)
+    ] = None,
+    module: Annotated[
+        str | None, typer.Option(help="Instead of a run: package.module:function that makes a G.")
+    ] = None,
+    importer: Annotated[
+        str | None, typer.Option("--from", help="Instead of a run: another project's generator.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Of --module or --from: .safetensors, .pt, .bin.")
+    ] = None,
+    weights_key: Annotated[
+        str | None, typer.Option(help="Of the state dict in that file, such as g_ema.")
+    ] = None,
+    options: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Of --module (z_dim=128, classes=10, ...) or of --from."),
+    ] = None,
     precision: Annotated[
         list[str] | None, typer.Option(help="fp32, fp16; may be repeated. Both by default.")
     ] = None,
@@ -65,8 +84,32 @@ def export(
         bool, typer.Option("--single-file", help="One file, no folder.")
     ] = False,
 ) -> None:
-    """Turn a run's EMA generator into a bundle that is proven to be the same generator."""
-    from ganexport.export import export_run
+    """Turn a generator into a bundle that is proven to be the same generator.
+
+    It is a run's averaged one, or that of --module or --from.
+    """
+    from ganexport.export import export_subject
+    from ganexport.outside import of_factory, of_import
+    from ganexport.subject import of_run
+    from gantrain.checkpoint import load_generator
+    from gantrain.config import apply_override
+
+    if sum(origin is not None for origin in (run, module, importer)) != 1:
+        raise ExportError("expected one of RUN, --module package.module:function, --from NAME")
+    if run is not None and (weights or weights_key or options):
+        raise ExportError("--weights, --weights-key, --set: they go with --module or --from")
+    given: dict[str, object] = {}
+    for option in options or []:
+        apply_override(given, option)
+    sys.path.insert(0, str(Path.cwd()))  # a factory beside the user, as python -m finds it
+
+    def subject() -> "Subject":
+        if module is not None:
+            return of_factory(module, weights, weights_key, given)
+        if importer is not None:
+            return of_import(importer, weights, weights_key, given)
+        assert run is not None
+        return of_run(load_generator(run))
 
     try:
         smallest, likeliest, largest = (int(part) for part in profile.split(":"))
@@ -75,8 +118,8 @@ def export(
             f"--profile {profile}: expected three batch sizes, as in 1:64:256"
         ) from None
     with progress_bars() as report:
-        exported = export_run(
-            run,
+        exported = export_subject(
+            subject,
             output,
             precisions=precision or ("fp32", "fp16"),
             tensorrt=trt or bool(trt_target),

@@ -206,7 +206,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
     for override in overrides:
-        _apply(tree, override)
+        apply_override(tree, override)
     return parse_config(tree, where=str(path))
 
 
@@ -350,8 +350,12 @@ def _check_keys(tree: dict[str, Any], known: Sequence[str], *, where: str, what:
             raise ConfigError(f"{where}: there is no {what} {key!r}; {suggest(key, list(known))}")
 
 
-def _apply(tree: dict[str, Any], override: str) -> None:
-    """Set a.b.c=value in the tree."""
+def apply_override(tree: dict[str, Any], override: str) -> None:
+    """Set a.b.c=value in the tree; the value is TOML, or a plain string.
+
+    Raises:
+        ConfigError: it is written otherwise.
+    """
     dotted, equals, text = override.partition("=")
     keys = dotted.strip().split(".")
     if not equals or not all(keys):

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ganexport.export import export
-from ganexport.subject import Spec, load_weights, of_module
+from ganexport.subject import Spec, of_module
+from ganexport.weights import load_weights
 from ganinfer import Sampler
 from ganinfer.errors import ExportError
 from ganinfer.verify import verify_host
@@ -113,6 +114,55 @@ def test_what_is_no_generator_is_refused(module, spec, message, tmp_path) -> Non
     with pytest.raises(ExportError, match=message):
         export(module, spec, tmp_path / "x.gan")
     assert list(tmp_path.iterdir()) == []
+
+
+MINE = """
+import torch
+from torch import nn
+
+class G(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 3 * 8 * 8)
+    def forward(self, z, y=None):
+        x = z if y is None else z + y[:, None].float()
+        return torch.tanh(self.layer(x)).reshape(-1, 3, 8, 8)
+
+def make():
+    torch.manual_seed(0)
+    return G()
+
+def nothing():
+    return 3
+"""
+
+
+def test_the_command_exports_a_module_of_the_users_own(gan, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    torch.save(
+        {"g": {"layer.weight": torch.ones(192, 4), "layer.bias": torch.zeros(192)}},
+        tmp_path / "w.pt",
+    )
+    options = ("--set", "z_dim=4", "--set", "classes=3", "--num", 1000, "--precision", "fp32")
+    file = ("--weights", "w.pt", "--weights-key", "g")
+    done = gan("export", "--module", "mine:make", *file, *options, "-o", "x.gan", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    with Sampler(tmp_path / "x.gan") as sampler:
+        assert sampler.classes == ["0", "1", "2"]
+        z = np.full((1, 4), 0.05, np.float32)
+        found = sampler.generate(z, np.array([2]))
+    expected = np.rint((np.tanh(0.2 + 8.0) + 1) * 127.5)
+    assert (found == expected).all()
+    for arguments, word in (
+        (("--module", "mine:make", "-o", "y.gan"), "z_dim"),
+        (("--module", "mine:nothing", "-o", "y.gan", *options), "gives int"),
+        (("--module", "mine:make", "-o", "y.gan", "--set", "zdim=4"), "z_dim"),
+    ):
+        result = gan("export", *arguments, cwd=tmp_path)
+        assert result.returncode == 1
+        assert word in result.stderr
+        assert "Traceback" not in result.stderr
+    assert not (tmp_path / "y.gan").exists()
 
 
 def test_the_twin_computes_the_same_with_plain_weights() -> None:
