@@ -69,7 +69,12 @@ def export(
         typer.Option("--set", help="Of --module (z_dim=128, classes=10, ...) or of --from."),
     ] = None,
     precision: Annotated[
-        list[str] | None, typer.Option(help="fp32, fp16; may be repeated. Both by default.")
+        list[str] | None,
+        typer.Option(help="fp32, fp16, bf16, int8; may be repeated. The first two by default."),
+    ] = None,
+    auto_precision: Annotated[
+        str | None,
+        typer.Option(help="55dB: keep the most sensitive layers in fp32 until that is met."),
     ] = None,
     trt: Annotated[bool, typer.Option("--trt", help="Also build TensorRT engines.")] = False,
     trt_target: Annotated[
@@ -126,6 +131,7 @@ def export(
             targets=trt_target or (),
             product=trt_product,
             profile=(smallest, likeliest, largest),
+            min_psnr_db=_decibels(auto_precision),
             data=data,
             num_images=num,
             verify=verify,
@@ -138,6 +144,11 @@ def export(
         console.print(
             "unverified: parity was not checked; Sampler refuses it by default", style="yellow"
         )
+    for name, found in exported.kept.items():
+        layers = ", ".join(f"{layer} ({db:.1f} dB)" for layer, db in found.layers.items())
+        console.print(
+            f"{name}: {found.psnr_db:.1f} dB; kept in fp32: {layers or 'none'}", soft_wrap=True
+        )
     for engine in exported.engines:
         entry = engine.entry
         console.print(
@@ -145,6 +156,16 @@ def export(
             f" {len(engine.plan):,} bytes, {entry.status}"
         )
     console.print(f"-> {exported.path}")
+
+
+def _decibels(text: str | None) -> float | None:
+    """From "55dB" or "55"."""
+    if text is None:
+        return None
+    try:
+        return float(text.lower().removesuffix("db"))
+    except ValueError:
+        raise ExportError(f"--auto-precision {text}: expected decibels, as in 55dB") from None
 
 
 @app.command()

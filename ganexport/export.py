@@ -6,7 +6,7 @@ import io
 import itertools
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,8 @@ from ganexport.engines.tensorrt import (
     default_targets,
     pick_product,
 )
-from ganexport.precision import PRECISIONS, convert
+from ganexport.precision import PRECISIONS, Feed, convert
+from ganexport.sensitivity import Kept, keep_worst_layers
 from ganexport.subject import Spec, Subject, of_module, of_run
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.backends.tensorrt import TensorRTBackend
@@ -38,6 +39,7 @@ from ganinfer.bundle import (
 )
 from ganinfer.errors import BackendUnavailable, CheckpointError, ExportError, ParityError
 from ganinfer.images import encode_png, grid, to_uint8
+from ganinfer.latents import draw_labels
 from gantrain.checkpoint import load_generator
 from gantrain.data import Dataset
 from gantrain.evaluate import open_reference
@@ -47,15 +49,23 @@ log = logging.getLogger(__name__)
 
 NUM_GOLDEN = 16
 WITNESS_IMAGES = 2000  # at most
+CALIBRATION_IMAGES = 256
+_CALIBRATION_SEEDS = 1 << 34
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What `export_run` wrote."""
+    """What `export_run` or `export` wrote.
+
+    Attributes:
+        path: the bundle. gates: that it passed. engines: in it.
+        kept: layers that the search left in float32, by precision.
+    """
 
     path: Path
     gates: list[GateResult]
     engines: list[BuiltEngine]
+    kept: Mapping[Precision, Kept]
 
 
 def export_run(
@@ -67,6 +77,7 @@ def export_run(
     targets: Sequence[str] = (),
     product: str = "auto",
     profile: Profile = (1, 64, 256),
+    min_psnr_db: float | None = None,
     data: Path | None = None,
     num_images: int = 10_000,
     verify: bool = True,
@@ -83,6 +94,8 @@ def export_run(
         targets: what engines are built for; see `build_engine`.
         product: "auto", "tensorrt" or "tensorrt_rtx".
         profile: smallest, likeliest and largest batch of an engine.
+        min_psnr_db: of every variant but fp32: the most sensitive layers stay float32 until this
+            PSNR on [-1, 1] (peak 2) is met; None keeps none.
         data: the prepared dataset; by default where the run found it.
         num_images: of each set of the distributional gates.
         verify: False writes a bundle that is marked unverified.
@@ -105,6 +118,7 @@ def export_run(
         targets=targets,
         product=product,
         profile=profile,
+        min_psnr_db=min_psnr_db,
         data=data,
         num_images=num_images,
         verify=verify,
@@ -123,6 +137,7 @@ def export(
     targets: Sequence[str] = (),
     product: str = "auto",
     profile: Profile = (1, 64, 256),
+    min_psnr_db: float | None = None,
     data: Path | None = None,
     num_images: int = 10_000,
     verify: bool = True,
@@ -138,8 +153,8 @@ def export(
         path: the bundle; an older bundle there is replaced.
         data: a prepared dataset of the same shape, for FID to it and for features. Without one
             a network of random weights compares what ships with what the module gives.
-        precisions, tensorrt, targets, product, profile, num_images, verify, single_file, progress:
-            as in `export_run`.
+        precisions, tensorrt, targets, product, profile, min_psnr_db, num_images, verify,
+            single_file, progress: as in `export_run`.
 
     Returns:
         Where it is, the gates it passed and the engines in it.
@@ -157,6 +172,7 @@ def export(
         targets=targets,
         product=product,
         profile=profile,
+        min_psnr_db=min_psnr_db,
         data=data,
         num_images=num_images,
         verify=verify,
@@ -174,6 +190,7 @@ def export_subject(
     targets: Sequence[str],
     product: str,
     profile: Profile,
+    min_psnr_db: float | None,
     data: Path | None,
     num_images: int,
     verify: bool,
@@ -194,7 +211,22 @@ def export_subject(
         subject.twin(), z_dim=subject.model.z_dim, num_classes=subject.num_classes
     )
     wanted = [p for p in PRECISIONS if p == "fp32" or p in precisions]
-    graphs = {precision: convert(single, precision) for precision in wanted}
+    calibration = _calibration(subject)
+    kept: dict[Precision, Kept] = {}
+    if min_psnr_db is not None:
+        kept = {
+            p: keep_worst_layers(
+                subject, single, p, min_psnr_db, calibration=calibration, progress=progress
+            )
+            for p in wanted
+            if p != "fp32"
+        }
+    graphs = {
+        p: convert(
+            single, p, keep=list(kept[p].layers) if p in kept else (), calibration=calibration
+        )
+        for p in wanted
+    }
     gates = prover.check_graphs(graphs) if prover else []
     _require(gates, subject.where)
     engines: list[BuiltEngine] = []
@@ -213,9 +245,9 @@ def export_subject(
             engines.append(built)
     _require(gates, subject.where)
 
-    files, manifest = _assemble(subject, graphs, engines, gates, prover)
+    files, manifest = _assemble(subject, graphs, engines, gates, prover, kept)
     write_bundle(destination, manifest, files, single_file=single_file)
-    return Exported(destination, gates, engines)
+    return Exported(destination, gates, engines, kept)
 
 
 def open_prover(
@@ -283,6 +315,7 @@ def _assemble(
     engines: Sequence[BuiltEngine],
     gates: list[GateResult],
     prover: parity.Prover | None,
+    kept: Mapping[Precision, Kept],
 ) -> tuple[dict[str, bytes], Manifest]:
     """The bundle's files, and a manifest that lacks only their fingerprints."""
     num_classes = subject.num_classes
@@ -300,7 +333,7 @@ def _assemble(
     files["preview.png"] = _preview(subject, graphs["fp32"])
     witness = None
     if prover:
-        files["parity.json"] = _parity_json(prover, gates)
+        files["parity.json"] = _parity_json(prover, gates, kept)
         witness = WitnessFiles(moments="witness/moments.npz", extractor="witness/extractor.onnx")
         files[witness.moments] = prover.witness(WITNESS_IMAGES).save()
         files[witness.extractor] = prover.extractor_graph()
@@ -320,6 +353,15 @@ def _assemble(
         files={},
     )
     return files, manifest
+
+
+def _calibration(subject: Subject) -> Feed:
+    """Latents and labels that no gate looks at."""
+    seeds = range(_CALIBRATION_SEEDS, _CALIBRATION_SEEDS + CALIBRATION_IMAGES)
+    feed: Feed = {"z": parity.latents(subject, seeds)}
+    if subject.num_classes:
+        feed["y"] = draw_labels(seeds, subject.num_classes)
+    return feed
 
 
 def tool_versions() -> dict[str, str]:
@@ -342,13 +384,16 @@ def _preview(subject: Subject, graph: bytes) -> bytes:
     return encode_png(grid(images, columns=columns))
 
 
-def _parity_json(prover: parity.Prover, gates: list[GateResult]) -> bytes:
+def _parity_json(
+    prover: parity.Prover, gates: list[GateResult], kept: Mapping[Precision, Kept]
+) -> bytes:
     record = {
         "num_images_numeric": parity.NUMERIC_IMAGES,
         "num_images_distributional": prover.num_images,
         "num_images_witness": WITNESS_IMAGES,
         "extractor": prover.extractor.name,
         "dataset_sha256": prover.reference.sha256 if prover.reference else None,
+        "kept_in_fp32": {precision: vars(found) for precision, found in kept.items()},
         "gates": [gate.model_dump() for gate in gates],
     }
     return (json.dumps(record, indent=1) + "\n").encode()

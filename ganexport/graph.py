@@ -116,6 +116,7 @@ def _to_onnx(
     try:
         model = _export(graph, example, inputs, output).model_proto
         _strip(model)
+        _name_layers(model.graph)
         onnx.checker.check_model(model, full_check=True)
     except Exception as error:  # torch and onnx raise a dozen unrelated classes
         inner = type(next(graph.children())).__name__
@@ -159,6 +160,18 @@ def float_images(model: onnx.ModelProto) -> str:
         if node.op_type == "Clip":
             return name
     raise ExportError("the graph has no tail that clips its images to [-1, 1]; export it again")
+
+
+def _name_layers(graph: onnx.GraphProto) -> None:
+    """Call a node that has a weight of its own as the generator's layer is called."""
+    weights = {weight.name for weight in graph.initializer}
+    taken = {node.name for node in graph.node}
+    for node in graph.node:
+        own = [name for name in node.input if name in weights and name.endswith(".weight")]
+        name = own[0].removesuffix(".weight").removeprefix("generator.") if own else ""
+        if name and name not in taken:
+            node.name = name
+            taken.add(name)
 
 
 def _strip(model: onnx.ModelProto) -> None:

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from ganexport.graph import NetworkExtractor, extractor_to_onnx, float_images
+from ganexport.precision import emulate
 from ganexport.subject import Subject
 from ganinfer.backends import Backend
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
@@ -54,6 +55,8 @@ class FloatGate:
 FLOAT_GATES = {
     "fp32": FloatGate(max_error=1e-5),
     "fp16": FloatGate(min_psnr_db=55.0),
+    "bf16": FloatGate(min_psnr_db=40.0),
+    "int8": FloatGate(min_psnr_db=35.0),
 }
 MAX_FID_CHANGE = 0.05  # or 1 % of the FID, if that is more
 MAX_FID_CHANGE_SHARE = 0.01
@@ -78,8 +81,8 @@ def numeric_gates(
         One result a gate.
     """
     z, labels, reference = _numeric_reference(subject, num_images)
+    graph, artifact = runnable(graph, precision)
     shipped = _run_float_output(graph, z, labels)
-    artifact = f"onnx {precision}"
     if shipped.shape != reference.shape:
         return [_result(artifact, "image shape", 0.0, f"equal to {reference.shape[1:]}", False)]
     error = np.abs(shipped.astype(np.float64) - reference)
@@ -93,6 +96,21 @@ def numeric_gates(
         results.append(_result(artifact, "PSNR, dB", psnr, f">= {limit:g}", psnr >= limit))
     backend = OnnxRuntimeBackend(graph, "cpu", precision)
     return results + pixel_gates(subject, backend, artifact, num_images=num_images)
+
+
+def numeric_psnr(subject: Subject, graph: bytes, precision: Precision, *, num_images: int) -> float:
+    """PSNR in dB, peak 2, of a graph's images before rounding."""
+    z, labels, reference = _numeric_reference(subject, num_images)
+    shipped = _run_float_output(runnable(graph, precision)[0], z, labels)
+    error = shipped.astype(np.float64) - reference
+    return _psnr(float(np.mean(error**2)), peak=2.0)
+
+
+def runnable(graph: bytes, precision: Precision) -> tuple[bytes, str]:
+    """The graph that onnxruntime's CPU can run, and what a gate calls it."""
+    if precision == "bf16":
+        return emulate(graph), "onnx bf16 (emulated)"
+    return graph, f"onnx {precision}"
 
 
 def pixel_gates(
@@ -199,8 +217,9 @@ class Prover:
         if not all(gate.passed for gate in gates):
             return gates
         for precision, graph in graphs.items():
+            graph, artifact = runnable(graph, precision)
             backend = OnnxRuntimeBackend(graph, "cpu", precision)
-            gates += self.distributional_gates(backend, f"onnx {precision}")
+            gates += self.distributional_gates(backend, artifact)
         return gates
 
     def check_backend(self, backend: Backend, artifact: str) -> list[GateResult]:

@@ -1,30 +1,73 @@
 """float32 ONNX -> a variant that computes in another precision.
 
 Everything up to the image runs in the new type; tanh, the quantisation to uint8 and all outputs
-stay float32: a half-precision tail alone costs a quarter of a uint8 step.
+stay float32: a half-precision tail alone costs a quarter of a uint8 step. Layers that are named to
+be kept stay float32, too.
 """
 
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import ml_dtypes
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from ganexport.graph import float_images
 from ganinfer.bundle import Precision
 from ganinfer.errors import ExportError
 
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
 
-_FLOAT16_MAX = float(np.finfo(np.float16).max)
+Feed = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class _Half:
+    """A type of sixteen bits. refused: operators that runtimes do not have in it."""
+
+    name: str
+    onnx_type: int
+    numpy_type: Any
+    largest: float
+    refused: frozenset[str] = frozenset()
+
+
+_HALVES = {
+    "fp16": _Half("fp16", TensorProto.FLOAT16, np.float16, float(np.finfo(np.float16).max)),
+    # TensorRT refuses transposed convolutions in bfloat16.
+    "bf16": _Half(
+        "bf16",
+        TensorProto.BFLOAT16,
+        ml_dtypes.bfloat16,
+        3.3895e38,
+        frozenset({"ConvTranspose"}),
+    ),
+}
+# From this one on convolutions are defined for bfloat16.
+_OPSET_OF_BFLOAT16 = 22
+# What is computed with many multiplications, and may be kept in float32 or made int8.
+_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # Inputs that ONNX defines as float32 whatever the data is.
 _ALWAYS_FLOAT32 = {"Resize": (1, 2), "Upsample": (1,)}
 
 
-def convert(model: bytes, precision: str) -> bytes:
-    """The same graph in "fp32" (unchanged) or "fp16".
+def convert(
+    model: bytes,
+    precision: str,
+    *,
+    keep: Collection[str] = (),
+    calibration: Feed | None = None,
+) -> bytes:
+    """The same graph in "fp32" (unchanged), "fp16", "bf16" or "int8".
 
     Args:
         model: float32 ONNX file of a `SamplingGraph`.
         precision: one of PRECISIONS.
+        keep: names of nodes that stay float32; see `layers`.
+        calibration: for int8, inputs by name, from which the ranges of activations are taken.
 
     Returns:
         ONNX file with the same inputs and outputs.
@@ -34,12 +77,65 @@ def convert(model: bytes, precision: str) -> bytes:
     """
     if precision not in PRECISIONS:
         raise ExportError(f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
-    return model if precision == "fp32" else _to_float16(onnx.load_from_string(model))
+    if precision == "fp32":
+        return model
+    if precision == "int8":
+        from ganexport.int8 import quantize
+
+        assert calibration is not None
+        return quantize(model, calibration, keep=keep)
+    proto = onnx.load_from_string(model)
+    if precision == "bf16":
+        proto = version_converter.convert_version(proto, _OPSET_OF_BFLOAT16)
+    return _to_half(proto, _HALVES[precision], frozenset(keep))
 
 
-def _to_float16(model: onnx.ModelProto) -> bytes:
+def layers(model: bytes) -> list[str]:
+    """Names of the nodes that may be kept in float32, first to last."""
+    graph = onnx.load_from_string(model).graph
+    return [node.name for node in graph.node if node.op_type in _LAYERS]
+
+
+def emulate(model: bytes) -> bytes:
+    """A bfloat16 graph as float32 with every result rounded, for runtimes that have no bfloat16.
+
+    Products are summed in float32 and rounded once, as tensor cores do.
+    """
+    proto = onnx.load_from_string(model)
+    graph = proto.graph
+    nodes: list[onnx.NodeProto] = []
+    for weight in graph.initializer:
+        if weight.data_type == TensorProto.BFLOAT16:
+            array = numpy_helper.to_array(weight).astype(np.float32)
+            weight.CopyFrom(numpy_helper.from_array(array, weight.name))
+    typed = onnx.shape_inference.infer_shapes(onnx.load_from_string(model)).graph
+    rounded = {
+        value.name
+        for value in typed.value_info
+        if value.type.tensor_type.elem_type == TensorProto.BFLOAT16
+    }
+    for node in graph.node:
+        _retype_attributes(node, TensorProto.BFLOAT16, TensorProto.FLOAT, np.float32)
+        nodes.append(node)
+        for slot, name in enumerate(node.output):
+            if name in rounded:
+                node.output[slot] = f"{name}_exact"
+                half = f"{name}_bf16"
+                nodes += [
+                    helper.make_node("Cast", [node.output[slot]], [half], to=TensorProto.BFLOAT16),
+                    helper.make_node("Cast", [half], [name], to=TensorProto.FLOAT),
+                ]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    del graph.value_info[:]
+    return bytes(proto.SerializeToString(deterministic=True))
+
+
+def _to_half(model: onnx.ModelProto, half: _Half, keep: frozenset[str]) -> bytes:
     graph = model.graph
-    tail = _tail(model)
+    kept = _tail(model) | {
+        n for n, node in enumerate(graph.node) if node.name in keep or node.op_type in half.refused
+    }
     typed = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
     floats = {
         value.name
@@ -47,8 +143,8 @@ def _to_float16(model: onnx.ModelProto) -> bytes:
         if value.type.tensor_type.elem_type == TensorProto.FLOAT
     }
     weights = {w.name: w for w in graph.initializer if w.data_type == TensorProto.FLOAT}
-    made_in_float16 = {
-        name for n, node in enumerate(graph.node) if n not in tail for name in node.output
+    made_in_half = {
+        name for n, node in enumerate(graph.node) if n not in kept for name in node.output
     } & floats
     casts: dict[tuple[str, int], str] = {}  # (value, wanted type) -> its cast
     nodes: list[onnx.NodeProto] = []
@@ -66,26 +162,26 @@ def _to_float16(model: onnx.ModelProto) -> bytes:
             for a in node.attribute
         ):
             raise ExportError(
-                f"{node.name}: {node.op_type} holds a subgraph; fp16 does not support it"
+                f"{node.name}: {node.op_type} holds a subgraph; {half.name} does not support it"
             )
         for slot, name in enumerate(node.input):
-            wants_float32 = index in tail or slot in _ALWAYS_FLOAT32.get(node.op_type, ())
-            if wants_float32 and name in made_in_float16:
+            wants_float32 = index in kept or slot in _ALWAYS_FLOAT32.get(node.op_type, ())
+            if wants_float32 and name in made_in_half:
                 node.input[slot] = cast(name, TensorProto.FLOAT)
             elif not wants_float32 and name in weights:
-                node.input[slot] = _half_weight(graph, weights[name])
-            elif not wants_float32 and name in floats and name not in made_in_float16:
-                node.input[slot] = cast(name, TensorProto.FLOAT16)
-        if index not in tail:
-            _retype_attributes(node)
+                node.input[slot] = _half_weight(graph, weights[name], half)
+            elif not wants_float32 and name in floats and name not in made_in_half:
+                node.input[slot] = cast(name, half.onnx_type)
+        if index not in kept:
+            _retype_attributes(node, TensorProto.FLOAT, half.onnx_type, half.numpy_type)
         nodes.append(node)
 
     del graph.node[:]
     graph.node.extend(nodes)
     used = {name for node in nodes for name in node.input}
-    kept = [w for w in graph.initializer if w.name in used]
+    needed = [w for w in graph.initializer if w.name in used]
     del graph.initializer[:]
-    graph.initializer.extend(kept)
+    graph.initializer.extend(needed)
     del graph.value_info[:]
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString(deterministic=True))
@@ -106,28 +202,25 @@ def _tail(model: onnx.ModelProto) -> set[int]:
     return tail
 
 
-def _half_weight(graph: onnx.GraphProto, weight: onnx.TensorProto) -> str:
-    name = f"{weight.name}_fp16"
+def _half_weight(graph: onnx.GraphProto, weight: onnx.TensorProto, half: _Half) -> str:
+    name = f"{weight.name}_{half.name}"
     if all(w.name != name for w in graph.initializer):
         array = numpy_helper.to_array(weight)
         largest = float(np.abs(array).max(initial=0.0))
-        if not largest <= _FLOAT16_MAX:
+        if not largest <= half.largest:
             raise ExportError(
-                f"{weight.name}: largest value {largest:g} does not fit fp16 ({_FLOAT16_MAX:g});"
-                " leave fp16 out"
+                f"{weight.name}: largest value {largest:g} does not fit {half.name}"
+                f" ({half.largest:g}); leave {half.name} out"
             )
-        graph.initializer.append(numpy_helper.from_array(array.astype(np.float16), name))
+        graph.initializer.append(numpy_helper.from_array(array.astype(half.numpy_type), name))
     return name
 
 
-def _retype_attributes(node: onnx.NodeProto) -> None:
+def _retype_attributes(node: onnx.NodeProto, old: int, new: int, numpy_type: Any) -> None:
     """Types and constants that a node carries in its attributes."""
     for attribute in node.attribute:
-        if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
-            attribute.i = TensorProto.FLOAT16
-        elif (
-            attribute.type == onnx.AttributeProto.TENSOR
-            and attribute.t.data_type == TensorProto.FLOAT
-        ):
-            array = numpy_helper.to_array(attribute.t).astype(np.float16)
+        if node.op_type == "Cast" and attribute.name == "to" and attribute.i == old:
+            attribute.i = new
+        elif attribute.type == onnx.AttributeProto.TENSOR and attribute.t.data_type == old:
+            array = numpy_helper.to_array(attribute.t).astype(numpy_type)
             attribute.t.CopyFrom(numpy_helper.from_array(array))

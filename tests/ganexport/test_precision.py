@@ -6,7 +6,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from ganexport.graph import bake, to_onnx
-from ganexport.precision import convert
+from ganexport.parity import latents, numeric_psnr
+from ganexport.precision import convert, emulate, layers
+from ganexport.sensitivity import keep_worst_layers
+from ganexport.subject import Subject, of_run
+from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.errors import ExportError
 from gantrain.checkpoint import load_generator
 
@@ -98,3 +102,93 @@ def test_resize_scales_stay_float32() -> None:
     converted = onnx.load_from_string(convert(model.SerializeToString(), "fp16"))
     kept = {w.name: w.data_type for w in converted.graph.initializer}
     assert kept["scales"] == TensorProto.FLOAT
+
+
+@pytest.fixture(scope="module")
+def subject(run: Path) -> Subject:
+    return of_run(load_generator(run))
+
+
+@pytest.fixture(scope="module")
+def calibration(subject: Subject) -> dict[str, np.ndarray]:
+    return {"z": latents(subject, range(10**6, 10**6 + 128)), "y": np.arange(128) % 3}
+
+
+def test_layers_are_called_as_the_generators(graph: bytes) -> None:
+    assert layers(graph) == ["project", "ups.0", "to_image"]
+
+
+def test_bf16_keeps_transposed_convolutions_and_the_tail_in_float32(graph: bytes) -> None:
+    model = onnx.load_from_string(convert(graph, "bf16"))
+    types = {w.name: w.data_type for w in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "ConvTranspose":
+            assert types[node.input[1]] == TensorProto.FLOAT
+    assert TensorProto.BFLOAT16 in types.values()
+    assert model.opset_import[0].version == 22
+
+
+def test_an_emulated_bfloat16_rounds_every_result() -> None:
+    """x * 1.01 + 0.001 in bfloat16, by hand."""
+    import ml_dtypes
+    import onnx.parser
+
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 22]>
+        g (float[n] f) => (float[n] y)
+        { x = Cast<to = 16>(f)
+          m = Mul(x, a)
+          s = Add(m, b)
+          y = Cast<to = 1>(s) }"""
+    )
+    half = ml_dtypes.bfloat16
+    for name, value in (("a", 1.01), ("b", 0.001)):
+        model.graph.initializer.append(numpy_helper.from_array(np.array(value, half), name))
+    import onnxruntime
+
+    x = np.linspace(-3, 3, 101).astype(np.float32)
+    session = onnxruntime.InferenceSession(emulate(model.SerializeToString()))
+    found = session.run(None, {"f": x})[0]
+    product = (x.astype(half).astype(np.float32) * np.float32(half(1.01))).astype(half)
+    expected = (product.astype(np.float32) + np.float32(half(0.001))).astype(half)
+    assert np.array_equal(found, expected.astype(np.float32))
+
+
+@pytest.mark.parametrize(("precision", "least", "most"), [("bf16", 40, 90), ("int8", 25, 80)])
+def test_other_precisions_are_near_and_not_equal(
+    subject: Subject, graph: bytes, calibration, precision, least, most
+) -> None:
+    variant = convert(graph, precision, calibration=calibration)
+    assert least < numeric_psnr(subject, variant, precision, num_images=64) < most
+    assert convert(graph, precision, calibration=calibration) == variant  # to the byte
+
+
+def test_int8_keeps_the_first_and_the_last_layer(graph: bytes, calibration) -> None:
+    model = onnx.load_from_string(convert(graph, "int8", calibration=calibration))
+    makers = {name: node for node in model.graph.node for name in node.output}
+    quantized = {
+        node.name
+        for node in model.graph.node
+        if node.op_type == "ConvTranspose"
+        and getattr(makers.get(node.input[1]), "op_type", "") == "DequantizeLinear"
+    }
+    assert quantized == {"ups.0"}
+    z, y = calibration["z"][:8], calibration["y"][:8]
+    images = OnnxRuntimeBackend(model.SerializeToString(), "cpu", "int8").run(z, y)
+    assert images.dtype == np.uint8
+
+
+def test_the_search_keeps_layers_until_the_target_is_met(
+    subject: Subject, graph: bytes, calibration
+) -> None:
+    plain = numeric_psnr(
+        subject, convert(graph, "int8", calibration=calibration), "int8", num_images=64
+    )
+    easy = keep_worst_layers(subject, graph, "int8", plain - 1, calibration=calibration)
+    assert easy.layers == {}
+    assert easy.psnr_db == pytest.approx(plain)
+    hard = keep_worst_layers(subject, graph, "int8", plain + 20, calibration=calibration)
+    assert "ups.0" in hard.layers
+    assert hard.psnr_db >= plain + 20
+    with pytest.raises(ExportError, match="with every layer in fp32, 999 were asked for"):
+        keep_worst_layers(subject, graph, "fp16", 999, calibration=calibration)
