@@ -334,8 +334,15 @@ def _assemble(
     witness = None
     if prover:
         files["parity.json"] = _parity_json(prover, gates, kept)
-        witness = WitnessFiles(moments="witness/moments.npz", extractor="witness/extractor.onnx")
-        files[witness.moments] = prover.witness(WITNESS_IMAGES).save()
+        found = prover.witness(WITNESS_IMAGES)
+        witness = WitnessFiles(
+            moments="witness/moments.f64",
+            extractor="witness/extractor.onnx",
+            num_images=found.num_images,
+            num_groups=len(found.floors),
+            num_features=found.means.shape[1],
+        )
+        files[witness.moments] = found.save()
         files[witness.extractor] = prover.extractor_graph()
     manifest = Manifest(
         format_version=FORMAT_VERSION,

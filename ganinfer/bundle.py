@@ -103,6 +103,9 @@ class WitnessFiles(_Part):
 
     moments: str
     extractor: str
+    num_images: Annotated[int, Field(ge=2, le=2**32)]
+    num_groups: Annotated[int, Field(ge=1, le=2**16)]
+    num_features: Annotated[int, Field(ge=1, le=2**12)]
 
 
 class Source(_Part):

@@ -42,10 +42,8 @@ def verify_host(
     with Bundle(path) as bundle:
         precisions = [graph.precision for graph in bundle.manifest.graphs]
         engines = list(dict.fromkeys(engine.precision for engine in bundle.manifest.engines))
-        files, witness, extractor = bundle.manifest.witness, None, b""
-        if files is not None:
-            witness = Witness.load(bundle.read(files.moments), where=f"{path}: {files.moments}")
-            extractor = bundle.read_onnx(files.extractor)
+        witness, files = Witness.load(bundle), bundle.manifest.witness
+        extractor = bundle.read_onnx(files.extractor) if files else b""
     wanted = [("onnxruntime", p) for p in precisions] + [("tensorrt", p) for p in engines]
     if backend is not None:
         wanted = [(backend, p) for p in (engines if backend == "tensorrt" else precisions)]

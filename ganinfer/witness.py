@@ -5,16 +5,14 @@ sampling floor: how far torch's images of other seeds lie from them. A backend's
 seeds, seen by the same network, must lie within a tenth of the floor. F features, K classes.
 """
 
-import io
 import math
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ganinfer.bundle import GateResult
+from ganinfer.bundle import Bundle, GateResult
 from ganinfer.errors import BundleError
 
 MAX_PAIRED_SHARE = 0.10  # of the sampling floor
@@ -71,36 +69,38 @@ class Witness:
         return np.maximum(found, 0.0)
 
     def save(self) -> bytes:
-        """The bytes of an npz file."""
-        buffer = io.BytesIO()
-        np.savez(
-            buffer,
-            num_images=self.num_images,
-            means=self.means,
-            covariances=self.covariances,
-            floors=self.floors,
-        )
-        return buffer.getvalue()
+        """Means, covariances and floors, one after the other, float64 little-endian."""
+        parts = (self.means, self.covariances, self.floors)
+        return b"".join(part.astype("<f8").tobytes() for part in parts)
 
     @classmethod
-    def load(cls, data: bytes, *, where: str) -> "Witness":
-        """Read what `save` wrote.
+    def load(cls, bundle: Bundle) -> "Witness | None":
+        """What `save` wrote into a bundle, whose manifest has the shapes; None if it has none.
 
         Raises:
             BundleError: it is something else.
         """
-        try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-                found = {name: archive[name] for name in ("means", "covariances", "floors")}
-                num_images = int(archive["num_images"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise BundleError(f"{where}: no witness ({error}); export the bundle again") from None
-        groups, size = found["means"].shape if found["means"].ndim == 2 else (0, 0)
-        shapes = {"means": (groups, size), "covariances": (groups, size, size), "floors": (groups,)}
-        for name, array in found.items():
-            if groups < 1 or array.shape != shapes[name] or not np.isfinite(array).all():
-                raise BundleError(f"{where}: {name} {array.shape}; export the bundle again")
-        return cls(num_images, **found)
+        files = bundle.manifest.witness
+        if files is None:
+            return None
+        groups, size = files.num_groups, files.num_features
+        counts = [groups * size, groups * size * size, groups]
+        data = bundle.read(files.moments)
+        where = f"{bundle.path}: {files.moments}"
+        if len(data) != 8 * sum(counts):
+            raise BundleError(
+                f"{where}: {len(data)} bytes, the manifest says {8 * sum(counts)}; export it again"
+            )
+        numbers = np.frombuffer(data, "<f8").astype(np.float64)
+        if not np.isfinite(numbers).all():
+            raise BundleError(f"{where}: numbers that are not finite; export it again")
+        means, covariances, floors = np.split(numbers, np.cumsum(counts)[:2])
+        return cls(
+            files.num_images,
+            means.reshape(groups, size),
+            covariances.reshape(groups, size, size),
+            floors,
+        )
 
 
 def paired_gates(

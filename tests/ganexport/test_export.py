@@ -238,7 +238,7 @@ def test_the_bundle_holds_what_the_design_says(bundle: Path) -> None:
             "golden/images.npy",
             "parity.json",
             "preview.png",
-            "witness/moments.npz",
+            "witness/moments.f64",
             "witness/extractor.onnx",
         }
         parity = json.loads(opened.read("parity.json"))
