@@ -46,7 +46,9 @@ def quantize(
     layers = [node.name for node in proto.graph.node if node.op_type in _QUANTIZED]
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
-        source.write_bytes(model)
+        # It asks for shapes and folded constants, which the graph has; so say that it was told.
+        proto.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
+        source.write_bytes(proto.SerializeToString(deterministic=True))
         quantize_static(
             source,
             target,

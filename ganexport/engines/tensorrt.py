@@ -9,19 +9,25 @@ import hashlib
 import importlib
 import importlib.util
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
+
+from platformdirs import user_cache_path
 
 from ganinfer.backends import gpu_present
 from ganinfer.backends.tensorrt import compute_capability, host_platform, product_logger
 from ganinfer.bundle import Engine, Precision
 from ganinfer.errors import BackendUnavailable, ExportError, missing_extra
-from ganinfer.files import sha256_bytes
+from ganinfer.files import sha256_bytes, write_atomic
 
 Product = Literal["tensorrt", "tensorrt_rtx"]
 Profile = tuple[int, int, int]  # smallest, likeliest and largest batch
+
+log = logging.getLogger(__name__)
 
 PORTABLE = "portable"
 CURRENT = "current"
@@ -71,8 +77,9 @@ def build_engine(
     target: str,
     precision: Precision,
     profile: Profile = (1, 64, 256),
+    cache: Path | None = None,
 ) -> BuiltEngine:
-    """Compile an ONNX file.
+    """Compile an ONNX file, or find the engine that was made of it before.
 
     Args:
         onnx_model: inputs z (N, Z) and perhaps y (N,), with a dynamic batch.
@@ -80,6 +87,7 @@ def build_engine(
         target: "current" (the GPU that is here), "portable", or "sm<xy>" such as "sm89".
         precision: of the ONNX file, for the record.
         profile: smallest, likeliest and largest batch.
+        cache: folder of engines by key; the user's cache folder by default.
 
     Returns:
         The plan, with status "pending": it has not run yet.
@@ -92,31 +100,7 @@ def build_engine(
         trt = importlib.import_module(product)
     except ModuleNotFoundError:
         raise missing_extra(product) from None
-    logger = product_logger(trt)
-    builder = trt.Builder(logger)
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse(onnx_model):
-        errors = [parser.get_error(i) for i in range(parser.num_errors)]
-        words = "; ".join(f"node {e.node_name() or e.node()}: {e.desc()}" for e in errors)
-        raise ExportError(f"{product} {trt.__version__} cannot take the graph: {words}")
-    config = builder.create_builder_config()
-    config.clear_flag(trt.BuilderFlag.TF32)  # fp32 means fp32
     target, capability = _capability(trt, product, target)
-    if capability is not None:
-        config.num_compute_capabilities = 1
-        config.set_compute_capability(capability, 0)
-    shapes = builder.create_optimization_profile()
-    for index in range(network.num_inputs):
-        tensor = network.get_input(index)
-        rest = tuple(tensor.shape)[1:]
-        shapes.set_shape(tensor.name, *((batch, *rest) for batch in profile))
-    config.add_optimization_profile(shapes)
-    logger.messages.clear()
-    plan = builder.build_serialized_network(network, config)
-    if plan is None:
-        words = "; ".join(logger.messages) or "it gives no reason"
-        raise ExportError(f"{product} {trt.__version__} cannot build for {target}: {words}")
     sha = sha256_bytes(onnx_model)
     key = engine_key(sha, product, trt.__version__, target, precision, profile)
     entry = Engine(
@@ -131,7 +115,65 @@ def build_engine(
         profile=list(profile),
         status="pending",
     )
-    return BuiltEngine(bytes(plan), entry)
+    file = (cache or user_cache_path("ganpipe") / "engines") / f"{key}.plan"
+    plan = _kept(file)
+    if plan is None:
+        plan = _compile(trt, product, onnx_model, target, capability, profile)
+        _keep(file, plan)
+    return BuiltEngine(plan, entry)
+
+
+def _compile(
+    trt: ModuleType,
+    product: Product,
+    onnx_model: bytes,
+    target: str,
+    capability: Any,
+    profile: Profile,
+) -> bytes:
+    logger = product_logger(trt)
+    builder = trt.Builder(logger)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(onnx_model):
+        errors = [parser.get_error(i) for i in range(parser.num_errors)]
+        words = "; ".join(f"node {e.node_name() or e.node()}: {e.desc()}" for e in errors)
+        raise ExportError(f"{product} {trt.__version__} cannot take the graph: {words}")
+    config = builder.create_builder_config()
+    config.clear_flag(trt.BuilderFlag.TF32)  # fp32 means fp32
+    if capability is not None:
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(capability, 0)
+    shapes = builder.create_optimization_profile()
+    for index in range(network.num_inputs):
+        tensor = network.get_input(index)
+        rest = tuple(tensor.shape)[1:]
+        shapes.set_shape(tensor.name, *((batch, *rest) for batch in profile))
+    config.add_optimization_profile(shapes)
+    logger.messages.clear()
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        words = "; ".join(logger.messages) or "it gives no reason"
+        raise ExportError(f"{product} {trt.__version__} cannot build for {target}: {words}")
+    return bytes(plan)
+
+
+def _kept(file: Path) -> bytes | None:
+    """The plan in a file of the cache, if it is whole: its sha256 stands before it."""
+    try:
+        data = file.read_bytes()
+    except OSError:
+        return None
+    digest, plan = data[:64], data[64:]
+    return plan if sha256_bytes(plan).encode() == digest else None
+
+
+def _keep(file: Path, plan: bytes) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(file, sha256_bytes(plan).encode() + plan)
+    except OSError as error:
+        log.warning("%s: the engine is not kept for the next time (%s)", file, error)
 
 
 def engine_key(

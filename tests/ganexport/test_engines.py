@@ -109,3 +109,24 @@ def test_an_engine_gives_the_golden_images_on_a_gpu(with_engines: Path) -> None:
             assert sampler.sample(10).shape == (10, 16, 16, 3)
     except BackendUnavailable as error:
         pytest.skip(str(error))
+
+
+def test_an_engine_that_was_built_before_is_found_by_its_key(
+    graph: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ganexport.engines import tensorrt
+
+    def build() -> bytes:
+        return build_engine(
+            graph, product="tensorrt_rtx", target="portable", precision="fp32", cache=tmp_path
+        ).plan
+
+    first = build()
+    with monkeypatch.context() as patch:
+        patch.setattr(tensorrt, "_compile", lambda *_: pytest.fail("built again"))
+        assert build() == first
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:-1])  # damaged: built anew
+    again = build()
+    assert len(again) > 10_000
+    assert file.read_bytes()[64:] == again

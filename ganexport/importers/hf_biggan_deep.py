@@ -1,0 +1,250 @@
+"""BigGAN-deep of DeepMind (1809.11096), as HuggingFace's pytorch-pretrained-BigGAN published it.
+
+`pytorch_model.bin` of biggan-deep-128, -256 and -512. Its batch norms hold statistics of 51
+truncations, 0.00, 0.02, ..., 1.00; a bundle has those of one. In between they are interpolated:
+row(t) = (1 - w) row(i) + w row(i + 1), i + w = 50 t. The original interpolates with w and 1 - w
+swapped, also where 50 t misses an integer by a rounding error only, and so takes the next row at
+0.14, 0.28 and 0.56 and the one before at 0.58 and 0.94. Here a multiple of 0.02 has its own row; at
+these five, and in between except half way, images differ from the original's.
+
+The original draws z = t v, v from N(0, 1) given abs(v) <= 2. Here the network itself multiplies by
+t, and the bundle draws v: mode "resample" at 2, its default, is exactly the original's
+distribution. Not reproduced: other truncations of v, which the statistics are not of (export with
+another t instead); mode "scale", t v without the bound; and the original's own draws, which are
+scipy's, although its v, before it is scaled, gives its images.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ganexport.importers._biggan import (
+    Published,
+    attend,
+    class_names,
+    conv,
+    double,
+    linear,
+    modulate,
+    of_condition,
+    start_size,
+    torch_norm,
+    up_conv,
+)
+from ganexport.subject import Spec
+from ganinfer.errors import ExportError
+
+EPS = 1e-4
+LATENT_BOUND = 2.0  # in standard deviations, before the truncation scales
+
+
+def read(state: dict[str, Tensor], *, truncation: float = 0.4) -> tuple[nn.Module, Spec]:
+    """The generator at one truncation.
+
+    Args:
+        state: of pytorch_model.bin.
+        truncation: in (0, 1]; of the statistics and the latents.
+
+    Returns:
+        The network, z (N, Z), y (N,) -> (N, 3, H, W), and what it does not say of itself.
+
+    Raises:
+        ExportError: the state is another network's, or the truncation is out of range.
+    """
+    if not 0 < truncation <= 1:
+        raise ExportError(
+            f"hf_biggan_deep: truncation {truncation}; expected above 0 and at most 1, as in 0.4"
+        )
+    published = Published(state, "hf_biggan_deep: expected pytorch_model.bin of a biggan-deep")
+    network = published.load(build(published), state)
+    network.fix(truncation)
+    num_classes = network.embeddings.in_features
+    return network, Spec(
+        z_dim=network.z_dim,
+        classes=class_names(num_classes),
+        truncation=LATENT_BOUND,
+        family="biggan_deep",
+    )
+
+
+def build(published: Published) -> "BigGAN":
+    """A skeleton of the published names."""
+    with torch.device("meta"):
+        return BigGAN(published)
+
+
+class BigGAN(nn.Module):
+    """z (N, Z), y (N,) -> images (N, 3, H, W) on [-1, 1]."""
+
+    def __init__(self, published: Published) -> None:
+        super().__init__()
+        embedding_dim, num_classes = published.shape("embeddings.weight", 2)
+        condition_dim = published.shape("generator.gen_z.weight_orig", 2)[1]
+        self.z_dim = condition_dim - embedding_dim
+        self.embeddings = nn.Linear(num_classes, embedding_dim, bias=False)
+        self.generator = Generator(published, condition_dim)
+        self.truncation = 1.0
+
+    def fix(self, truncation: float) -> None:
+        """Keep the statistics of one truncation, and of the last layer the colours."""
+        self.truncation = truncation
+        for layer in list(self.modules()):
+            if isinstance(layer, BatchNorm):
+                layer.fix(truncation)
+        self.generator.keep_colours()
+
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        condition = torch.cat([self.truncation * z, of_condition(self.embeddings, y)], dim=1)
+        images: Tensor = self.generator(condition)
+        return images
+
+
+class Generator(nn.Module):
+    """Condition (N, F) -> images (N, 3, H, W)."""
+
+    def __init__(self, published: Published, condition_dim: int) -> None:
+        super().__init__()
+        num_stats, width = published.shape("generator.bn.running_means", 2)
+        self.layers = nn.ModuleList()
+        num_blocks = 0
+        for n in range(published.count("generator.layers.")):
+            prefix = f"generator.layers.{n}."
+            if prefix + "gamma" in published:
+                channels = published.shape(prefix + "snconv1x1_theta.weight_orig", 4)[1]
+                self.layers.append(SelfAttention(channels))
+                continue
+            middle, in_channels = published.shape(prefix + "conv_0.weight_orig", 4)[:2]
+            out_channels = published.shape(prefix + "conv_3.weight_orig", 4)[0]
+            # Of the two blocks of a resolution the second doubles it.
+            doubles = num_blocks % 2 == 1
+            widths = (in_channels, middle, out_channels)
+            self.layers.append(Block(widths, condition_dim, num_stats, doubles=doubles))
+            num_blocks += 1
+        first = published.shape("generator.layers.0.conv_0.weight_orig", 4)[1]
+        self._start = start_size(published, "generator.gen_z.weight_orig", first)
+        self.gen_z = linear(torch_norm, condition_dim, first * self._start**2)
+        self.bn = FinalBatchNorm(width, num_stats)
+        self.conv_to_rgb = conv(torch_norm, width, width, 3)
+
+    def keep_colours(self) -> None:
+        """The last layer makes as many maps as it takes; the first three are red, green, blue."""
+        layer = self.conv_to_rgb
+        assert layer.bias is not None
+        layer.weight = nn.Parameter(layer.weight[:3].clone(), requires_grad=False)
+        layer.bias = nn.Parameter(layer.bias[:3].clone(), requires_grad=False)
+
+    def forward(self, condition: Tensor) -> Tensor:
+        size = self._start
+        maps = self.gen_z(condition).reshape(condition.shape[0], size, size, -1)
+        x = maps.permute(0, 3, 1, 2)  # TensorFlow's order: channels last
+        for layer in self.layers:
+            x = layer(x) if isinstance(layer, SelfAttention) else layer(x, condition)
+        return torch.tanh(self.conv_to_rgb(torch.relu(self.bn(x))))
+
+
+class Block(nn.Module):
+    """Bottleneck 1x1, 3x3, 3x3, 1x1; the skip drops the channels that are too many."""
+
+    def __init__(
+        self,
+        widths: tuple[int, int, int],
+        condition_dim: int,
+        num_stats: int,
+        *,
+        doubles: bool,
+    ) -> None:
+        super().__init__()
+        in_channels, middle, self._out_channels = widths
+        self._doubles = doubles
+        self.bn_0 = ConditionalBatchNorm(in_channels, condition_dim, num_stats)
+        self.conv_0 = conv(torch_norm, in_channels, middle, 1)
+        self.bn_1 = ConditionalBatchNorm(middle, condition_dim, num_stats)
+        self.conv_1 = (
+            up_conv(torch_norm, middle, middle) if doubles else conv(torch_norm, middle, middle, 3)
+        )
+        self.bn_2 = ConditionalBatchNorm(middle, condition_dim, num_stats)
+        self.conv_2 = conv(torch_norm, middle, middle, 3)
+        self.bn_3 = ConditionalBatchNorm(middle, condition_dim, num_stats)
+        self.conv_3 = conv(torch_norm, middle, self._out_channels, 1)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        h = self.conv_0(torch.relu(self.bn_0(x, condition)))
+        h = self.conv_1(torch.relu(self.bn_1(h, condition)))
+        h = self.conv_2(torch.relu(self.bn_2(h, condition)))
+        h = self.conv_3(torch.relu(self.bn_3(h, condition)))
+        skip = x[:, : self._out_channels]
+        out: Tensor = h + (double(skip) if self._doubles else skip)
+        return out
+
+
+class SelfAttention(nn.Module):
+    """x + gamma * attended."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.snconv1x1_theta = conv(torch_norm, channels, channels // 8, 1, bias=False)
+        self.snconv1x1_phi = conv(torch_norm, channels, channels // 8, 1, bias=False)
+        self.snconv1x1_g = conv(torch_norm, channels, channels // 2, 1, bias=False)
+        self.snconv1x1_o_conv = conv(torch_norm, channels // 2, channels, 1, bias=False)
+        self.gamma = nn.Parameter(torch.empty(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = attend(self.snconv1x1_theta(x), self.snconv1x1_phi(x), self.snconv1x1_g(x))
+        out: Tensor = x + self.gamma * self.snconv1x1_o_conv(maps)
+        return out
+
+
+class BatchNorm(nn.Module):
+    """Normalises by the statistics of one truncation, once `fix` has chosen it."""
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int, num_stats: int) -> None:
+        super().__init__()
+        self.register_buffer("running_means", torch.empty(num_stats, channels))
+        self.register_buffer("running_vars", torch.empty(num_stats, channels))
+
+    def fix(self, truncation: float) -> None:
+        """Put one row in the place of all."""
+        for name in ("running_mean", "running_var"):
+            rows = getattr(self, f"{name}s")
+            delattr(self, f"{name}s")
+            self.register_buffer(name, row_of(rows, truncation))
+
+    def normal(self, x: Tensor) -> Tensor:
+        return functional.batch_norm(x, self.running_mean, self.running_var, eps=EPS)
+
+
+class ConditionalBatchNorm(BatchNorm):
+    """Gain and bias are linear in the condition."""
+
+    def __init__(self, channels: int, condition_dim: int, num_stats: int) -> None:
+        super().__init__(channels, num_stats)
+        self.scale = linear(torch_norm, condition_dim, channels, bias=False)
+        self.offset = linear(torch_norm, condition_dim, channels, bias=False)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        return modulate(self.normal(x), self.scale(condition), self.offset(condition))
+
+
+class FinalBatchNorm(BatchNorm):
+    """Gain and bias are its own."""
+
+    def __init__(self, channels: int, num_stats: int) -> None:
+        super().__init__(channels, num_stats)
+        self.weight = nn.Parameter(torch.empty(channels))
+        self.bias = nn.Parameter(torch.empty(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, var = self.running_mean, self.running_var
+        return functional.batch_norm(x, mean, var, self.weight, self.bias, eps=EPS)
+
+
+def row_of(rows: Tensor, truncation: float) -> Tensor:
+    """Statistics (S, C) of the truncations 0, 1 / (S - 1), ..., 1 -> (C,), those of this one."""
+    place = truncation * (len(rows) - 1)
+    if abs(place - round(place)) < 1e-6:  # a row's own truncation, but for rounding
+        return rows[round(place)].clone()
+    below = int(place)
+    return torch.lerp(rows[below], rows[below + 1], place - below)
