@@ -20,6 +20,7 @@ import torch
 from ganexport import graph, parity
 from ganexport.engines.tensorrt import build_engine
 from ganexport.precision import PRECISIONS, convert
+from ganexport.rewrites import rewrite
 from ganexport.subject import Spec, Subject, of_module
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.errors import GanError
@@ -56,7 +57,8 @@ def subject_of(recipe: str) -> Subject:
 def rows(recipe: str) -> list[list[str]]:
     subject = subject_of(recipe)
     model = subject.model
-    single = graph.to_onnx(subject.twin(), z_dim=model.z_dim, num_classes=subject.num_classes)
+    twin = rewrite(subject.twin())
+    single = graph.to_onnx(twin, z_dim=model.z_dim, num_classes=subject.num_classes)
     z = parity.latents(subject, range(NUM_IMAGES))
     y = np.arange(NUM_IMAGES) % subject.num_classes if subject.num_classes else None
     feed = {"z": z} if y is None else {"z": z, "y": y}

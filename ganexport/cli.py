@@ -76,6 +76,9 @@ def export(
         str | None,
         typer.Option(help="55dB: keep the most sensitive layers in fp32 until that is met."),
     ] = None,
+    without: Annotated[
+        list[str] | None, typer.Option(help="A rewrite to leave out: upsampling, norms.")
+    ] = None,
     trt: Annotated[bool, typer.Option("--trt", help="Also build TensorRT engines.")] = False,
     trt_target: Annotated[
         list[str] | None, typer.Option(help="portable, sm89, ... or current; may be repeated.")
@@ -132,6 +135,7 @@ def export(
             product=trt_product,
             profile=(smallest, likeliest, largest),
             min_psnr_db=_decibels(auto_precision),
+            without=without or (),
             data=data,
             num_images=num,
             verify=verify,

@@ -6,7 +6,7 @@ import io
 import itertools
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from ganexport.engines.tensorrt import (
     pick_product,
 )
 from ganexport.precision import PRECISIONS, Feed, convert
+from ganexport.rewrites import rewrite
 from ganexport.sensitivity import Kept, keep_worst_layers
 from ganexport.subject import Spec, Subject, of_module, of_run
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
@@ -78,6 +79,7 @@ def export_run(
     product: str = "auto",
     profile: Profile = (1, 64, 256),
     min_psnr_db: float | None = None,
+    without: Collection[str] = (),
     data: Path | None = None,
     num_images: int = 10_000,
     verify: bool = True,
@@ -96,6 +98,7 @@ def export_run(
         profile: smallest, likeliest and largest batch of an engine.
         min_psnr_db: of every variant but fp32: the most sensitive layers stay float32 until this
             PSNR on [-1, 1] (peak 2) is met; None keeps none.
+        without: names of rewrites that are left out; see ganexport.rewrites.
         data: the prepared dataset; by default where the run found it.
         num_images: of each set of the distributional gates.
         verify: False writes a bundle that is marked unverified.
@@ -119,6 +122,7 @@ def export_run(
         product=product,
         profile=profile,
         min_psnr_db=min_psnr_db,
+        without=without,
         data=data,
         num_images=num_images,
         verify=verify,
@@ -138,6 +142,7 @@ def export(
     product: str = "auto",
     profile: Profile = (1, 64, 256),
     min_psnr_db: float | None = None,
+    without: Collection[str] = (),
     data: Path | None = None,
     num_images: int = 10_000,
     verify: bool = True,
@@ -153,8 +158,8 @@ def export(
         path: the bundle; an older bundle there is replaced.
         data: a prepared dataset of the same shape, for FID to it and for features. Without one
             a network of random weights compares what ships with what the module gives.
-        precisions, tensorrt, targets, product, profile, min_psnr_db, num_images, verify,
-            single_file, progress: as in `export_run`.
+        precisions, tensorrt, targets, product, profile, min_psnr_db, without, num_images,
+            verify, single_file, progress: as in `export_run`.
 
     Returns:
         Where it is, the gates it passed and the engines in it.
@@ -173,6 +178,7 @@ def export(
         product=product,
         profile=profile,
         min_psnr_db=min_psnr_db,
+        without=without,
         data=data,
         num_images=num_images,
         verify=verify,
@@ -191,6 +197,7 @@ def export_subject(
     product: str,
     profile: Profile,
     min_psnr_db: float | None,
+    without: Collection[str],
     data: Path | None,
     num_images: int,
     verify: bool,
@@ -208,7 +215,7 @@ def export_subject(
     prover = open_prover(subject, data, num_images, progress) if verify else None
 
     single = graph.to_onnx(
-        subject.twin(), z_dim=subject.model.z_dim, num_classes=subject.num_classes
+        rewrite(subject.twin(), without), z_dim=subject.model.z_dim, num_classes=subject.num_classes
     )
     wanted = [p for p in PRECISIONS if p == "fp32" or p in precisions]
     calibration = _calibration(subject)

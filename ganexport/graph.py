@@ -1,7 +1,7 @@
 """A trained generator -> one ONNX file that takes latents and gives pixels.
 
-What is trained is not what should run: spectral norm is baked into the weights, batch norm is
-folded into the convolutions, and the quantisation to uint8 is part of the graph.
+What is trained is not what should run: spectral norm is baked into the weights, layers are
+rewritten (see ganexport.rewrites), and the quantisation to uint8 is part of the graph.
 """
 
 import logging
@@ -19,7 +19,6 @@ from gantrain.extractors.classifier import (
     RandomExtractor,
     StackedExtractor,
 )
-from gantrain.models._layers import UpConv2d
 
 NetworkExtractor = ClassifierExtractor | RandomExtractor | StackedExtractor
 
@@ -44,9 +43,8 @@ class SamplingGraph(nn.Module):
 
 
 def bake(trained: TrainedGenerator) -> nn.Module:
-    """A twin of the generator whose weights are plain.
+    """A twin of the generator whose weights are plain: spectral norm is multiplied in.
 
-    Spectral norm is multiplied in; an upsampling and the convolution after it become one layer.
     The twin is built anew; taking parametrizations off a deep copy would break the original.
     """
     twin = trained.config.build_generator(
@@ -58,16 +56,7 @@ def bake(trained: TrainedGenerator) -> nn.Module:
         if parametrize.is_parametrized(module):
             for name in list(module.parametrizations):  # type: ignore[arg-type]
                 parametrize.remove_parametrizations(module, name, leave_parametrized=True)
-    return fuse(twin)
-
-
-def fuse(network: nn.Module) -> nn.Module:
-    """Make one layer of an upsampling and the convolution after it, in place."""
-    for parent in list(network.modules()):
-        for name, layer in list(parent.named_children()):
-            if isinstance(layer, UpConv2d):
-                setattr(parent, name, layer.plain().requires_grad_(False))
-    return network
+    return twin
 
 
 class ExtractorGraph(nn.Module):

@@ -187,7 +187,7 @@ def _plain(network: nn.Module) -> nn.Module:
                     hook.name,  # type: ignore[attr-defined]
                     nn.Parameter(weight, requires_grad=False),
                 )
-    return graph.fuse(twin).eval()
+    return twin.eval()
 
 
 def _model(spec: Spec, resolution: int, channels: int) -> Model:

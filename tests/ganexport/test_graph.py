@@ -4,7 +4,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import SMALL, tiny_recipe
 from torch import nn
 
 from ganexport.graph import SamplingGraph, bake, float_images, to_onnx
@@ -13,9 +12,7 @@ from ganinfer.errors import ExportError
 from ganinfer.images import to_uint8
 from ganinfer.latents import draw_latents
 from gantrain.checkpoint import load_generator
-from gantrain.config import parse_config
 from gantrain.models.dcgan import Generator
-from gantrain.train import train
 
 
 @pytest.fixture(scope="module")
@@ -42,22 +39,6 @@ def test_batch_norm_is_folded_and_norms_are_baked(graph: bytes) -> None:
     assert operators.count("ConvTranspose") == 3
     assert not {"BatchNormalization", "MatMul", "SplitToSequence"} & set(operators)
     assert operators[-6:] == ["Clip", "Add", "Mul", "Round", "Transpose", "Cast"]
-
-
-def test_upsampling_and_its_convolution_are_one_layer(shapes: Path, tmp_path: Path) -> None:
-    tree = tiny_recipe(shapes, total_kimg=0.02)
-    tree["model"] = {"name": "biggan"}
-    tree["model"]["generator"], tree["model"]["discriminator"] = SMALL["biggan"]
-    run = train(parse_config(tree, where="x"), tmp_path / "run").run
-    trained = load_generator(run)
-    twin = bake(trained)
-    z, y = torch.randn(4, trained.network.z_dim), torch.tensor([0, 1, 2, 0])
-    with torch.no_grad():
-        torch.testing.assert_close(twin(z, y), trained.network(z, y), atol=1e-5, rtol=0)
-    graph = to_onnx(twin, z_dim=trained.network.z_dim, num_classes=3)
-    operators = [node.op_type for node in onnx.load_from_string(graph).graph.node]
-    assert operators.count("ConvTranspose") == 2
-    assert "Pad" not in operators
 
 
 def test_the_tail_quantises_as_to_uint8_does() -> None:

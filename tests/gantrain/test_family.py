@@ -14,6 +14,7 @@ import torch
 from conftest import SMALL, draw_shapes, tiny_recipe
 
 from ganexport import graph
+from ganexport.rewrites import rewrite
 from ganinfer.errors import ConfigError
 from ganinfer.images import to_uint8
 from ganinfer.lookup import module_names
@@ -129,7 +130,7 @@ def test_every_generator_exports_to_the_same_images(
     run = train(parse_config(tree, where="x.toml"), tmp_path / "run").run
     trained = load_generator(run)
     file = graph.to_onnx(
-        graph.bake(trained), z_dim=trained.network.z_dim, num_classes=len(trained.classes)
+        rewrite(graph.bake(trained)), z_dim=trained.network.z_dim, num_classes=len(trained.classes)
     )
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(0)
