@@ -17,14 +17,13 @@ from ganinfer.files import sha256_bytes
 from ganinfer.images import to_uint8
 from ganinfer.latents import draw_labels
 from ganinfer.sampler import Sampler
-from gantrain.checkpoint import TrainedGenerator, load_discriminator, load_generator
+from gantrain.checkpoint import load_discriminator, load_generator
 from gantrain.data import Dataset
 from gantrain.measured import DatasetImages, Labels, Source
 from gantrain.metrics._neighbours import some_rows
 from gantrain.models._base import DiscriminatorModule, GeneratorModule
 from gantrain.samples import draw
 from gantrain.sources import open_source
-from gantrain.standing import standing_statistics
 
 _BATCH = 100
 
@@ -107,7 +106,7 @@ def open_target(
         num_images: how many are drawn of a generator, for the seeds seed, seed + 1, ...; of images
             that are there, at most as many.
         seed, truncation: of generated images; by default the truncation that G was trained with.
-            For another, a run's network takes its batch norms' statistics anew.
+            Batch norms keep the statistics of the training, as they do in a bundle.
         device: where a run's network runs.
 
     Yields:
@@ -152,10 +151,10 @@ def _of_bundle(sampler: Sampler, seeds: range, truncation: float | None) -> Targ
 
 def _of_run(path: Path, seeds: range, truncation: float | None, device: torch.device) -> Target:
     trained = load_generator(path)
-    truncation = set_truncation(trained, truncation)
+    truncation = trained.config.train.truncation if truncation is None else truncation
     network = trained.network.to(device)
     source = Generated(
-        f"run {trained.sha256} {device.type} {truncation} {seeds.start}",
+        f"network {trained.sha256} {device.type} {truncation} {seeds.start}",
         seeds,
         network.num_classes,
         network_draw(network, truncation=truncation, device=device),
@@ -165,16 +164,6 @@ def _of_run(path: Path, seeds: range, truncation: float | None, device: torch.de
     )
     place = trained.dataset_path
     return Target(source, trained.classes, trained.dataset_sha256, place, truncation)
-
-
-def set_truncation(trained: TrainedGenerator, truncation: float | None) -> float | None:
-    """Make a generator ready for latents of a truncation; returns it, the default filled in."""
-    training = trained.config.train
-    if truncation is None or truncation == training.truncation:
-        return training.truncation
-    # Its batch norms have seen other latents.
-    standing_statistics(trained.network, truncation=truncation, seed=training.seed)
-    return truncation
 
 
 def network_draw(

@@ -8,7 +8,7 @@ from html import escape
 Point = tuple[float, float]
 
 WIDTH, HEIGHT = 480, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 30, 42
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 24, 30, 42
 _MOST_POINTS = 300  # of a line; more are averaged
 _STYLE = """
 .gan-chart { font: 12px system-ui, sans-serif; --ink: #1b1f24; --faint: #d5dae0;

@@ -1,6 +1,5 @@
 """The pictures of a report: what figures do not tell. Images uint8 (N, H, W, C)."""
 
-import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from gantrain.measured import Measured
 from gantrain.metrics._neighbours import nearest_of_all
 from gantrain.metrics._reference import Reference
 from gantrain.samples import Sheet, draw, generate
-from gantrain.standing import standing_statistics
 
 TRUNCATIONS = (0.3, 0.5, 0.7, 1.0, None)
 _COLUMNS = 10
@@ -59,11 +57,7 @@ def truncation_strip(trained: TrainedGenerator, device: torch.device) -> Picture
     seeds, rows = range(_COLUMNS), []
     labels = _labels(trained, seeds)
     for truncation in TRUNCATIONS:
-        network = trained.network
-        if truncation != trained.config.train.truncation:
-            network = copy.deepcopy(network)
-            standing_statistics(network, truncation=truncation, seed=trained.config.train.seed)
-        rows.append(generate(network, seeds, labels, truncation=truncation, device=device))
+        rows.append(generate(trained.network, seeds, labels, truncation=truncation, device=device))
     names = ", ".join("none" if t is None else f"{t:g}" for t in TRUNCATIONS)
     return Picture(encode_png(grid(np.concatenate(rows), columns=_COLUMNS)), f"rows: {names}")
 
