@@ -127,7 +127,7 @@ def export(
         ) from None
     with progress_bars() as report:
         exported = export_subject(
-            subject,
+            subject(),
             output,
             precisions=precision or ("fp32", "fp16"),
             tensorrt=trt or bool(trt_target),

@@ -6,9 +6,10 @@ import io
 import itertools
 import json
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import numpy as np
 from torch import nn
@@ -69,8 +70,59 @@ class Exported:
     kept: Mapping[Precision, Kept]
 
 
-def export_run(
-    run: Path,
+class Options(TypedDict, total=False):
+    """Keyword arguments of `export_subject`, which says what they mean."""
+
+    precisions: Sequence[str]
+    tensorrt: bool
+    targets: Sequence[str]
+    product: str
+    profile: Profile
+    min_psnr_db: float | None
+    without: Collection[str]
+    data: Path | None
+    num_images: int
+    verify: bool
+    single_file: bool
+    progress: parity.Progress | None
+
+
+def export_run(run: Path, destination: Path, **options: Unpack[Options]) -> Exported:
+    """Export the EMA generator of a run's newest checkpoint; prove the copy, then write it.
+
+    Args:
+        run: folder of a run, or one checkpoint file.
+        destination: the bundle; an older bundle there is replaced.
+        options: see `export_subject`.
+
+    Raises:
+        CheckpointError: the run cannot be used; and what `export_subject` raises.
+    """
+    return export_subject(of_run(load_generator(run)), destination, **options)
+
+
+def export(
+    module: nn.Module, spec: Spec, destination: Path, **options: Unpack[Options]
+) -> Exported:
+    """Export any generator; prove the copy, then write it.
+
+    Args:
+        module: z float32 (N, Z) and, with classes, y int64 (N,) -> float32 (N, C, H, W) on [-1, 1],
+            square, grey or RGB. It is left as it is.
+        spec: what it does not say of itself.
+        destination: the bundle; an older bundle there is replaced.
+        options: see `export_subject`; `data` is a prepared dataset of the same shape, for FID to
+            it and for features. Without one a network of random weights compares what ships with
+            what the module gives.
+
+    Raises:
+        ExportError: the module does not take or give this; and what `export_subject` raises.
+    """
+    return export_subject(of_module(module, spec), destination, **options)
+
+
+def export_subject(
+    subject: Subject,
     destination: Path,
     *,
     precisions: Sequence[str] = ("fp32", "fp16"),
@@ -86,10 +138,10 @@ def export_run(
     single_file: bool = False,
     progress: parity.Progress | None = None,
 ) -> Exported:
-    """Export the EMA generator of a run's newest checkpoint; prove the copy, then write it.
+    """Export a generator of any origin; prove the copy, then write it.
 
     Args:
-        run: folder of a run, or one checkpoint file.
+        subject: what is exported.
         destination: the bundle; an older bundle there is replaced.
         precisions: ONNX variants; "fp32" is always among them.
         tensorrt: also build engines, one for each target and precision.
@@ -109,109 +161,16 @@ def export_run(
         Where it is, the gates it passed and the engines in it.
 
     Raises:
-        CheckpointError, DataError: the run or its data cannot be used.
+        DataError: the data cannot be used.
         ExportError: the graph or an engine cannot be made.
         ParityError: a gate fails; nothing is written.
     """
-    return export_subject(
-        lambda: of_run(load_generator(run)),
-        destination,
-        precisions=precisions,
-        tensorrt=tensorrt,
-        targets=targets,
-        product=product,
-        profile=profile,
-        min_psnr_db=min_psnr_db,
-        without=without,
-        data=data,
-        num_images=num_images,
-        verify=verify,
-        single_file=single_file,
-        progress=progress,
-    )
-
-
-def export(
-    module: nn.Module,
-    spec: Spec,
-    path: Path,
-    *,
-    precisions: Sequence[str] = ("fp32", "fp16"),
-    tensorrt: bool = False,
-    targets: Sequence[str] = (),
-    product: str = "auto",
-    profile: Profile = (1, 64, 256),
-    min_psnr_db: float | None = None,
-    without: Collection[str] = (),
-    data: Path | None = None,
-    num_images: int = 10_000,
-    verify: bool = True,
-    single_file: bool = False,
-    progress: parity.Progress | None = None,
-) -> Exported:
-    """Export any generator; prove the copy, then write it.
-
-    Args:
-        module: z float32 (N, Z) and, with classes, y int64 (N,) -> float32 (N, C, H, W) on [-1, 1],
-            square, grey or RGB. It is left as it is.
-        spec: what it does not say of itself.
-        path: the bundle; an older bundle there is replaced.
-        data: a prepared dataset of the same shape, for FID to it and for features. Without one
-            a network of random weights compares what ships with what the module gives.
-        precisions, tensorrt, targets, product, profile, min_psnr_db, without, num_images,
-            verify, single_file, progress: as in `export_run`.
-
-    Returns:
-        Where it is, the gates it passed and the engines in it.
-
-    Raises:
-        ExportError: the module does not take or give this, or the graph cannot be made.
-        DataError: the data cannot be used.
-        ParityError: a gate fails; nothing is written.
-    """
-    return export_subject(
-        lambda: of_module(module, spec),
-        path,
-        precisions=precisions,
-        tensorrt=tensorrt,
-        targets=targets,
-        product=product,
-        profile=profile,
-        min_psnr_db=min_psnr_db,
-        without=without,
-        data=data,
-        num_images=num_images,
-        verify=verify,
-        single_file=single_file,
-        progress=progress,
-    )
-
-
-def export_subject(
-    open_subject: Callable[[], Subject],
-    destination: Path,
-    *,
-    precisions: Sequence[str],
-    tensorrt: bool,
-    targets: Sequence[str],
-    product: str,
-    profile: Profile,
-    min_psnr_db: float | None,
-    without: Collection[str],
-    data: Path | None,
-    num_images: int,
-    verify: bool,
-    single_file: bool,
-    progress: parity.Progress | None,
-) -> Exported:
-    """What `export_run` and `export` do; the subject is opened once the options are right."""
     check_destination(destination)
     if unknown := sorted(set(precisions) - set(PRECISIONS)):
         raise ExportError(f"--precision {unknown[0]!r}: expected {', '.join(PRECISIONS)}")
     if len(profile) != 3 or not 1 <= profile[0] <= profile[1] <= profile[2]:
         raise ExportError(f"--profile {profile}: expected smallest:likeliest:largest batch")
     chosen = pick_product(product, targets) if tensorrt else None
-    subject = open_subject()
     prover = open_prover(subject, data, num_images, progress) if verify else None
 
     single = graph.to_onnx(
