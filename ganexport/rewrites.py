@@ -117,6 +117,7 @@ def _normaliser(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     return inverse.float(), (-norm.running_mean.double() * inverse).float()
 
 
-def _fixed(norm: nn.BatchNorm2d) -> bool:
-    """Has it statistics of its own, and no gain and bias?"""
-    return norm.running_mean is not None and not norm.affine
+def _fixed(norm: nn.Module) -> bool:
+    """Is it a batch norm with statistics of its own, and no gain and bias?"""
+    batch_norm = isinstance(norm, nn.BatchNorm2d)
+    return batch_norm and norm.running_mean is not None and not norm.affine
