@@ -109,10 +109,10 @@ def export(
     given: dict[str, object] = {}
     for option in options or []:
         apply_override(given, option)
-    sys.path.insert(0, str(Path.cwd()))  # a factory beside the user, as python -m finds it
 
     def subject() -> "Subject":
         if module is not None:
+            sys.path.insert(0, str(Path.cwd()))  # it may lie beside the user, as for python -m
             return of_factory(module, weights, weights_key, given)
         if importer is not None:
             return of_import(importer, weights, weights_key, given)

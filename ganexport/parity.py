@@ -10,7 +10,7 @@ latter is a distance of the network to itself under other seeds; a faithful copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 
 import numpy as np
 import onnx
@@ -22,7 +22,7 @@ from ganexport.precision import emulate
 from ganexport.subject import Subject
 from ganinfer.backends import Backend
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
-from ganinfer.bundle import GateResult, Precision
+from ganinfer.bundle import GateResult, Precision, gate_result
 from ganinfer.errors import ExportError
 from ganinfer.golden import PIXEL_GATES, pixel_differences
 from ganinfer.images import Images, to_uint8
@@ -84,16 +84,16 @@ def numeric_gates(
     graph, artifact = runnable(graph, precision)
     shipped = _run_float_output(graph, z, labels)
     if shipped.shape != reference.shape:
-        return [_result(artifact, "image shape", 0.0, f"equal to {reference.shape[1:]}", False)]
+        return [gate_result(artifact, "image shape", 0.0, f"equal to {reference.shape[1:]}", False)]
     error = np.abs(shipped.astype(np.float64) - reference)
     bound = FLOAT_GATES[precision]
     results = []
     if bound.max_error is not None:
         worst, limit = float(error.max()), bound.max_error
-        results.append(_result(artifact, "max error", worst, f"<= {limit:g}", worst <= limit))
+        results.append(gate_result(artifact, "max error", worst, f"<= {limit:g}", worst <= limit))
     if bound.min_psnr_db is not None:
         psnr, limit = _psnr(float(np.mean(error**2)), peak=2.0), bound.min_psnr_db
-        results.append(_result(artifact, "PSNR, dB", psnr, f">= {limit:g}", psnr >= limit))
+        results.append(gate_result(artifact, "PSNR, dB", psnr, f">= {limit:g}", psnr >= limit))
     backend = OnnxRuntimeBackend(graph, "cpu", precision)
     return results + pixel_gates(subject, backend, artifact, num_images=num_images)
 
@@ -125,14 +125,14 @@ def pixel_gates(
     expected = to_uint8(reference).transpose(0, 2, 3, 1)
     found = run_backend(backend, z, labels)
     if found.shape != expected.shape:
-        return [_result(artifact, "image shape", 0.0, f"equal to {expected.shape[1:]}", False)]
+        return [gate_result(artifact, "image shape", 0.0, f"equal to {expected.shape[1:]}", False)]
     gate = PIXEL_GATES[backend.precision]
     steps, share, psnr = pixel_differences(found, expected)
     limit = gate.max_steps
-    results = [_result(artifact, "max uint8 step", steps, f"<= {limit}", steps <= limit)]
+    results = [gate_result(artifact, "max uint8 step", steps, f"<= {limit}", steps <= limit)]
     if gate.min_psnr_db is not None:
         results.append(
-            _result(
+            gate_result(
                 artifact,
                 "PSNR uint8, dB",
                 psnr,
@@ -142,7 +142,7 @@ def pixel_gates(
         )
     if gate.max_share is not None:
         results.append(
-            _result(
+            gate_result(
                 artifact,
                 "pixels off",
                 share,
@@ -153,6 +153,7 @@ def pixel_gates(
     return results
 
 
+@lru_cache(maxsize=2)
 def _numeric_reference(
     subject: Subject, num_images: int
 ) -> tuple[Latents, Labels, NDArray[np.float32]]:
@@ -160,16 +161,6 @@ def _numeric_reference(
     z = latents(subject, range(num_images))
     labels = np.arange(num_images) % subject.num_classes if subject.num_classes else None
     return z, labels, run_torch(subject, z, labels)
-
-
-def _result(
-    artifact: str, gate: str, value: float, limit: str, passed: bool, detail: str = ""
-) -> GateResult:
-    # JSON has neither infinity nor NaN; 999 stands for both.
-    finite = float(value) if math.isfinite(value) else 999.0
-    return GateResult(
-        artifact=artifact, gate=gate, value=finite, limit=limit, passed=bool(passed), detail=detail
-    )
 
 
 class Prover:
@@ -238,7 +229,7 @@ class Prover:
             change = abs(fid_shipped - fid_torch)
             allowed = max(MAX_FID_CHANGE, MAX_FID_CHANGE_SHARE * fid_torch)
             results.append(
-                _result(
+                gate_result(
                     artifact,
                     "FID change",
                     change,

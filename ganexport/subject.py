@@ -37,9 +37,9 @@ class Spec:
     family: str = "custom"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Subject:
-    """A generator to export.
+    """A generator to export; equal only to itself, so that what is drawn of it can be kept.
 
     Attributes:
         network: the reference, in eval mode, float32, on the CPU: z float32 (N, Z) and, if there

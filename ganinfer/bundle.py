@@ -11,6 +11,7 @@ declares differently, is refused.
 import ctypes
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -131,6 +132,16 @@ class GateResult(_Part):
     limit: str
     passed: bool
     detail: str = ""
+
+
+def gate_result(
+    artifact: str, gate: str, value: float, limit: str, passed: bool, detail: str = ""
+) -> GateResult:
+    """A gate's result; JSON has neither infinity nor NaN, and 999 stands for both."""
+    finite = float(value) if math.isfinite(value) else 999.0
+    return GateResult(
+        artifact=artifact, gate=gate, value=finite, limit=limit, passed=bool(passed), detail=detail
+    )
 
 
 class Manifest(_Part):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ganinfer.backends.onnxruntime import FeatureNetwork
-from ganinfer.bundle import Bundle, GateResult
+from ganinfer.bundle import Bundle, GateResult, gate_result
 from ganinfer.errors import BackendUnavailable, ParityError
 from ganinfer.latents import draw_labels
 from ganinfer.sampler import Sampler
@@ -94,11 +94,4 @@ def _witnessed(
 
 
 def _golden(artifact: str, *, passed: bool, detail: str) -> GateResult:
-    return GateResult(
-        artifact=artifact,
-        gate="golden images",
-        value=float(not passed),
-        limit="== 0",
-        passed=passed,
-        detail=detail,
-    )
+    return gate_result(artifact, "golden images", float(not passed), "== 0", passed, detail)

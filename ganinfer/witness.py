@@ -5,14 +5,13 @@ sampling floor: how far torch's images of other seeds lie from them. A backend's
 seeds, seen by the same network, must lie within a tenth of the floor. F features, K classes.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ganinfer.bundle import Bundle, GateResult
+from ganinfer.bundle import Bundle, GateResult, gate_result
 from ganinfer.errors import BundleError
 
 MAX_PAIRED_SHARE = 0.10  # of the sampling floor
@@ -124,15 +123,9 @@ def paired_gates(
     if len(shares) > 1:
         worst = int(np.argmax(shares[1:]))
         gates.append(("paired, worst class", float(shares[1 + worst]), f"class {classes[worst]}"))
+    limit = f"<= {MAX_PAIRED_SHARE:g}"
     return [
-        GateResult(
-            artifact=artifact,
-            gate=gate,
-            value=value if math.isfinite(value) else 999.0,
-            limit=f"<= {MAX_PAIRED_SHARE:g}",
-            passed=value <= MAX_PAIRED_SHARE,
-            detail=detail,
-        )
+        gate_result(artifact, gate, value, limit, value <= MAX_PAIRED_SHARE, detail)
         for gate, value, detail in gates
     ]
 

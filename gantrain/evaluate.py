@@ -19,7 +19,15 @@ from gantrain.data import Dataset
 from gantrain.distributed import alone, rank
 from gantrain.extractors._base import Extractor
 from gantrain.extractors._open import open_extractor
-from gantrain.measured import Batch, Measured, MeasuredSource, Source, in_batches, measure_once
+from gantrain.measured import (
+    SEEN,
+    Batch,
+    Measured,
+    MeasuredSource,
+    Source,
+    in_batches,
+    measure_once,
+)
 from gantrain.metrics._moments import Moments
 from gantrain.metrics._reference import Reference, load_moments
 from gantrain.metrics._score import Score
@@ -27,7 +35,6 @@ from gantrain.models._base import GeneratorModule
 from gantrain.targets import Generated, Target, network_draw, open_target
 
 CURVE_METRICS = ("fid", "inception_score", "precision_recall")  # of a sweep's curve
-COLUMNS_OF_THE_EXTRACTOR = {"features", "logits", "spatial"}
 
 Progress = Callable[[str, int, int], None]  # what is being done, done, in all
 
@@ -111,7 +118,7 @@ def evaluate(
                 if progress:
                     progress(f"computing {name}", number, len(modules))
                 scores |= module.scores(reference, fake)
-    used = reference.extractor if COLUMNS_OF_THE_EXTRACTOR & set(needs) else None
+    used = reference.extractor if set(SEEN) & set(needs) else None
     return Evaluation(
         scores,
         len(fake),

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 CHUNK = 500
 CACHE_BYTES = 8 << 30
 _BATCH = 100  # images at once through the extractor
-_SEEN = ("features", "logits", "spatial")
+SEEN = ("features", "logits", "spatial")
 
 Labels = NDArray[np.int64] | None
 Batch = tuple[NDArray[Any], Labels]  # images (N, H, W, C), labels (N,)
@@ -148,7 +148,7 @@ def measure_once(
     for images, asked in batches:
         chunks.append(_see(images, open_extractor, set(columns) | {"number"}))
         labels.append(asked)
-    if set(columns) & set(_SEEN):
+    if set(columns) & set(SEEN):
         device = open_extractor().device
     known = [part for part in labels if part is not None]
     whole = np.concatenate(known) if known and len(known) == len(labels) else None
@@ -232,8 +232,8 @@ class _ChunkFile(Mapping[str, NDArray[Any]]):
         images = source.read(self.numbers)
         if "images" in missing:
             write_atomic(self._path("images"), save({"images": np.ascontiguousarray(images)}))
-        if seen := missing & set(_SEEN):
-            kept = {column for column in _SEEN if self._has(column)}
+        if seen := missing & set(SEEN):
+            kept = {column for column in SEEN if self._has(column)}
             columns_seen = _see(images, self._open_extractor, seen | kept)
             write_atomic(self._path("features"), save(columns_seen))
 
@@ -243,7 +243,7 @@ class _ChunkFile(Mapping[str, NDArray[Any]]):
         return rows[: len(self.numbers)]
 
     def __iter__(self) -> Iterator[str]:
-        return filter(self._has, ("images", *_SEEN))
+        return filter(self._has, ("images", *SEEN))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -276,7 +276,7 @@ def _see(
         found["number"] = np.arange(len(images))
     if "images" in columns:
         found["images"] = images
-    if wanted := [column for column in _SEEN if column in columns]:
+    if wanted := [column for column in SEEN if column in columns]:
         extractor = open_extractor()
         parts = [see(extractor, images[i : i + _BATCH]) for i in range(0, len(images), _BATCH)]
         for column in wanted:
