@@ -14,10 +14,9 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from ganexport import graph, parity
+from ganexport import parity
 from ganexport.engines.tensorrt import build_engine
 from ganexport.precision import PRECISIONS, convert
 from ganexport.rewrites import rewrite
@@ -56,24 +55,21 @@ def subject_of(recipe: str) -> Subject:
 
 def rows(recipe: str) -> list[list[str]]:
     subject = subject_of(recipe)
-    model = subject.model
     twin = rewrite(subject.twin())
-    single = graph.to_onnx(twin, z_dim=model.z_dim, num_classes=subject.num_classes)
-    z = parity.latents(subject, range(NUM_IMAGES))
-    y = np.arange(NUM_IMAGES) % subject.num_classes if subject.num_classes else None
-    feed = {"z": z} if y is None else {"z": z, "y": y}
+    single = subject.to_onnx(twin)
+    inputs, _ = parity.probes(subject, NUM_IMAGES)
     start = time.perf_counter()
-    expected = to_uint8(parity.run_torch(subject, z, y)).transpose(0, 2, 3, 1)
+    expected = to_uint8(parity.run_torch(subject, inputs)).transpose(0, 2, 3, 1)
     seconds = 1000 * (time.perf_counter() - start) / NUM_IMAGES
     prover = parity.Prover(subject, None, num_images=1000) if seconds < SECONDS_FOR_PAIRED else None
     found = []
     for precision in PRECISIONS:
         name = [recipe, precision]
         try:
-            variant = convert(single, precision, calibration=feed)
+            variant = convert(single, precision, calibration=inputs.feed())
             psnr = parity.numeric_psnr(subject, variant, precision, num_images=NUM_IMAGES)
             backend = OnnxRuntimeBackend(parity.runnable(variant, precision)[0], "cpu", precision)
-            steps = pixel_differences(parity.run_backend(backend, z, y), expected)[0]
+            steps = pixel_differences(parity.run_backend(backend, inputs), expected)[0]
             paired = "-"
             if prover:
                 gates = prover.distributional_gates(backend, precision)

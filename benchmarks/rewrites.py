@@ -22,6 +22,7 @@ from road import processor
 from ganexport.graph import to_onnx
 from ganexport.rewrites import REWRITES, rewrite
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
+from ganinfer.inputs import Inputs
 from ganinfer.latents import draw_latents
 from gantrain.models.biggan import Generator
 from gantrain.standing import standing_statistics
@@ -47,7 +48,7 @@ def graphs() -> dict[str, bytes]:
 
 def on_onnxruntime(graph: bytes, z: np.ndarray, y: np.ndarray) -> Run:
     backend = OnnxRuntimeBackend(graph, "cpu", "fp32")
-    return lambda: backend.run(z, y)
+    return lambda: backend.run(Inputs(z, y))
 
 
 def on_openvino(graph: bytes, z: np.ndarray, y: np.ndarray) -> Run:

@@ -79,6 +79,10 @@ def export(
     without: Annotated[
         list[str] | None, typer.Option(help="A rewrite to leave out: upsampling, norms.")
     ] = None,
+    standing_statistics: Annotated[
+        str | None,
+        typer.Option(help="0.3,0.5,1: batch-norm statistics for these truncations, in the graph."),
+    ] = None,
     trt: Annotated[bool, typer.Option("--trt", help="Also build TensorRT engines.")] = False,
     trt_target: Annotated[
         list[str] | None, typer.Option(help="portable, sm89, ... or current; may be repeated.")
@@ -136,6 +140,7 @@ def export(
             profile=(smallest, likeliest, largest),
             min_psnr_db=_decibels(auto_precision),
             without=without or (),
+            standing=_truncations(standing_statistics),
             data=data,
             num_images=num,
             verify=verify,
@@ -162,6 +167,16 @@ def export(
     console.print(f"-> {exported.path}")
 
 
+def _truncations(text: str | None) -> list[float]:
+    """From "0.3,0.5,1"."""
+    try:
+        return [] if text is None else [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ExportError(
+            f"--standing-statistics {text}: expected truncations, as in 0.3,0.5,1"
+        ) from None
+
+
 def _decibels(text: str | None) -> float | None:
     """From "55dB" or "55"."""
     if text is None:
@@ -170,6 +185,25 @@ def _decibels(text: str | None) -> float | None:
         return float(text.lower().removesuffix("db"))
     except ValueError:
         raise ExportError(f"--auto-precision {text}: expected decibels, as in 55dB") from None
+
+
+@app.command()
+def extract(
+    bundle: Annotated[Path, typer.Argument(help="The bundle.", show_default=False)],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The file, name.onnx.")],
+    precision: Annotated[
+        str, typer.Option(help="fp32, or another that the bundle holds.")
+    ] = "fp32",
+    pixels: Annotated[
+        str, typer.Option(help="uint8 (N, H, W, C), or float (N, C, H, W) before rounding.")
+    ] = "uint8",
+    latents: Annotated[str, typer.Option(help="z, or mapped: StyleGAN2's w.")] = "z",
+) -> None:
+    """Take a proven graph out of a bundle, for a program that feeds ONNX itself."""
+    from ganexport.extract import extract
+
+    extract(bundle, output, precision=precision, pixels=pixels, latents=latents)
+    console.print(f"-> {output}")
 
 
 @app.command()

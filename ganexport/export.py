@@ -14,7 +14,7 @@ from typing import TypedDict, Unpack
 import numpy as np
 from torch import nn
 
-from ganexport import graph, parity
+from ganexport import parity
 from ganexport.engines.tensorrt import (
     BuiltEngine,
     Profile,
@@ -25,6 +25,7 @@ from ganexport.engines.tensorrt import (
 from ganexport.precision import PRECISIONS, Feed, convert
 from ganexport.rewrites import rewrite
 from ganexport.sensitivity import Kept, keep_worst_layers
+from ganexport.standing import with_standing_statistics
 from ganexport.subject import Spec, Subject, of_module, of_run
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.backends.tensorrt import TensorRTBackend
@@ -41,6 +42,7 @@ from ganinfer.bundle import (
 )
 from ganinfer.errors import BackendUnavailable, CheckpointError, ExportError, ParityError
 from ganinfer.images import encode_png, grid, to_uint8
+from ganinfer.inputs import draw_inputs
 from ganinfer.latents import draw_labels
 from gantrain.checkpoint import load_generator
 from gantrain.data import Dataset
@@ -80,6 +82,7 @@ class Options(TypedDict, total=False):
     profile: Profile
     min_psnr_db: float | None
     without: Collection[str]
+    standing: Sequence[float]
     data: Path | None
     num_images: int
     verify: bool
@@ -132,6 +135,7 @@ def export_subject(
     profile: Profile = (1, 64, 256),
     min_psnr_db: float | None = None,
     without: Collection[str] = (),
+    standing: Sequence[float] = (),
     data: Path | None = None,
     num_images: int = 10_000,
     verify: bool = True,
@@ -151,6 +155,8 @@ def export_subject(
         min_psnr_db: of every variant but fp32: the most sensitive layers stay float32 until this
             PSNR on [-1, 1] (peak 2) is met; None keeps none.
         without: names of rewrites that are left out; see ganexport.rewrites.
+        standing: truncations for which batch-norm statistics are taken anew and kept in the
+            graph; see ganexport.standing.
         data: the prepared dataset; by default where the run found it.
         num_images: of each set of the distributional gates.
         verify: False writes a bundle that is marked unverified.
@@ -171,11 +177,11 @@ def export_subject(
     if len(profile) != 3 or not 1 <= profile[0] <= profile[1] <= profile[2]:
         raise ExportError(f"--profile {profile}: expected smallest:likeliest:largest batch")
     chosen = pick_product(product, targets) if tensorrt else None
+    if standing:
+        subject = with_standing_statistics(subject, standing, progress)
     prover = open_prover(subject, data, num_images, progress) if verify else None
 
-    single = graph.to_onnx(
-        rewrite(subject.twin(), without), z_dim=subject.model.z_dim, num_classes=subject.num_classes
-    )
+    single = subject.to_onnx(rewrite(subject.twin(), without))
     wanted = [p for p in PRECISIONS if p == "fp32" or p in precisions]
     calibration = _calibration(subject)
     kept: dict[Precision, Kept] = {}
@@ -284,13 +290,8 @@ def _assemble(
     kept: Mapping[Precision, Kept],
 ) -> tuple[dict[str, bytes], Manifest]:
     """The bundle's files, and a manifest that lacks only their fingerprints."""
-    num_classes = subject.num_classes
-    golden_labels = [n % num_classes for n in range(NUM_GOLDEN)] if num_classes else None
-    golden = parity.run_torch(
-        subject,
-        parity.latents(subject, range(NUM_GOLDEN)),
-        None if golden_labels is None else np.array(golden_labels),
-    )
+    inputs, truncations = parity.probes(subject, NUM_GOLDEN)
+    golden = parity.run_torch(subject, inputs)
     buffer = io.BytesIO()
     np.save(buffer, to_uint8(golden).transpose(0, 2, 3, 1), allow_pickle=False)
     files = {f"onnx/{precision}.onnx": data for precision, data in graphs.items()}
@@ -316,7 +317,10 @@ def _assemble(
         graphs=[Graph(path=f"onnx/{p}.onnx", precision=p) for p in graphs],
         engines=[engine.entry for engine in engines],
         golden=Golden(
-            path="golden/images.npy", seeds=list(range(NUM_GOLDEN)), labels=golden_labels
+            path="golden/images.npy",
+            seeds=list(range(NUM_GOLDEN)),
+            labels=None if inputs.y is None else inputs.y.tolist(),
+            truncations=truncations,
         ),
         witness=witness,
         source=subject.source,
@@ -331,10 +335,8 @@ def _assemble(
 def _calibration(subject: Subject) -> Feed:
     """Latents and labels that no gate looks at."""
     seeds = range(_CALIBRATION_SEEDS, _CALIBRATION_SEEDS + CALIBRATION_IMAGES)
-    feed: Feed = {"z": parity.latents(subject, seeds)}
-    if subject.num_classes:
-        feed["y"] = draw_labels(seeds, subject.num_classes)
-    return feed
+    y = draw_labels(seeds, subject.num_classes) if subject.num_classes else None
+    return draw_inputs(subject.model, seeds, y).feed()
 
 
 def tool_versions() -> dict[str, str]:
@@ -353,7 +355,7 @@ def _preview(subject: Subject, graph: bytes) -> bytes:
     """A grid of what ships."""
     seeds, labels, columns = sample_sheet(subject.num_classes)
     backend = OnnxRuntimeBackend(graph, "cpu", "fp32")
-    images = parity.run_backend(backend, parity.latents(subject, seeds), labels)
+    images = parity.run_backend(backend, draw_inputs(subject.model, seeds, labels))
     return encode_png(grid(images, columns=columns))
 
 

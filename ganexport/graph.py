@@ -24,17 +24,23 @@ NetworkExtractor = ClassifierExtractor | RandomExtractor | StackedExtractor
 
 # From 23 on, attention is exported as one node, which TensorRT refuses for SAGAN's shapes.
 OPSET = 20
+_WEIGHTS = (".weight", ".kernel")  # endings of what a layer multiplies by
 
 
 class SamplingGraph(nn.Module):
-    """z float32 (N, Z), y int64 (N,) or None -> images uint8 (N, H, W, C)."""
+    """Latents z float32 (N, Z), and what else the generator takes -> images uint8 (N, H, W, C).
+
+    That is y int64 (N,) and truncation float32 (N,), in this order, or one of the two, or neither.
+    """
 
     def __init__(self, generator: nn.Module) -> None:
         super().__init__()
         self.generator = generator
 
-    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        images = self.generator(z) if y is None else self.generator(z, y)
+    def forward(
+        self, z: Tensor, second: Tensor | None = None, third: Tensor | None = None
+    ) -> Tensor:
+        images = self.generator(*(given for given in (z, second, third) if given is not None))
         # ganinfer.images.to_uint8, operation by operation. The cast stands last: TensorRT takes
         # uint8 only as the output of a network.
         scaled = (images.float().clamp(-1.0, 1.0) + 1.0) * 127.5
@@ -77,26 +83,33 @@ def extractor_to_onnx(extractor: NetworkExtractor, *, resolution: int, channels:
     return _to_onnx(ExtractorGraph(extractor).eval(), example, ["images"], "features")
 
 
-def to_onnx(generator: nn.Module, *, z_dim: int, num_classes: int) -> bytes:
+def to_onnx(
+    generator: nn.Module, *, z_dim: int, num_classes: int, truncation: bool = False
+) -> bytes:
     """Trace a generator into a checked ONNX file; the same weights give the same bytes.
 
     Args:
-        generator: (z) or (z, y) -> images in [-1, 1]; in eval mode, on the CPU, float32.
+        generator: z, y and truncation, or fewer -> images in [-1, 1]; in eval mode, on the CPU,
+            float32.
         z_dim: length of a latent.
         num_classes: 0 if the generator takes no y.
+        truncation: whether it takes one.
 
     Returns:
-        The file: inputs "z" and, when conditional, "y"; output "images"; dynamic batch.
+        The file: inputs "z", "y" when conditional, and "truncation" if it takes one; output
+        "images"; dynamic batch.
 
     Raises:
         ExportError: the network cannot be traced or checked.
     """
     # Two examples: a batch of one would be taken for a constant.
-    example: tuple[Tensor, ...] = (torch.zeros(2, z_dim),)
+    example = {"z": torch.zeros(2, z_dim)}
     if num_classes:
-        example += (torch.zeros(2, dtype=torch.int64),)
-    names = ["z", "y"][: len(example)]
-    return _to_onnx(SamplingGraph(generator).eval(), example, names, "images")
+        example["y"] = torch.zeros(2, dtype=torch.int64)
+    if truncation:
+        example["truncation"] = torch.ones(2)
+    graph = SamplingGraph(generator).eval()
+    return _to_onnx(graph, tuple(example.values()), list(example), "images")
 
 
 def _to_onnx(
@@ -156,8 +169,8 @@ def _name_layers(graph: onnx.GraphProto) -> None:
     weights = {weight.name for weight in graph.initializer}
     taken = {node.name for node in graph.node}
     for node in graph.node:
-        own = [name for name in node.input if name in weights and name.endswith(".weight")]
-        name = own[0].removesuffix(".weight").removeprefix("generator.") if own else ""
+        own = [name for name in node.input if name in weights and name.endswith(_WEIGHTS)]
+        name = own[0].rpartition(".")[0].removeprefix("generator.") if own else ""
         if name and name not in taken:
             node.name = name
             taken.add(name)

@@ -40,10 +40,11 @@ def of_factory(
         given["classes"] = [str(n) for n in range(given["classes"])]
     if spec is not None:
         given = vars(spec) | given
+    taken = given.pop("truncation_input", None)  # only a factory's Spec has one
     checked = check_options(_spec, given, where="--set", name="a generator")
     if weights is not None:
         load_weights(module, weights, key)
-    return of_module(module, Spec(**checked))
+    return of_module(module, Spec(**checked, truncation_input=taken))
 
 
 def of_import(

@@ -8,7 +8,7 @@ latter is a distance of the network to itself under other seeds; a faithful copy
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 
@@ -26,14 +26,14 @@ from ganinfer.bundle import GateResult, Precision, gate_result
 from ganinfer.errors import ExportError
 from ganinfer.golden import PIXEL_GATES, pixel_differences
 from ganinfer.images import Images, to_uint8
-from ganinfer.latents import draw_labels, draw_latents
+from ganinfer.inputs import Inputs, draw_inputs
+from ganinfer.latents import draw_labels
 from ganinfer.witness import Features, Witness, paired_gates
 from gantrain.extractors._base import Extractor, see
 from gantrain.extractors.classifier import RandomExtractor
 from gantrain.metrics._moments import Moments, frechet_distance
 from gantrain.metrics._reference import Reference
 
-Latents = NDArray[np.float32]
 Labels = NDArray[np.int64] | None
 Progress = Callable[[str, int, int], None]  # what is being done, images done, images in all
 
@@ -80,9 +80,9 @@ def numeric_gates(
     Returns:
         One result a gate.
     """
-    z, labels, reference = _numeric_reference(subject, num_images)
+    inputs, reference = _numeric_reference(subject, num_images)
     graph, artifact = runnable(graph, precision)
-    shipped = _run_float_output(graph, z, labels)
+    shipped = _run_float_output(graph, inputs)
     if shipped.shape != reference.shape:
         return [gate_result(artifact, "image shape", 0.0, f"equal to {reference.shape[1:]}", False)]
     error = np.abs(shipped.astype(np.float64) - reference)
@@ -100,8 +100,8 @@ def numeric_gates(
 
 def numeric_psnr(subject: Subject, graph: bytes, precision: Precision, *, num_images: int) -> float:
     """PSNR in dB, peak 2, of a graph's images before rounding."""
-    z, labels, reference = _numeric_reference(subject, num_images)
-    shipped = _run_float_output(runnable(graph, precision)[0], z, labels)
+    inputs, reference = _numeric_reference(subject, num_images)
+    shipped = _run_float_output(runnable(graph, precision)[0], inputs)
     error = shipped.astype(np.float64) - reference
     return _psnr(float(np.mean(error**2)), peak=2.0)
 
@@ -121,9 +121,9 @@ def pixel_gates(
     num_images: int = NUMERIC_IMAGES,
 ) -> list[GateResult]:
     """Compare a backend's uint8 images with those of torch in float32; one result a gate."""
-    z, labels, reference = _numeric_reference(subject, num_images)
+    inputs, reference = _numeric_reference(subject, num_images)
     expected = to_uint8(reference).transpose(0, 2, 3, 1)
-    found = run_backend(backend, z, labels)
+    found = run_backend(backend, inputs)
     if found.shape != expected.shape:
         return [gate_result(artifact, "image shape", 0.0, f"equal to {expected.shape[1:]}", False)]
     gate = PIXEL_GATES[backend.precision]
@@ -154,13 +154,31 @@ def pixel_gates(
 
 
 @lru_cache(maxsize=2)
-def _numeric_reference(
-    subject: Subject, num_images: int
-) -> tuple[Latents, Labels, NDArray[np.float32]]:
-    """Latents, labels (each class in turn) and torch's images for the seeds 0, 1, ..."""
-    z = latents(subject, range(num_images))
-    labels = np.arange(num_images) % subject.num_classes if subject.num_classes else None
-    return z, labels, run_torch(subject, z, labels)
+def _numeric_reference(subject: Subject, num_images: int) -> tuple[Inputs, NDArray[np.float32]]:
+    """Inputs for the seeds 0, 1, ... and torch's images."""
+    inputs, _ = probes(subject, num_images)
+    return inputs, run_torch(subject, inputs)
+
+
+def probes(subject: Subject, num_images: int) -> tuple[Inputs, list[float | None]]:
+    """Inputs that show all a generator can do: each class in turn, and, if it takes a truncation,
+    none for the first half of the seeds and five values over its range for the others.
+
+    Returns:
+        The inputs for the seeds 0, 1, ..., and the truncation of each; None asks for none.
+    """
+    model, taken = subject.model, subject.model.truncation_input
+    asked: list[float | None] = [None] * num_images
+    if taken is not None:
+        values = np.linspace(taken.least, taken.untruncated, 6)[:-1].round(3)
+        for n in range(num_images // 2, num_images):
+            asked[n] = float(values[n % len(values)])
+    y = np.arange(num_images) % subject.num_classes if subject.num_classes else None
+    parts = [
+        draw_inputs(model, [n], None if y is None else y[n : n + 1], truncation)
+        for n, truncation in enumerate(asked)
+    ]
+    return Inputs.joined(parts), asked
 
 
 class Prover:
@@ -269,60 +287,43 @@ class Prover:
     def _torch_b(self) -> Features:
         return self._see("torch, seeds B", _SEEDS_B, self._torch_pixels)
 
-    def _torch_pixels(self, z: Latents, y: Labels) -> Images:
-        return to_uint8(run_torch(self.subject, z, y)).transpose(0, 2, 3, 1)
+    def _torch_pixels(self, inputs: Inputs) -> Images:
+        return to_uint8(run_torch(self.subject, inputs)).transpose(0, 2, 3, 1)
 
     def _labels(self, first_seed: int, num_images: int) -> Labels:
         classes = self.subject.num_classes
         return draw_labels(range(first_seed, first_seed + num_images), classes) if classes else None
 
-    def _see(
-        self, name: str, first_seed: int, draw: Callable[[Latents, Labels], Images]
-    ) -> Features:
+    def _see(self, name: str, first_seed: int, draw: Callable[[Inputs], Images]) -> Features:
         """Features float32 (N, F) of num_images seeds from the first on."""
         found = []
         end = first_seed + self.num_images
         for start in range(first_seed, end, _BATCH):
             seeds = range(start, min(start + _BATCH, end))
-            images = draw(latents(self.subject, seeds), self._labels(start, len(seeds)))
+            labels = self._labels(start, len(seeds))
+            images = draw(draw_inputs(self.subject.model, seeds, labels))
             found.append(see(self.extractor, images).features.cpu().numpy())
             if self._progress:
                 self._progress(name, seeds[-1] + 1 - first_seed, self.num_images)
         return np.concatenate(found)
 
 
-def latents(subject: Subject, seeds: range) -> Latents:
-    """The latents (N, Z) that the SDK draws for these seeds when no truncation is asked for."""
-    model = subject.model
-    return draw_latents(
-        seeds, model.z_dim, distribution=model.z_distribution, truncation=model.default_truncation
-    )
-
-
 @torch.no_grad()
-def run_torch(subject: Subject, z: Latents, y: Labels) -> NDArray[np.float32]:
+def run_torch(subject: Subject, inputs: Inputs) -> NDArray[np.float32]:
     """The reference: the network itself, float32 (N, C, H, W), before rounding."""
-    parts = [
-        subject(
-            torch.from_numpy(z[i : i + 64]),
-            None if y is None else torch.from_numpy(y[i : i + 64]),
-        ).numpy()
-        for i in range(0, len(z), 64)
-    ]
-    return np.concatenate(parts)
+    return np.concatenate([subject(part).numpy() for part in _batches(inputs)])
 
 
-def run_backend(backend: Backend, z: Latents, y: Labels) -> Images:
+def run_backend(backend: Backend, inputs: Inputs) -> Images:
     """What ships: uint8 (N, H, W, C), in the batches of 64 that `Sampler` sends."""
-    return np.concatenate(
-        [
-            backend.run(z[i : i + 64], None if y is None else y[i : i + 64])
-            for i in range(0, len(z), 64)
-        ]
-    )
+    return np.concatenate([backend.run(part) for part in _batches(inputs)])
 
 
-def _run_float_output(graph: bytes, z: Latents, y: Labels) -> NDArray[np.float32]:
+def _batches(inputs: Inputs) -> Iterator[Inputs]:
+    return (inputs.rows(start, start + 64) for start in range(0, len(inputs), 64))
+
+
+def _run_float_output(graph: bytes, inputs: Inputs) -> NDArray[np.float32]:
     """The shipped graph's image before rounding: the same file with that tensor as its output."""
     model = onnx.load_from_string(graph)
     name = float_images(model)
@@ -331,7 +332,7 @@ def _run_float_output(graph: bytes, z: Latents, y: Labels) -> NDArray[np.float32
     del model.graph.output[:]
     model.graph.output.append(value)
     exposed = OnnxRuntimeBackend(model.SerializeToString(), "cpu", "fp32")
-    return run_backend(exposed, z, y)  # type: ignore[return-value]
+    return run_backend(exposed, inputs)  # type: ignore[return-value]
 
 
 def _psnr(mean_square: float, *, peak: float) -> float:

@@ -1,8 +1,8 @@
 """float32 ONNX -> a variant that computes in another precision.
 
-Everything up to the image runs in the new type; tanh, the quantisation to uint8 and all outputs
-stay float32: a half-precision tail alone costs a quarter of a uint8 step. Layers that are named to
-be kept stay float32, too.
+Everything up to the image runs in the new type; what depends on the truncation alone, tanh, the
+quantisation to uint8 and all outputs stay float32: a half-precision tail alone costs a quarter of a
+uint8 step. Layers that are named to be kept stay float32, too.
 """
 
 from collections.abc import Collection
@@ -133,9 +133,15 @@ def emulate(model: bytes) -> bytes:
 
 def _to_half(model: onnx.ModelProto, half: _Half, keep: frozenset[str]) -> bytes:
     graph = model.graph
-    kept = _tail(model) | {
-        n for n, node in enumerate(graph.node) if node.name in keep or node.op_type in half.refused
-    }
+    kept = (
+        _tail(model)
+        | _of_truncation(model.graph)
+        | {
+            n
+            for n, node in enumerate(graph.node)
+            if node.name in keep or node.op_type in half.refused
+        }
+    )
     typed = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
     floats = {
         value.name
@@ -200,6 +206,23 @@ def _tail(model: onnx.ModelProto) -> set[int]:
     if last is not None and model.graph.node[last].op_type == "Tanh":
         tail.add(last)
     return tail
+
+
+def _of_truncation(graph: onnx.GraphProto) -> set[int]:
+    """Indices of the nodes that see the truncation and constants alone.
+
+    They are a few numbers an image, among them places in tables, which half precision would miss.
+    """
+    constants = {weight.name for weight in graph.initializer}
+    seen, found = {"truncation"}, set()
+    for n, node in enumerate(graph.node):
+        inputs = {name for name in node.input if name}
+        if inputs <= constants:
+            constants.update(node.output)
+        elif inputs <= constants | seen:
+            found.add(n)
+            seen.update(node.output)
+    return found
 
 
 def _half_weight(graph: onnx.GraphProto, weight: onnx.TensorProto, half: _Half) -> str:

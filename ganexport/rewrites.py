@@ -4,14 +4,16 @@ A rewrite replaces layers of one network, in place; each can be left out (`gan e
 --without NAME`), and benchmarks/rewrites.py shows what each is worth on every backend.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ganexport.standing import StandingNorm
 from ganinfer.errors import ConfigError
 from ganinfer.lookup import suggest
+from gantrain.models import biggan, biggan_deep
 from gantrain.models._layers import ConditionalBatchNorm2d, ModulatedBatchNorm2d, UpConv2d
 
 
@@ -68,23 +70,85 @@ class ScaledByClass(nn.Module):
         return scaled
 
 
-def _upsampling(layer: nn.Module) -> nn.Module | None:
+class ScaledByTruncation(nn.Module):
+    """Either of the two whose statistics are looked up by truncation: one product, one sum."""
+
+    def __init__(self, layer: ModulatedBatchNorm2d | ConditionalBatchNorm2d) -> None:
+        super().__init__()
+        norm: nn.Module = layer.norm
+        assert isinstance(norm, StandingNorm)
+        assert layer.gain_and_bias is not None
+        self.norm, self.gain_and_bias = norm, layer.gain_and_bias
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        norm: StandingNorm = self.norm
+        scale, shift = norm.scale_and_shift()
+        gain, bias = self.gain_and_bias(condition).chunk(2, dim=1)
+        scale, shift = scale * (1 + gain), shift * (1 + gain) + bias
+        scaled: Tensor = x * scale[:, :, None, None] + shift[:, :, None, None]
+        return scaled
+
+
+def _upsampling(network: nn.Module) -> None:
     """Doubling and a 3x3 convolution are one 4x4 transposed convolution of stride 2."""
-    return layer.plain() if isinstance(layer, UpConv2d) else None
+    _replace(network, lambda layer: layer.plain() if isinstance(layer, UpConv2d) else None)
 
 
-def _norms(layer: nn.Module) -> nn.Module | None:
+def _norms(network: nn.Module) -> None:
     """Batch norm and what the condition does after it are one product and one sum."""
-    if isinstance(layer, ModulatedBatchNorm2d) and _fixed(layer.norm):
-        return ScaledByCondition(layer)
-    if isinstance(layer, ConditionalBatchNorm2d) and layer.gain_and_bias and _fixed(layer.norm):
+
+    def scaled(layer: nn.Module) -> nn.Module | None:
+        if not isinstance(layer, ModulatedBatchNorm2d | ConditionalBatchNorm2d):
+            return None
+        norm: nn.Module = layer.norm
+        if layer.gain_and_bias is None:
+            return None
+        if isinstance(norm, StandingNorm):
+            return ScaledByTruncation(layer)
+        if not _fixed(norm):
+            return None
+        if isinstance(layer, ModulatedBatchNorm2d):
+            return ScaledByCondition(layer)
         return ScaledByClass(layer)
-    return None
+
+    _replace(network, scaled)
 
 
-REWRITES: dict[str, Callable[[nn.Module], nn.Module | None]] = {
+def _classes(network: nn.Module) -> None:
+    """A matrix times a class's embedding is a constant: W [z, e_y] = [W_z, W_e E^T] [z, onehot(y)].
+
+    Worth it where there are fewer classes than numbers in an embedding.
+    """
+    for generator in network.modules():
+        if not isinstance(generator, biggan.Generator | biggan_deep.Generator):
+            continue
+        table = generator.embed
+        if table is None or table.num_embeddings >= table.embedding_dim:
+            continue
+        for layer in _of_condition(generator):
+            own, of_class = layer.weight.tensor_split([-table.embedding_dim], dim=1)
+            layer.weight = nn.Parameter(torch.cat([own, of_class @ table.weight.T], dim=1))
+        num_classes = table.num_embeddings
+        generator.embed = nn.Embedding(num_classes, num_classes)
+        generator.embed.weight = nn.Parameter(torch.eye(num_classes))
+
+
+def _of_condition(generator: biggan.Generator | biggan_deep.Generator) -> Iterator[nn.Linear]:
+    """The matrices that take the embedding, in their last columns."""
+    if isinstance(generator, biggan_deep.Generator):
+        yield generator.project
+    for layer in generator.modules():
+        if isinstance(layer, ScaledByCondition):
+            yield layer.scale_and_shift
+        elif isinstance(layer, ModulatedBatchNorm2d | ScaledByTruncation):
+            assert isinstance(layer.gain_and_bias, nn.Linear)
+            yield layer.gain_and_bias
+
+
+REWRITES: dict[str, Callable[[nn.Module], None]] = {
     "upsampling": _upsampling,
     "norms": _norms,
+    "classes": _classes,
 }
 
 
@@ -98,15 +162,19 @@ def rewrite(network: nn.Module, without: Collection[str] = ()) -> nn.Module:
     for name in without:
         if name not in REWRITES:
             raise ConfigError(f"--without: there is no {name!r}; {suggest(name, list(REWRITES))}")
-    chosen = [change for name, change in REWRITES.items() if name not in without]
+    for name, change in REWRITES.items():
+        if name not in without:
+            change(network)
+    _replace(network, lambda layer: Doubled(layer) if isinstance(layer, UpConv2d) else None)
+    return network.eval().requires_grad_(False)
+
+
+def _replace(network: nn.Module, change: Callable[[nn.Module], nn.Module | None]) -> None:
+    """Put what `change` gives for a layer, if anything, in its place."""
     for parent in list(network.modules()):
         for name, layer in list(parent.named_children()):
-            changed = next((new for change in chosen if (new := change(layer)) is not None), None)
-            if changed is None and isinstance(layer, UpConv2d):
-                changed = Doubled(layer)
-            if changed is not None:
-                setattr(parent, name, changed.eval().requires_grad_(False))
-    return network
+            if (changed := change(layer)) is not None:
+                setattr(parent, name, changed)
 
 
 def _normaliser(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

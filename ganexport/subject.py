@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ganexport import graph
-from ganinfer.bundle import Model, Source
+from ganinfer.bundle import Model, Source, TruncationInput
 from ganinfer.errors import ExportError
 from ganinfer.files import sha256_bytes
+from ganinfer.inputs import Inputs
 from gantrain.checkpoint import TrainedGenerator
 
 LARGEST = 8.0  # what lies farther from [-1, 1] is on another scale
@@ -27,6 +28,8 @@ class Spec:
         classes: names of the K classes; empty if the network takes no y.
         z_distribution: "normal", N(0, 1), or "uniform", U(-1, 1).
         truncation: of the latents it was trained with; for those who ask for none.
+        truncation_input: if the network takes the truncation itself, after z and y, float32 (N,)
+            (StyleGAN2's psi): its range. Latents are then left as they are.
         family: what it is called in the bundle.
     """
 
@@ -34,6 +37,7 @@ class Spec:
     classes: Sequence[str] = ()
     z_distribution: str = "normal"
     truncation: float | None = None
+    truncation_input: TruncationInput | None = None
     family: str = "custom"
 
 
@@ -42,8 +46,9 @@ class Subject:
     """A generator to export; equal only to itself, so that what is drawn of it can be kept.
 
     Attributes:
-        network: the reference, in eval mode, float32, on the CPU: z float32 (N, Z) and, if there
-            are classes, y int64 (N,) -> float32 (N, C, H, W) on [-1, 1].
+        network: the reference, in eval mode, float32, on the CPU: z float32 (N, Z), if there are
+            classes y int64 (N,), if it takes one truncation float32 (N,) -> float32 (N, C, H, W) on
+            [-1, 1].
         model: what the bundle says it takes and gives.
         source: where it comes from.
         where: its name in messages.
@@ -61,10 +66,19 @@ class Subject:
         """K, 0 if the network takes no y."""
         return len(self.model.classes)
 
-    def __call__(self, z: Tensor, y: Tensor | None) -> Tensor:
+    def __call__(self, inputs: Inputs) -> Tensor:
         """The reference's images."""
-        images: Tensor = self.network(z) if y is None else self.network(z, y)
+        images: Tensor = self.network(*(torch.from_numpy(a) for a in inputs.feed().values()))
         return images
+
+    def to_onnx(self, network: nn.Module) -> bytes:
+        """The file of a network that takes and gives what this one does; see `graph.to_onnx`."""
+        return graph.to_onnx(
+            network,
+            z_dim=self.model.z_dim,
+            num_classes=self.num_classes,
+            truncation=self.model.truncation_input is not None,
+        )
 
 
 def of_run(trained: TrainedGenerator) -> Subject:
@@ -84,7 +98,7 @@ def of_run(trained: TrainedGenerator) -> Subject:
             trained.classes,
             network.z_distribution,
             config.train.truncation,
-            config.model,
+            family=config.model,
         ),
         trained.resolution,
         trained.channels,
@@ -104,8 +118,9 @@ def of_module(module: nn.Module, spec: Spec) -> Subject:
     """Any generator.
 
     Args:
-        module: z float32 (N, Z) and, with classes, y int64 (N,) -> float32 (N, C, H, W) on [-1, 1],
-            square, grey or RGB. It is copied, and left as it is.
+        module: z float32 (N, Z), with classes y int64 (N,), and what `spec` says of a truncation
+            -> float32 (N, C, H, W) on [-1, 1], square, grey or RGB. It is copied, and left as it
+            is.
         spec: what it does not say of itself.
 
     Raises:
@@ -135,8 +150,13 @@ def of_module(module: nn.Module, spec: Spec) -> Subject:
 def _try(network: nn.Module, spec: Spec, name: str) -> Tensor:
     """Images of two latents, if they are what a generator gives."""
     z = torch.linspace(-1, 1, 2 * spec.z_dim).reshape(2, spec.z_dim)
-    arguments = (z, torch.zeros(2, dtype=torch.int64)) if spec.classes else (z,)
-    takes = f"z float32 (2, {spec.z_dim})" + (" and y int64 (2,)" if spec.classes else "")
+    arguments, takes = [z], f"z float32 (2, {spec.z_dim})"
+    if spec.classes:
+        arguments.append(torch.zeros(2, dtype=torch.int64))
+        takes += " and y int64 (2,)"
+    if spec.truncation_input is not None:
+        arguments.append(torch.full((2,), spec.truncation_input.untruncated))
+        takes += " and truncation float32 (2,)"
     try:
         images, again = network(*arguments), network(*arguments)
     except (RuntimeError, TypeError, IndexError, ValueError) as error:
@@ -199,6 +219,9 @@ def _model(spec: Spec, resolution: int, channels: int) -> Model:
         classes=list(spec.classes),
         z_dim=spec.z_dim,
         z_distribution="normal" if normal else "uniform",
-        truncation_modes=["resample", "scale"] if normal else [],
+        truncation_modes=["network"]
+        if spec.truncation_input
+        else (["resample", "scale"] if normal else []),
         default_truncation=spec.truncation,
+        truncation_input=spec.truncation_input,
     )

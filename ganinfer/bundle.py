@@ -53,10 +53,21 @@ class FileEntry(_Part):
     size: Count
 
 
+class TruncationInput(_Part):
+    """The range of a graph's input "truncation", and its value for those who ask for none."""
+
+    least: float
+    largest: float
+    untruncated: float
+
+
 class Model(_Part):
     """What the generator takes and gives. classes is empty in an unconditional model.
 
+    truncation_modes: "resample" and "scale" change the latents; in mode "network" the generator
+        does it all, as StyleGAN2 does with psi.
     default_truncation: what it was trained with, for those who ask for none; of mode "resample".
+    truncation_input: None if the graph has no such input.
     """
 
     family: str
@@ -65,12 +76,16 @@ class Model(_Part):
     classes: list[str]
     z_dim: Annotated[int, Field(ge=1, le=65536)]
     z_distribution: Literal["normal", "uniform"]
-    truncation_modes: list[Literal["resample", "scale"]]
+    truncation_modes: list[Literal["resample", "scale", "network"]]
     default_truncation: Annotated[float, Field(gt=0)] | None = None
+    truncation_input: TruncationInput | None = None
 
 
 class Graph(_Part):
-    """An ONNX file: z float32 (N, Z) [, y int64 (N,)] -> images uint8 (N, H, W, C)."""
+    """An ONNX file: z float32 (N, Z) [, y int64 (N,)] [, truncation float32 (N,)] -> images.
+
+    They are uint8 (N, H, W, C).
+    """
 
     path: str
     precision: Precision
@@ -92,11 +107,12 @@ class Engine(_Part):
 
 
 class Golden(_Part):
-    """Seeds, their labels, and the file of images that torch in float32 gives for them."""
+    """Seeds, labels, truncations (None asks for none), and what torch in float32 gives for them."""
 
     path: str
     seeds: list[Count]
     labels: list[Count] | None
+    truncations: list[float | None]
 
 
 class WitnessFiles(_Part):

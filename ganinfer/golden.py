@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ganinfer.bundle import Bundle
-from ganinfer.errors import BundleError
+from ganinfer.errors import BundleError, RequestError
 from ganinfer.files import npy_header
 from ganinfer.images import Images
+from ganinfer.inputs import Inputs, draw_inputs
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ def golden_failure(found: Images, expected: Images, precision: str) -> str | Non
     return None
 
 
-def read_golden(bundle: Bundle) -> tuple[list[int], list[int] | None, Images]:
-    """Seeds, labels (None if unconditional) and images uint8 (G, H, W, C) of a bundle."""
+def read_golden(bundle: Bundle) -> tuple[Inputs, Images]:
+    """What a bundle's graph is given, and the images uint8 (G, H, W, C) that it must give."""
     golden, model = bundle.manifest.golden, bundle.manifest.model
     shape = (len(golden.seeds), model.resolution, model.resolution, model.channels)
     header, data = npy_header(shape), bundle.read(golden.path)
@@ -76,8 +77,22 @@ def read_golden(bundle: Bundle) -> tuple[list[int], list[int] | None, Images]:
             " says; export it again"
         )
     images = np.frombuffer(data, np.uint8, offset=len(header)).reshape(shape)
-    if (golden.labels is None) != (not model.classes) or (
-        golden.labels is not None and len(golden.labels) != len(golden.seeds)
+    labels, count = golden.labels, len(golden.seeds)
+    if (
+        (labels is None) != (not model.classes)
+        or (labels is not None and (len(labels) != count or max(labels) >= len(model.classes)))
+        or len(golden.truncations) != count
     ):
         raise BundleError(f"{bundle.path}: golden labels do not fit the model; export it again")
-    return golden.seeds, golden.labels, images
+    try:
+        parts = [
+            draw_inputs(
+                model, [seed], None if labels is None else np.array([labels[n]]), truncation
+            )
+            for n, (seed, truncation) in enumerate(
+                zip(golden.seeds, golden.truncations, strict=True)
+            )
+        ]
+    except RequestError as error:
+        raise BundleError(f"{bundle.path}: golden inputs: {error}; export it again") from None
+    return Inputs.joined(parts), images

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from ganinfer.errors import BundleError, ParityError, RequestError
 from ganinfer.images import Images, to_pil
-from ganinfer.latents import Seeds, draw_labels, draw_latents, seed_array, slerp
+from ganinfer.inputs import Inputs, draw_inputs, truncation_input
+from ganinfer.latents import Seeds, draw_labels, seed_array, slerp
 from ganinfer.lookup import suggest
 
 if TYPE_CHECKING:
@@ -164,8 +165,9 @@ class Sampler:
             labels: a class (its number in [0, K) or its name) for all images, one class for each,
                 or None: each seed draws its own.
             truncation: "resample": latents from N(0, 1) given abs(z) <= truncation; "scale":
-                latents times truncation. None for that of the training, which is none as a rule.
-            truncation_mode: "resample" or "scale"; the model's first by default.
+                latents times truncation; "network": the generator's own, as StyleGAN2's psi. None
+                for that of the training, which is none as a rule.
+            truncation_mode: one of the model's, see `info`; its first by default.
             output: "numpy", or "pil" for a list of Pillow images.
 
         Returns:
@@ -182,16 +184,24 @@ class Sampler:
             keys = seed_array(seeds)
             if n is not None and n != len(keys):
                 raise RequestError(f"n is {n}, and {len(keys)} seeds were given; leave n out")
-        z = self._latents(keys, truncation, truncation_mode)
-        images = self.generate(z, self._labels_of(keys, self._numbers(labels, len(keys))))
+        y = self._labels_of(keys, self._numbers(labels, len(keys)))
+        images = self._images(draw_inputs(self._model, keys, y, truncation, truncation_mode))
         return images if output == "numpy" else [to_pil(image) for image in images]
 
-    def generate(self, z: NDArray[np.float32], y: NDArray[np.integer] | None = None) -> Images:
+    def generate(
+        self,
+        z: NDArray[np.float32],
+        y: NDArray[np.integer] | None = None,
+        *,
+        truncation: float | None = None,
+    ) -> Images:
         """Images of latents that the caller made.
 
         Args:
             z: float (N, Z), finite.
             y: integers (N,) in [0, K) for a conditional model, else None.
+            truncation: what a generator that takes it as an input gets; the latents are as they
+                are.
 
         Returns:
             uint8 (N, H, W, C).
@@ -200,13 +210,12 @@ class Sampler:
             RequestError: wrong shapes or types, or values out of range.
         """
         z = self._checked_latents(z)
-        y = self._checked_labels(y, len(z))
-        model = self._model
-        images = np.empty((len(z), model.resolution, model.resolution, model.channels), np.uint8)
-        for start in range(0, len(z), self._batch_size):
-            rows = slice(start, start + self._batch_size)
-            images[rows] = self._run(z[rows], None if y is None else y[rows])
-        return images
+        if truncation is not None and self._model.truncation_input is None:
+            raise RequestError(
+                f"truncation {truncation}: this generator does not take it; truncate z instead"
+            )
+        truncations = truncation_input(self._model, len(z), truncation)
+        return self._images(Inputs(z, self._checked_labels(y, len(z)), truncations))
 
     def stream(
         self,
@@ -234,15 +243,16 @@ class Sampler:
         batch_size = _checked_integer("batch_size", batch_size, least=1)
         end = seed + _checked_count(n, seed)
         numbers = self._numbers(labels, n)
-        self._latents(seed_array([seed]), truncation, truncation_mode)  # complain now, not later
+        draw_inputs(self._model, [seed], None, truncation, truncation_mode)  # complain now
 
         def batches() -> Iterator[Images]:
             for start in range(seed, end, batch_size):
                 keys = seed_array(range(start, min(start + batch_size, end)))
                 done = start - seed
                 part = None if numbers is None else numbers[done : done + len(keys)]
-                z = self._latents(keys, truncation, truncation_mode)
-                yield self.generate(z, self._labels_of(keys, part))
+                y = self._labels_of(keys, part)
+                inputs = draw_inputs(self._model, keys, y, truncation, truncation_mode)
+                yield self._images(inputs)
 
         return batches()
 
@@ -270,13 +280,14 @@ class Sampler:
         """
         steps = _checked_integer("steps", steps, least=2)
         keys = seed_array([seed_a, seed_b])
-        ends = self._latents(keys, truncation, truncation_mode)
+        ends = draw_inputs(self._model, keys, None, truncation, truncation_mode).z
         if self._model.z_distribution == "normal":
             path = slerp(ends[0], ends[1], steps)
         else:
             path = np.linspace(ends[0], ends[1], steps, dtype=np.float32)
         y = self._labels_of(keys[:1], self._numbers(label, 1))
-        return self.generate(path, None if y is None else y.repeat(steps))
+        truncations = truncation_input(self._model, steps, truncation)
+        return self._images(Inputs(path, None if y is None else y.repeat(steps), truncations))
 
     def close(self) -> None:
         """Free the backend and the bundle's file; more than once does no harm."""
@@ -295,31 +306,6 @@ class Sampler:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _latents(
-        self, keys: Seeds, truncation: float | None, mode: str | None
-    ) -> NDArray[np.float32]:
-        model = self._model
-        if truncation is not None and not model.truncation_modes:
-            raise RequestError(
-                f"truncation {truncation}: this model's {model.z_distribution} latent has none;"
-                " leave truncation out"
-            )
-        if mode is not None and mode not in model.truncation_modes:
-            raise RequestError(
-                f"truncation_mode {mode!r}: this model has"
-                f" {', '.join(model.truncation_modes) or 'none'}"
-            )
-        mode = mode or (model.truncation_modes[0] if model.truncation_modes else "resample")
-        if truncation is None:
-            truncation, mode = model.default_truncation, "resample"
-        return draw_latents(
-            keys,
-            model.z_dim,
-            distribution=model.z_distribution,
-            truncation=truncation,
-            truncation_mode=mode,
-        )
 
     def _numbers(self, labels: Labels, n: int) -> NDArray[np.int64] | None:
         """Labels as the caller gives them -> int64 (N,); None lets each seed draw its own."""
@@ -391,16 +377,20 @@ class Sampler:
             )
         return np.ascontiguousarray(array, np.int64)
 
-    def _run(self, z: NDArray[np.float32], y: NDArray[np.int64] | None) -> Images:
+    def _run(self, inputs: Inputs) -> Images:
         """One device batch, padded to a power of two where a new batch size costs time."""
-        backend = self._opened()
-        n = len(z)
-        missing = (1 << (n - 1).bit_length()) - n if backend.fixed_batches else 0
-        if missing == 0:
-            return backend.run(z, y)
-        z = np.concatenate([z, np.zeros((missing, z.shape[1]), z.dtype)])
-        y = None if y is None else np.concatenate([y, np.zeros(missing, y.dtype)])
-        return backend.run(z, y)[:n]
+        backend, n = self._opened(), len(inputs)
+        if not backend.fixed_batches:
+            return backend.run(inputs)
+        return backend.run(inputs.padded(1 << (n - 1).bit_length()))[:n]
+
+    def _images(self, inputs: Inputs) -> Images:
+        model, n = self._model, len(inputs)
+        images = np.empty((n, model.resolution, model.resolution, model.channels), np.uint8)
+        for start in range(0, n, self._batch_size):
+            stop = min(start + self._batch_size, n)
+            images[start:stop] = self._run(inputs.rows(start, stop))
+        return images
 
     def _opened(self) -> "Backend":
         if self._backend is None:
@@ -411,9 +401,8 @@ class Sampler:
         """Does this host give the images that torch gave where the bundle was made?"""
         from ganinfer.golden import golden_failure, read_golden
 
-        seeds, labels, expected = read_golden(self._bundle)
-        z = self._latents(seed_array(seeds), None, None)
-        found = self.generate(z, None if labels is None else np.asarray(labels, np.int64))
+        inputs, expected = read_golden(self._bundle)
+        found = self._images(inputs)
         backend = self._opened()
         failure = golden_failure(found, expected, backend.precision)
         if failure:

@@ -5,15 +5,16 @@ those of whole latents fit truncated ones. So they are collected anew: in train 
 of random size and labels, each batch counting alike.
 """
 
+from collections.abc import Iterable
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gantrain.distributed import alone
 from gantrain.draws import Draws
 from gantrain.models._base import GeneratorModule
 
 
-@torch.no_grad()
 def standing_statistics(
     network: GeneratorModule,
     *,
@@ -31,24 +32,53 @@ def standing_statistics(
         truncation: of the latents, which the statistics will be true for.
         seed: of latents, labels and sizes, so that the same weights give the same statistics.
     """
-    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a cumulative average
-    device = next(network.parameters()).device
-    draws = Draws(seed, device)
+    draws = Draws(seed, next(network.parameters()).device)
     sizes = torch.randint(
         max(batch_size // 2, 2),
         max(batch_size, 2) + 1,
         (num_batches,),
         generator=torch.Generator().manual_seed(seed),
     )
-    network.train()
-    with alone():
+
+    def batches() -> Iterable[tuple[Tensor, Tensor | None]]:
         for size in sizes.tolist():
             y = draws.integers(network.num_classes, size) if network.num_classes else None
-            network(draws.latents(network, size, truncation=truncation), y)
+            yield draws.latents(network, size, truncation=truncation), y
+
+    with alone():
+        collect_statistics(network, batches())
+
+
+@torch.no_grad()
+def collect_statistics(
+    network: nn.Module, batches: Iterable[tuple[Tensor, Tensor | None]]
+) -> list[str]:
+    """Take the statistics of every batch norm anew from batches that count alike.
+
+    Args:
+        network: z (N, Z) and, with classes, y (N,) -> images; it ends in eval mode.
+        batches: z and y, at least two images each.
+
+    Returns:
+        Names of its batch norms.
+    """
+    norms = {
+        name: layer
+        for name, layer in network.named_modules()
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) and layer.track_running_stats
+    }
+    momenta = [norm.momentum for norm in norms.values()]
     network.eval()
-    for norm, momentum in zip(norms, momenta, strict=True):
+    for norm in norms.values():
+        norm.reset_running_stats()
+        norm.momentum = None  # a cumulative average
+        norm.train()
+    for z, y in batches:
+        if y is None:
+            network(z)
+        else:
+            network(z, y)
+    network.eval()
+    for norm, momentum in zip(norms.values(), momenta, strict=True):
         norm.momentum = momentum
+    return list(norms)

@@ -1,17 +1,15 @@
 """BigGAN-deep of DeepMind (1809.11096), as HuggingFace's pytorch-pretrained-BigGAN published it.
 
 `pytorch_model.bin` of biggan-deep-128, -256 and -512. Its batch norms hold statistics of 51
-truncations, 0.00, 0.02, ..., 1.00; a bundle has those of one. In between they are interpolated:
-row(t) = (1 - w) row(i) + w row(i + 1), i + w = 50 t. The original interpolates with w and 1 - w
-swapped, also where 50 t misses an integer by a rounding error only, and so takes the next row at
-0.14, 0.28 and 0.56 and the one before at 0.58 and 0.94. Here a multiple of 0.02 has its own row; at
-these five, and in between except half way, images differ from the original's.
+truncations t, 0.00, 0.02, ..., 1.00; t is an input of the graph, or fixed. In between they are
+interpolated: row(t) = (1 - w) row(i) + w row(i + 1), i + w = 50 t. The original interpolates with w
+and 1 - w swapped, also where 50 t misses an integer by a rounding error only, and so takes the next
+row at 0.14, 0.28 and 0.56 and the one before at 0.58 and 0.94. Here a multiple of 0.02 has its own
+row; at these five, and in between except half way, images differ from the original's.
 
 The original draws z = t v, v from N(0, 1) given abs(v) <= 2. Here the network itself multiplies by
-t, and the bundle draws v: mode "resample" at 2, its default, is exactly the original's
-distribution. Not reproduced: other truncations of v, which the statistics are not of (export with
-another t instead); mode "scale", t v without the bound; and the original's own draws, which are
-scipy's, although its v, before it is scaled, gives its images.
+t, and the bundle draws v, which is exactly the original's distribution. Not reproduced are the
+original's own draws, which are scipy's, although its v, before it is scaled, gives its images.
 """
 
 import torch
@@ -31,38 +29,44 @@ from ganexport.importers._biggan import (
     torch_norm,
     up_conv,
 )
+from ganexport.standing import Found, Place, StandingNorm
 from ganexport.subject import Spec
+from ganinfer.bundle import TruncationInput
 from ganinfer.errors import ExportError
 
 EPS = 1e-4
 LATENT_BOUND = 2.0  # in standard deviations, before the truncation scales
+T = TruncationInput(least=0.0, largest=1.0, untruncated=1.0)
 
 
-def read(state: dict[str, Tensor], *, truncation: float = 0.4) -> tuple[nn.Module, Spec]:
-    """The generator at one truncation.
+def read(state: dict[str, Tensor], *, truncation: float | None = None) -> tuple[nn.Module, Spec]:
+    """The generator, at one truncation or at any.
 
     Args:
         state: of pytorch_model.bin.
-        truncation: in (0, 1]; of the statistics and the latents.
+        truncation: in (0, 1]; of the statistics and the latents, fixed. None makes it an input of
+            the graph, 1 for those who ask for none.
 
     Returns:
-        The network, z (N, Z), y (N,) -> (N, 3, H, W), and what it does not say of itself.
+        The network, z (N, Z), y (N,), t (N,) unless it is fixed -> (N, 3, H, W), and what it does
+        not say of itself.
 
     Raises:
         ExportError: the state is another network's, or the truncation is out of range.
     """
-    if not 0 < truncation <= 1:
+    if truncation is not None and not 0 < truncation <= 1:
         raise ExportError(
             f"hf_biggan_deep: truncation {truncation}; expected above 0 and at most 1, as in 0.4"
         )
     published = Published(state, "hf_biggan_deep: expected pytorch_model.bin of a biggan-deep")
     network = published.load(build(published), state)
-    network.fix(truncation)
+    network.fix(truncation) if truncation is not None else network.open()
     num_classes = network.embeddings.in_features
     return network, Spec(
         z_dim=network.z_dim,
         classes=class_names(num_classes),
         truncation=LATENT_BOUND,
+        truncation_input=T if truncation is None else None,
         family="biggan_deep",
     )
 
@@ -74,7 +78,7 @@ def build(published: Published) -> "BigGAN":
 
 
 class BigGAN(nn.Module):
-    """z (N, Z), y (N,) -> images (N, 3, H, W) on [-1, 1]."""
+    """z (N, Z), y (N,), t (N,) unless it is fixed -> images (N, 3, H, W) on [-1, 1]."""
 
     def __init__(self, published: Published) -> None:
         super().__init__()
@@ -84,6 +88,7 @@ class BigGAN(nn.Module):
         self.embeddings = nn.Linear(num_classes, embedding_dim, bias=False)
         self.generator = Generator(published, condition_dim)
         self.truncation = 1.0
+        self.place: Place | None = None
 
     def fix(self, truncation: float) -> None:
         """Keep the statistics of one truncation, and of the last layer the colours."""
@@ -93,8 +98,23 @@ class BigGAN(nn.Module):
                 layer.fix(truncation)
         self.generator.keep_colours()
 
-    def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        condition = torch.cat([self.truncation * z, of_condition(self.embeddings, y)], dim=1)
+    def open(self) -> None:
+        """Keep all statistics, and of the last layer the colours."""
+        norms = [layer for layer in self.modules() if isinstance(layer, BatchNorm)]
+        num_stats = len(norms[0].get_buffer("running_means"))
+        self.place = Place(torch.linspace(0, 1, num_stats).tolist())
+        for layer in norms:
+            layer.open(self.place.found)
+        self.generator.keep_colours()
+
+    def forward(self, z: Tensor, y: Tensor, t: Tensor | None = None) -> Tensor:
+        if self.place is None:
+            z = self.truncation * z
+        else:
+            t = torch.ones(len(z)) if t is None else t
+            self.place(t)
+            z = t[:, None] * z
+        condition = torch.cat([z, of_condition(self.embeddings, y)], dim=1)
         images: Tensor = self.generator(condition)
         return images
 
@@ -195,13 +215,17 @@ class SelfAttention(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """Normalises by the statistics of one truncation, once `fix` has chosen it."""
+    """Normalises by the statistics of one truncation, or looks them up: see `fix` and `open`."""
 
     running_mean: Tensor
     running_var: Tensor
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
 
     def __init__(self, channels: int, num_stats: int) -> None:
         super().__init__()
+        self.register_parameter("weight", None)
+        self.register_parameter("bias", None)
         self.register_buffer("running_means", torch.empty(num_stats, channels))
         self.register_buffer("running_vars", torch.empty(num_stats, channels))
 
@@ -212,8 +236,19 @@ class BatchNorm(nn.Module):
             delattr(self, f"{name}s")
             self.register_buffer(name, row_of(rows, truncation))
 
+    def open(self, found: Found) -> None:
+        """Look up the rows of each image."""
+        means, variances = self.get_buffer("running_means"), self.get_buffer("running_vars")
+        del self.running_means, self.running_vars
+        self.looked_up = StandingNorm(means, variances, found, eps=EPS)
+        self.looked_up.weight, self.looked_up.bias = self.weight, self.bias
+
     def normal(self, x: Tensor) -> Tensor:
-        return functional.batch_norm(x, self.running_mean, self.running_var, eps=EPS)
+        if hasattr(self, "looked_up"):
+            normal: Tensor = self.looked_up(x)
+            return normal
+        mean, var = self.running_mean, self.running_var
+        return functional.batch_norm(x, mean, var, self.weight, self.bias, eps=EPS)
 
 
 class ConditionalBatchNorm(BatchNorm):
@@ -237,8 +272,7 @@ class FinalBatchNorm(BatchNorm):
         self.bias = nn.Parameter(torch.empty(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        mean, var = self.running_mean, self.running_var
-        return functional.batch_norm(x, mean, var, self.weight, self.bias, eps=EPS)
+        return self.normal(x)
 
 
 def row_of(rows: Tensor, truncation: float) -> Tensor:

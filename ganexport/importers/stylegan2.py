@@ -1,19 +1,7 @@
 """StyleGAN2 generators of NVIDIA's stylegan2-ada-pytorch, from `G_ema.state_dict()`.
 
-Karras, Laine, Aittala, Hellsten, Lehtinen, Aila, Analyzing and Improving the Image Quality of
-StyleGAN, 1912.04958; Karras, Aittala, Hellsten, Laine, Lehtinen, Aila, Training Generative
-Adversarial Networks with Limited Data, 2006.06676.
-
-    mapping     w = f(z / rms(z), e_y / rms(e_y));  v = w_avg + psi (w - w_avg), for all layers
-    style       s = A v + b
-    equation 1  W'_oik = s_i W_oik
-    equation 3  W''_oik = W'_oik / sqrt(sum_ik W'_oik^2 + 1e-8)
-    layer       x <- clamp(sqrt(2) lrelu(W'' * x + strength noise + bias)), lrelu's slope 0.2
-    skips       image <- up(image) + clamp(W' * x + bias), where W' is not demodulated
-
-psi belongs to W: it is fixed here and drawn towards the mean of what the mapping network gave in
-training. A bundle's truncation belongs to z, is asked for at sampling, and comes on top; as the
-mapping network normalises z, scaling z changes nothing, and resampling little.
+psi, which draws w towards the mean of what the mapping network gave in training, is an input of the
+graph: `sample(truncation=0.7)`. z is never truncated; the mapping network normalises it.
 
 All is float32, as in the original with `force_fp32=True` and `noise_mode="const"`. By default the
 original runs its four highest resolutions, none below 8x8, in float16 on GPUs, and its images
@@ -25,43 +13,22 @@ float32 too. A `.pkl` is unpickled where the original runs, and saved there with
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from ganexport.importers._stylegan2 import Generator, Plan
 from ganexport.subject import Spec
+from ganinfer.bundle import TruncationInput
 from ganinfer.errors import ExportError
 
-GAIN = math.sqrt(2)  # keeps the variance through a leaky ReLU
-MAPPING_RATE = 0.01  # learning rate of the mapping network, relative to the rest
-SLOPE = 0.2
-LEAST_SCALE = 1e-2  # of a scale that is divided by; demodulation takes it out again
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What the shapes say of a generator.
-
-    Attributes:
-        z_dim: Z. num_classes: K, 0 if there are none. embedding_dim: of a class, 0 if K is 0.
-        widths: of what the layers of the mapping network give; the last is that of w.
-        channels: of the maps of 4x4, 8x8, ... pixels. image_channels: of the image.
-    """
-
-    z_dim: int
-    num_classes: int
-    embedding_dim: int
-    widths: list[int]
-    channels: list[int]
-    image_channels: int
+PSI = TruncationInput(least=0.0, largest=2.0, untruncated=1.0)
 
 
 def read(
     state: dict[str, Tensor],
     *,
-    truncation_psi: float = 1.0,
+    truncation_psi: float | None = None,
     conv_clamp: float | None = 256.0,
     classes: Sequence[str] = (),
 ) -> tuple[nn.Module, Spec]:
@@ -70,14 +37,15 @@ def read(
     Args:
         state: name -> tensor. Resolution, widths, depth of the mapping network and number of
             classes are read off the shapes.
-        truncation_psi: of w, see the module; 1 for none, 0 for the mean image.
+        truncation_psi: of w, fixed: 1 for none, 0 for the mean image. None makes it an input of
+            the graph, 1 for those who ask for none.
         conv_clamp: of `G_ema.init_kwargs.synthesis_kwargs`. 256 is what training takes by default;
             None or inf where it has none, as after `--fp32=1`.
         classes: names of the K classes; by default "0", "1", ...
 
     Returns:
-        The generator, z float32 (N, Z) and, with classes, y int64 (N,) -> float32 (N, C, H, W),
-        nominally on [-1, 1]; and what the bundle says of it.
+        The generator, z float32 (N, Z), with classes y int64 (N,), and psi float32 (N,) unless it
+        is fixed -> float32 (N, C, H, W), nominally on [-1, 1]; and what the bundle says of it.
 
     Raises:
         ExportError: these are no such names or shapes; the options do not fit.
@@ -91,10 +59,11 @@ def read(
             " classes; give one name for each"
         )
     with torch.device("meta"):
-        generator = Generator(plan, truncation_psi=truncation_psi, clamp=conv_clamp or math.inf)
+        generator = Generator(plan, psi=truncation_psi, clamp=conv_clamp or math.inf)
     load(generator, state)
     names = list(classes) or [str(k) for k in range(plan.num_classes)]
-    return generator.eval(), Spec(plan.z_dim, names, family="stylegan2")
+    taken = PSI if truncation_psi is None else None
+    return generator.eval(), Spec(plan.z_dim, names, truncation_input=taken, family="stylegan2")
 
 
 def infer(state: dict[str, Tensor]) -> Plan:
@@ -167,241 +136,3 @@ def load(generator: nn.Module, state: dict[str, Tensor]) -> None:
     copies = {n: v.detach().to("cpu", torch.float32, copy=True) for n, v in state.items()}
     generator.load_state_dict(copies, assign=True)
     generator.requires_grad_(False)
-
-
-class Generator(nn.Module):
-    """z (N, Z), y (N,) or None -> images (N, C, H, W), nominally on [-1, 1]."""
-
-    def __init__(self, plan: Plan, *, truncation_psi: float, clamp: float) -> None:
-        super().__init__()
-        self.mapping = Mapping(plan, psi=truncation_psi)
-        self.synthesis = Synthesis(plan, clamp=clamp)
-
-    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        images: Tensor = self.synthesis(self.mapping(z, y))
-        return images
-
-
-class Layer(nn.Module):
-    """A layer that takes from its weights, whenever they are loaded, what it computes with.
-
-    The weights keep their published names and values; gains, sums and tiled filters are worked out
-    once, in float32, and are constants of the graph.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_load_state_dict_post_hook(_derive)  # type: ignore[no-untyped-call]
-
-    def derive(self) -> None:
-        """Work them out."""
-        raise NotImplementedError
-
-    def keep(self, name: str, value: Tensor) -> None:
-        """Keep one as a buffer that is not in the state dict."""
-        self.register_buffer(name, value.contiguous(), persistent=False)
-
-
-@torch.no_grad()
-def _derive(layer: nn.Module, _: object) -> None:
-    assert isinstance(layer, Layer)
-    layer.derive()
-
-
-class Dense(Layer):
-    """x (N, I) -> gain (rate / sqrt(I) W x + rate b) (N, O): equalised learning rate."""
-
-    kernel: Tensor
-    offset: Tensor
-
-    def __init__(self, num_in: int, num_out: int, *, rate: float = 1.0, gain: float = 1.0) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(num_out, num_in))
-        self.bias = nn.Parameter(torch.empty(num_out))
-        self._rate, self._gain = rate, gain
-
-    def derive(self) -> None:
-        scale = self._gain * self._rate
-        self.keep("kernel", self.weight * (scale / math.sqrt(self.weight.shape[1])))
-        self.keep("offset", self.bias * scale)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return functional.linear(x, self.kernel, self.offset)
-
-
-class Mapping(Layer):
-    """z (N, Z), y (N,) or None -> w (N, W), truncated."""
-
-    w_avg: Tensor
-    table: Tensor
-
-    def __init__(self, plan: Plan, *, psi: float) -> None:
-        super().__init__()
-        self._psi = psi
-        if plan.num_classes:
-            self.embed = Dense(plan.num_classes, plan.embedding_dim)
-        num_in = [plan.z_dim + plan.embedding_dim, *plan.widths]
-        for n, num_out in enumerate(plan.widths):
-            # The gain may stand before the leaky ReLU: it is positive.
-            self.add_module(f"fc{n}", Dense(num_in[n], num_out, rate=MAPPING_RATE, gain=GAIN))
-        self._depth, self._conditional = len(plan.widths), plan.num_classes > 0
-        self.register_buffer("w_avg", torch.empty(plan.widths[-1]))
-
-    def derive(self) -> None:
-        if self._conditional:
-            classes = torch.eye(self.embed.weight.shape[1], device=self.w_avg.device)
-            self.keep("table", normalised(self.embed(classes)))
-
-    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        x = normalised(z)
-        if self._conditional:
-            assert y is not None
-            x = torch.cat([x, functional.embedding(y, self.table)], dim=1)
-        for n in range(self._depth):
-            x = functional.leaky_relu(self.get_submodule(f"fc{n}")(x), SLOPE)
-        w: Tensor = x
-        return w if self._psi == 1 else self.w_avg + self._psi * (w - self.w_avg)
-
-
-def normalised(x: Tensor) -> Tensor:
-    """(N, F) -> (N, F), of mean square 1."""
-    return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)
-
-
-class Synthesis(nn.Module):
-    """w (N, W) -> images (N, C, H, W)."""
-
-    def __init__(self, plan: Plan, *, clamp: float) -> None:
-        super().__init__()
-        self._sizes = [4 << n for n in range(len(plan.channels))]
-        for n, size in enumerate(self._sizes):
-            num_in = plan.channels[n - 1] if n else 0
-            self.add_module(f"b{size}", Block(num_in, plan.channels[n], plan, size, clamp=clamp))
-
-    def forward(self, w: Tensor) -> Tensor:
-        x: Tensor | None = None
-        image: Tensor | None = None
-        for size in self._sizes:
-            x, image = self.get_submodule(f"b{size}")(x, image, w)
-        assert image is not None
-        return image
-
-
-class Block(Layer):
-    """Maps and image of half the size, w -> maps (N, O, H, W) and image; the first has neither."""
-
-    resample_filter: Tensor
-    taps: Tensor
-
-    def __init__(self, num_in: int, num_out: int, plan: Plan, size: int, *, clamp: float) -> None:
-        super().__init__()
-        w_dim = plan.widths[-1]
-        if num_in:
-            self.conv0 = Convolution(num_in, num_out, w_dim, size, up=2, clamp=clamp)
-        else:
-            self.const = nn.Parameter(torch.empty(num_out, size, size))
-        self.conv1 = Convolution(num_out, num_out, w_dim, size, up=1, clamp=clamp)
-        self.torgb = ToRGB(num_out, plan.image_channels, w_dim, clamp=clamp)
-        self.register_buffer("resample_filter", torch.empty(4, 4))
-
-    def derive(self) -> None:
-        self.keep("taps", tiled(self.resample_filter, self.torgb.weight.shape[0]))
-
-    def forward(self, x: Tensor | None, image: Tensor | None, w: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.const[None] if x is None else self.conv0(x, w)
-        x = self.conv1(x, w)
-        rgb: Tensor = self.torgb(x, w)
-        return x, rgb if image is None else upsampled(image, self.taps) + rgb
-
-
-def upsampled(x: Tensor, taps: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, C, 2H, 2W): zeros between the pixels, then the filter, times 4."""
-    return functional.conv_transpose2d(x, taps, stride=2, padding=1, groups=x.shape[1])
-
-
-def tiled(filter_: Tensor, channels: int) -> Tensor:
-    """A filter of sum 1 (4, 4) -> taps (C, 1, 4, 4) that make up for the zeros between pixels."""
-    return (4 * filter_).expand(channels, 1, -1, -1)
-
-
-class Convolution(Layer):
-    """x (N, I, H/up, W/up), w (N, W) -> (N, O, H, W): modulated, demodulated, with noise.
-
-    A style scales the weights of each image differently. Here it scales the maps instead: those
-    that go in by s, those that come out by the demodulation, and all images share one convolution.
-    """
-
-    resample_filter: Tensor
-    noise_const: Tensor
-    kernel: Tensor
-    squares: Tensor
-    epsilon: Tensor
-    noise: Tensor
-    offset: Tensor
-    taps: Tensor
-
-    def __init__(
-        self, num_in: int, num_out: int, w_dim: int, size: int, *, up: int, clamp: float
-    ) -> None:
-        super().__init__()
-        self._up, self._clamp = up, clamp
-        self.affine = Dense(w_dim, num_in)
-        self.weight = nn.Parameter(torch.empty(num_out, num_in, 3, 3))
-        self.bias = nn.Parameter(torch.empty(num_out))
-        self.noise_strength = nn.Parameter(torch.empty(()))
-        self.register_buffer("noise_const", torch.empty(size, size))
-        self.register_buffer("resample_filter", torch.empty(4, 4))
-
-    def derive(self) -> None:
-        # Demodulation takes out any scale of the weights and of s. Of length 1 and of at most 1,
-        # they let half precision neither overflow nor lose the sum of squares.
-        length = self.weight.flatten(1).norm(dim=1).clamp(min=LEAST_SCALE)
-        kernel = self.weight / length[:, None, None, None]
-        self.keep("squares", kernel.square().sum((2, 3)).T)
-        self.keep("epsilon", 1e-8 / length.square())
-        # The gain may stand before the leaky ReLU: it is positive.
-        self.keep("kernel", GAIN * (kernel if self._up == 1 else kernel.transpose(0, 1)))
-        self.keep("noise", GAIN * self.noise_strength * self.noise_const)
-        self.keep("offset", GAIN * self.bias[:, None, None])
-        if self._up == 2:
-            # A filter convolves; conv2d correlates.
-            self.keep("taps", tiled(self.resample_filter.flip(0, 1), self.weight.shape[0]))
-
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        style = self.affine(w)
-        largest = style.abs().amax(dim=1, keepdim=True).clamp(min=LEAST_SCALE)
-        style = style / largest
-        power = style.square() @ self.squares + self.epsilon / largest.square()
-        x = x * style[:, :, None, None]
-        if self._up == 2:
-            x = functional.conv_transpose2d(x, self.kernel, stride=2)
-            x = functional.conv2d(x, self.taps, padding=1, groups=self.taps.shape[0])
-        else:
-            x = functional.conv2d(x, self.kernel, padding=1)
-        x = x * torch.rsqrt(power)[:, :, None, None] + self.noise + self.offset
-        return clamped(functional.leaky_relu(x, SLOPE), self._clamp)
-
-
-class ToRGB(Layer):
-    """x (N, I, H, W), w (N, W) -> image (N, C, H, W): modulated, one pixel wide."""
-
-    kernel: Tensor
-
-    def __init__(self, num_in: int, num_out: int, w_dim: int, *, clamp: float) -> None:
-        super().__init__()
-        self._clamp = clamp
-        self.affine = Dense(w_dim, num_in)
-        self.weight = nn.Parameter(torch.empty(num_out, num_in, 1, 1))
-        self.bias = nn.Parameter(torch.empty(num_out))
-
-    def derive(self) -> None:
-        self.keep("kernel", self.weight / math.sqrt(self.weight.shape[1]))
-
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        x = x * self.affine(w)[:, :, None, None]
-        return clamped(functional.conv2d(x, self.kernel, self.bias), self._clamp)
-
-
-def clamped(x: Tensor, limit: float) -> Tensor:
-    """Values on [-limit, limit]."""
-    return x if math.isinf(limit) else x.clamp(-limit, limit)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ganexport.importers import stylegan2
+from ganexport.importers._stylegan2 import Generator
 from ganexport.subject import Spec
 from ganinfer.errors import ExportError
 from ganinfer.latents import draw_latents
@@ -20,17 +21,18 @@ from ganinfer.latents import draw_latents
 NUM_AVERAGED = 4096  # latents for the mean of w, as many as its generate.py draws
 
 
-def read(state: dict[str, Tensor], *, truncation_psi: float = 1.0) -> tuple[nn.Module, Spec]:
+def read(
+    state: dict[str, Tensor], *, truncation_psi: float | None = None
+) -> tuple[nn.Module, Spec]:
     """Rebuild a generator from `checkpoint["g_ema"]` of rosinality's stylegan2-pytorch.
 
     Args:
         state: name -> tensor. "latent_avg", which converted checkpoints hold beside "g_ema", may be
             put in; without it the mean of w is that of the latents of the seeds 0 to 4095.
-        truncation_psi: of w, see `stylegan2`; 1 for none, 0 for the mean image.
+        truncation_psi: of w, see `stylegan2`; fixed, or None for an input of the graph.
 
     Returns:
-        The generator, z float32 (N, Z) -> float32 (N, C, H, W), nominally on [-1, 1]; and what the
-        bundle says of it.
+        The generator and what the bundle says of it, as `stylegan2.read` does.
 
     Raises:
         ExportError: these are no such names or shapes.
@@ -117,7 +119,7 @@ def _converted(name: str, value: Tensor) -> Tensor:
 @torch.no_grad()
 def _mean_w(renamed: dict[str, Tensor]) -> Tensor:
     generator, spec = stylegan2.read(renamed, conv_clamp=None)
-    assert isinstance(generator, stylegan2.Generator)
+    assert isinstance(generator, Generator)
     z = torch.from_numpy(draw_latents(range(NUM_AVERAGED), spec.z_dim))
     mean: Tensor = generator.mapping(z).mean(dim=0)
     return mean

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ganinfer.bundle import Bundle
 from ganinfer.errors import BackendUnavailable
+from ganinfer.inputs import Inputs
 from ganinfer.lookup import find_module
 
 
@@ -32,8 +33,8 @@ class Backend(Protocol):
     fixed_batches: bool
     details: dict[str, str]
 
-    def run(self, z: NDArray[np.float32], y: NDArray[np.int64] | None) -> NDArray[np.uint8]:
-        """Z (N, Z), y (N,) or None -> images (N, H, W, C)."""
+    def run(self, inputs: Inputs) -> NDArray[np.uint8]:
+        """Images (N, H, W, C) of N inputs."""
 
     def close(self) -> None:
         """Free what the backend holds."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ganinfer.backends import Backend, device_index, gpu_present, pick_precision
 from ganinfer.bundle import Bundle
 from ganinfer.errors import BackendUnavailable, RequestError, missing_extra
+from ganinfer.inputs import Inputs
 
 log = logging.getLogger(__name__)
 
@@ -63,17 +64,15 @@ class OnnxRuntimeBackend:
                 f"device {device}: onnxruntime {ort.__version__} fell back to {got}, because"
                 " its CUDA or cuDNN libraries cannot be loaded; see its log, or use device='cpu'"
             )
-        self._conditional = len(self._session.get_inputs()) > 1
         self.details = {"onnxruntime": ort.__version__, "provider": got, "threads": str(threads)}
 
-    def run(self, z: NDArray[np.float32], y: NDArray[np.int64] | None) -> NDArray[np.uint8]:
-        """Z (N, Z), y (N,) or None -> images uint8 (N, H, W, C)."""
-        feed = {"z": z, "y": y} if self._conditional else {"z": z}
+    def run(self, inputs: Inputs) -> NDArray[np.uint8]:
+        """Images uint8 (N, H, W, C) of N inputs."""
         session = self._session
         if session is None:
             raise RequestError("this backend is closed; open the bundle again")
         try:
-            images: NDArray[np.uint8] = session.run(None, feed)[0]
+            images: NDArray[np.uint8] = session.run(None, inputs.feed())[0]
         except Exception as error:
             raise BackendUnavailable(f"onnxruntime failed on {self.device}: {error}") from error
         return images

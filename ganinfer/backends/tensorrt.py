@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ganinfer.backends import Backend, device_index, pick_precision
 from ganinfer.bundle import Bundle, Engine, Model
 from ganinfer.errors import BackendUnavailable, RequestError, missing_extra
+from ganinfer.inputs import Inputs
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,6 @@ class TensorRTBackend:
         self._cuda, self._index = cuda, index
         self._lock = threading.Lock()
         self._min_batch, _, self._max_batch = entry.profile
-        self._conditional = bool(model.classes)
         self._image_shape = (model.resolution, model.resolution, model.channels)
         self._buffers: dict[str, Any] = {}
         self._stream: Any = None
@@ -97,32 +97,29 @@ class TensorRTBackend:
         """A stream, and device memory for the largest batch of each input and output."""
         (self._stream,) = _check(self._cuda.cudaStreamCreate())
         sizes = {"z": 4 * model.z_dim, "images": math.prod(self._image_shape)}
-        if self._conditional:
+        if model.classes:
             sizes["y"] = 8
+        if model.truncation_input is not None:
+            sizes["truncation"] = 4
         for name, bytes_per_image in sizes.items():
             (address,) = _check(self._cuda.cudaMalloc(bytes_per_image * self._max_batch))
             self._buffers[name] = address
             if not self._context.set_tensor_address(name, int(address)):
                 raise BackendUnavailable(f"the engine has no tensor {name!r}; export it again")
 
-    def run(self, z: NDArray[np.float32], y: NDArray[np.int64] | None) -> NDArray[np.uint8]:
-        """Z (N, Z), y (N,) or None -> images uint8 (N, H, W, C); N beyond the profile is split."""
+    def run(self, inputs: Inputs) -> NDArray[np.uint8]:
+        """Images uint8 (N, H, W, C) of N inputs; N beyond the profile is split."""
         parts = [
-            self._run(z[i : i + self._max_batch], None if y is None else y[i : i + self._max_batch])
-            for i in range(0, len(z), self._max_batch)
+            self._run(inputs.rows(start, start + self._max_batch))
+            for start in range(0, len(inputs), self._max_batch)
         ]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def _run(self, z: NDArray[np.float32], y: NDArray[np.int64] | None) -> NDArray[np.uint8]:
-        cuda, n = self._cuda, len(z)
-        if n < self._min_batch:
-            z = np.concatenate([z, np.zeros((self._min_batch - n, z.shape[1]), z.dtype)])
-            if y is not None:
-                y = np.concatenate([y, np.zeros(self._min_batch - n, y.dtype)])
-        images = np.empty((len(z), *self._image_shape), np.uint8)
-        feed: dict[str, NDArray[Any]] = {"z": np.ascontiguousarray(z)}
-        if y is not None:
-            feed["y"] = np.ascontiguousarray(y)
+    def _run(self, inputs: Inputs) -> NDArray[np.uint8]:
+        cuda, n = self._cuda, len(inputs)
+        inputs = inputs.padded(self._min_batch)
+        images = np.empty((len(inputs), *self._image_shape), np.uint8)
+        feed = {name: np.ascontiguousarray(array) for name, array in inputs.feed().items()}
         to_device = cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
         to_host = cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
         with self._lock:

@@ -14,7 +14,7 @@ from torch import nn
 from ganexport import graph as graph_module
 from ganexport.export import export_run
 from ganexport.graph import SamplingGraph
-from ganexport.parity import Prover, latents, numeric_gates
+from ganexport.parity import Prover, numeric_gates, probes
 from ganexport.subject import of_run
 from ganexport.verify import verify_against_run
 from ganinfer import Sampler
@@ -172,8 +172,8 @@ def test_a_witness_alone_gives_a_wrong_network_away(run, bundle, tmp_path, monke
         for name in ("onnx/fp32.onnx", "onnx/fp16.onnx"):
             files[name] = theirs.read(name)
         manifest = ours.manifest
-    z, y = latents(of_run(load_generator(run)), range(16)), np.arange(16) % 3
-    golden = OnnxRuntimeBackend(files["onnx/fp32.onnx"], "cpu", "fp32").run(z, y)
+    inputs, _ = probes(of_run(load_generator(run)), 16)
+    golden = OnnxRuntimeBackend(files["onnx/fp32.onnx"], "cpu", "fp32").run(inputs)
     buffer = io.BytesIO()
     np.save(buffer, golden)
     write_bundle(wrong, manifest, {**files, "golden/images.npy": buffer.getvalue()})

@@ -10,6 +10,7 @@ from ganexport.graph import SamplingGraph, bake, float_images, to_onnx
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.errors import ExportError
 from ganinfer.images import to_uint8
+from ganinfer.inputs import Inputs
 from ganinfer.latents import draw_latents
 from gantrain.checkpoint import load_generator
 from gantrain.models.dcgan import Generator
@@ -53,7 +54,7 @@ def test_the_tail_quantises_as_to_uint8_does() -> None:
         pixels = SamplingGraph(Image())(torch.from_numpy(z)).numpy()
     assert np.array_equal(pixels[:, 0, 0, :], to_uint8(z))
     shipped = OnnxRuntimeBackend(to_onnx(Image(), z_dim=4, num_classes=0), "cpu", "fp32")
-    assert np.array_equal(shipped.run(z, None)[:, 0, 0, :], to_uint8(z))
+    assert np.array_equal(shipped.run(Inputs(z))[:, 0, 0, :], to_uint8(z))
 
 
 def test_the_same_weights_give_the_same_bytes(trained, graph: bytes) -> None:
@@ -69,7 +70,7 @@ def test_no_path_of_the_exporting_machine_is_left(graph: bytes) -> None:
 def test_the_batch_is_dynamic(graph: bytes) -> None:
     backend = OnnxRuntimeBackend(graph, "cpu", "fp32")
     for n in (1, 2, 65):
-        assert backend.run(draw_latents(range(n), 16), np.zeros(n, np.int64)).shape[0] == n
+        assert backend.run(Inputs(draw_latents(range(n), 16), np.zeros(n, np.int64))).shape[0] == n
 
 
 def test_float_images_is_the_tanh(graph: bytes) -> None:

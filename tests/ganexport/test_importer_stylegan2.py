@@ -14,16 +14,16 @@ import torch
 from torch import Tensor
 
 from ganexport.export import Exported, export
-from ganexport.importers import stylegan2, stylegan2_rosinality
+from ganexport.importers import _stylegan2, stylegan2, stylegan2_rosinality
 from ganinfer import Sampler
-from ganinfer.errors import ExportError
+from ganinfer.errors import ExportError, RequestError
 from ganinfer.latents import draw_latents
 
 NAMES = Path(__file__).parent / "importers/stylegan2_names.txt"
-TINY = stylegan2.Plan(
+TINY = _stylegan2.Plan(
     z_dim=10, num_classes=0, embedding_dim=0, widths=[12, 12], channels=[8, 7, 6], image_channels=3
 )
-CLASSES = stylegan2.Plan(
+CLASSES = _stylegan2.Plan(
     z_dim=10, num_classes=3, embedding_dim=5, widths=[9, 12], channels=[8, 7, 6], image_channels=3
 )
 
@@ -45,12 +45,12 @@ def published() -> dict[str, dict[str, tuple[int, ...]]]:
     return configs
 
 
-def on_meta(plan: stylegan2.Plan) -> stylegan2.Generator:
+def on_meta(plan: _stylegan2.Plan) -> _stylegan2.Generator:
     with torch.device("meta"):
-        return stylegan2.Generator(plan, truncation_psi=1.0, clamp=256.0)
+        return _stylegan2.Generator(plan, psi=1.0, clamp=256.0)
 
 
-def state_of(plan: stylegan2.Plan, seed: int = 0) -> dict[str, Tensor]:
+def state_of(plan: _stylegan2.Plan, seed: int = 0) -> dict[str, Tensor]:
     """Random weights of about the scale of trained ones; filters that are not symmetric."""
     generator = torch.Generator().manual_seed(seed)
     state = {}
@@ -196,9 +196,9 @@ def test_the_shapes_say_what_the_network_is() -> None:
         config: stylegan2.infer({n: torch.empty(s, device="meta") for n, s in shapes.items()})
         for config, shapes in published().items()
     }
-    wide = stylegan2.Plan(512, 0, 0, [512] * 8, [512, 512, 512, 512, 256, 128, 64], 3)
+    wide = _stylegan2.Plan(512, 0, 0, [512] * 8, [512, 512, 512, 512, 256, 128, 64], 3)
     assert plans["paper256"] == wide
-    assert plans["cifar"] == stylegan2.Plan(512, 10, 512, [512] * 2, [512] * 4, 3)
+    assert plans["cifar"] == _stylegan2.Plan(512, 10, 512, [512] * 2, [512] * 4, 3)
 
 
 def test_counts_are_those_that_the_original_printed() -> None:
@@ -207,7 +207,7 @@ def test_counts_are_those_that_the_original_printed() -> None:
     The rows up to b16 are also in the log of NVlabs/stylegan2-ada-pytorch issue 182.
     """
     channels = [512, 512, 512, 512, 512, 256, 128, 64, 32]
-    generator = on_meta(stylegan2.Plan(512, 0, 0, [512] * 2, channels, 3))
+    generator = on_meta(_stylegan2.Plan(512, 0, 0, [512] * 2, channels, 3))
     printed = {
         "mapping.fc0": (262656, 0),
         "synthesis.b4.conv1": (2622465, 32),
@@ -232,7 +232,7 @@ def test_counts_are_those_that_the_original_printed() -> None:
 def test_a_state_dict_goes_in_and_comes_out() -> None:
     state = state_of(TINY)
     before = {name: value.clone() for name, value in state.items()}
-    generator, spec = stylegan2.read(state)
+    generator, spec = stylegan2.read(state, truncation_psi=1.0)
     assert (spec.z_dim, list(spec.classes), spec.z_distribution) == (10, [], "normal")
     assert spec.truncation is None
     after = generator.state_dict()
@@ -251,14 +251,15 @@ def test_a_state_dict_goes_in_and_comes_out() -> None:
 
 @pytest.mark.parametrize("psi", [1.0, 0.6])
 @pytest.mark.parametrize("plan", [TINY, CLASSES], ids=["unconditional", "classes"])
-def test_the_mapping_network_is_the_papers(plan: stylegan2.Plan, psi: float) -> None:
+def test_the_mapping_network_is_the_papers(plan: _stylegan2.Plan, psi: float) -> None:
     state = state_of(plan)
     generator, _ = stylegan2.read(state, truncation_psi=psi)
-    assert isinstance(generator, stylegan2.Generator)
+    assert isinstance(generator, _stylegan2.Generator)
     z, y = torch.randn(4, 10), torch.tensor([0, 2, 1, 2])
     labels = y.tolist() if plan.num_classes else [None] * 4
     expected = [slow_mapping(state, row, k, psi) for row, k in zip(z, labels, strict=True)]
-    close(generator.mapping(z, y if plan.num_classes else None), np.stack(expected))
+    w = generator.mapping(z, y if plan.num_classes else None)
+    close(generator.mapping.w_avg + psi * (w - generator.mapping.w_avg), np.stack(expected))
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-4])  # in the latter the 1e-8 counts
@@ -291,14 +292,14 @@ def test_a_dead_layer_gives_its_noise_and_bias(dead: list[str]) -> None:
 def test_an_image_is_upsampled_by_zeros_and_a_filter() -> None:
     taps = torch.rand(4, 4)
     image = torch.randn(2, 3, 5, 5)
-    found = stylegan2.upsampled(image, stylegan2.tiled(taps, 3))
+    found = _stylegan2.upsampled(image, _stylegan2.tiled(taps, 3))
     expected = [doubled(one.double().numpy(), taps.double().numpy(), 2, 1) for one in image]
     close(found, np.stack(expected))
 
 
 def test_upsampling_keeps_a_constant_image() -> None:
     tap = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
-    found = stylegan2.upsampled(torch.ones(1, 3, 6, 6), stylegan2.tiled(tap.outer(tap), 3))
+    found = _stylegan2.upsampled(torch.ones(1, 3, 6, 6), _stylegan2.tiled(tap.outer(tap), 3))
     close(found[:, :, 1:-1, 1:-1], torch.ones(1, 3, 10, 10))
 
 
@@ -321,7 +322,7 @@ def test_the_clamp_can_be_left_out(clamp: float | None) -> None:
     state["synthesis.b4.conv1.weight"] *= 1e4
     state["synthesis.b4.torgb.bias"] += 300
     z = torch.randn(2, 10)
-    assert stylegan2.read(state, conv_clamp=clamp)[0](z).abs().max() > 256 + 44
+    assert stylegan2.read(state, conv_clamp=clamp, truncation_psi=1.0)[0](z).abs().max() > 256 + 44
     clamped, _ = stylegan2.read(state)
     x, image = clamped.get_submodule("synthesis.b4")(None, None, torch.randn(2, 12))
     assert max(x.abs().max(), image.abs().max()) == 256
@@ -334,18 +335,18 @@ def test_without_variety_of_w_there_is_one_image() -> None:
 
 
 def test_an_image_is_independent_of_its_batch() -> None:
-    generator, _ = stylegan2.read(state_of(CLASSES))
+    generator, _ = stylegan2.read(state_of(CLASSES), truncation_psi=1.0)
     z, y = torch.randn(5, 10), torch.tensor([0, 1, 2, 0, 1])
     alone = torch.cat([generator(z[n : n + 1], y[n : n + 1]) for n in range(5)])
     torch.testing.assert_close(generator(z, y), alone, rtol=0, atol=1e-6)
 
 
 def test_other_weights_may_be_loaded_later() -> None:
-    generator, _ = stylegan2.read(state_of(TINY, seed=0))
+    generator, _ = stylegan2.read(state_of(TINY, seed=0), truncation_psi=1.0)
     other = state_of(TINY, seed=1)
     generator.load_state_dict(other)
     z = torch.randn(2, 10)
-    assert torch.equal(generator(z), stylegan2.read(other)[0](z))
+    assert torch.equal(generator(z), stylegan2.read(other, truncation_psi=1.0)[0](z))
 
 
 # What a user can get wrong.
@@ -411,9 +412,7 @@ def test_options_that_do_not_fit_are_refused(options: dict, message: str) -> Non
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    generator, spec = stylegan2.read(
-        state_of(CLASSES), truncation_psi=0.7, classes=["cat", "dog", "fox"]
-    )
+    generator, spec = stylegan2.read(state_of(CLASSES), classes=["cat", "dog", "fox"])
     return export(generator, spec, tmp_path_factory.mktemp("s") / "x.gan", num_images=1000)
 
 
@@ -424,7 +423,10 @@ def test_it_becomes_a_bundle_that_passes_its_gates(made: Exported) -> None:
     with Sampler(made.path) as sampler:
         assert sampler.info["family"] == "stylegan2"
         assert sampler.classes == ["cat", "dog", "fox"]
-        found = sampler.sample(seeds=[3, 4, 5], labels="fox")
+        assert sampler.info["truncation_modes"] == ["network"]
+        found = sampler.sample(seeds=[3, 4, 5], labels="fox", truncation=0.7)
+        with pytest.raises(RequestError, match="truncation 2.5: .*exported for 0 to 2"):
+            sampler.sample(1, truncation=2.5)
     z = torch.from_numpy(draw_latents([3, 4, 5], 10))
     images = generator(z, torch.tensor([2, 2, 2])).clamp(-1, 1).permute(0, 2, 3, 1)
     assert np.abs(found - (images.numpy() + 1) * 127.5).max() <= 0.5 + 1e-3
@@ -492,7 +494,7 @@ def rosinalitys(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return made
 
 
-SQUARE = stylegan2.Plan(12, 0, 0, [12], [8, 7], 3)
+SQUARE = _stylegan2.Plan(12, 0, 0, [12], [8, 7], 3)
 
 
 def test_rosinalitys_checkpoint_is_the_same_network() -> None:
@@ -517,7 +519,7 @@ def test_rosinalitys_mean_of_w_is_drawn_where_it_is_missing() -> None:
     state = rosinalitys(state_of(SQUARE))
     generator, _ = stylegan2_rosinality.read(state, truncation_psi=0.5)
     untruncated, _ = stylegan2_rosinality.read(state)
-    assert isinstance(untruncated, stylegan2.Generator)
+    assert isinstance(untruncated, _stylegan2.Generator)
     w = untruncated.mapping(torch.from_numpy(draw_latents(range(4096), 12)))
     close(generator.state_dict()["mapping.w_avg"], w.mean(dim=0))
 

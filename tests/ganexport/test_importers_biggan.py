@@ -26,7 +26,6 @@ import pytest
 import torch
 from torch.nn import functional
 
-from ganexport import graph
 from ganexport.export import export
 from ganexport.importers import ajbrock_biggan, hf_biggan_deep, studiogan
 from ganexport.importers._biggan import Published
@@ -34,6 +33,7 @@ from ganexport.subject import of_module
 from ganinfer import Sampler
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.errors import ExportError
+from ganinfer.inputs import Inputs, truncation_input
 from ganinfer.lookup import check_options
 
 FIXTURES = Path(__file__).parent / "importers"
@@ -60,6 +60,7 @@ class Case:
     build: tuple[Any, ...] = ()
     num_classes: int = 10
     reference: list[float] = field(default_factory=list)
+    options: dict[str, float] = field(default_factory=dict)
 
     def published(self) -> Shapes:
         lines = (FIXTURES / f"{self.name}_names.txt").read_text().splitlines()
@@ -134,6 +135,7 @@ CASES = [
         resolution=128,
         family="biggan_deep",
         reference=[0.46095, -0.0689, 0.90536, 0.56406, 0.36519, -0.49947, 0.59613, 0.37154],
+        options={"truncation": 0.4},
     ),
     Case(
         name="ajbrock_biggan",
@@ -228,7 +230,7 @@ def test_skeleton_has_the_published_names_and_shapes(case):
 
 @every_case
 def test_network_gives_the_originals_images(case):
-    network, spec = case.importer.read(case.state())
+    network, spec = case.importer.read(case.state(), **case.options)
     images = network(*inputs(case.z_dim, case.num_classes))
     assert images.shape == (4, 3, case.resolution, case.resolution)
     assert eight(images) == pytest.approx(case.reference, abs=2e-5)
@@ -238,7 +240,7 @@ def test_network_gives_the_originals_images(case):
 
 @every_case
 def test_network_keeps_nothing_of_spectral_norm_and_of_other_truncations(case):
-    network, _ = case.importer.read(case.state())
+    network, _ = case.importer.read(case.state(), **case.options)
     endings = ("weight_orig", "weight_u", "weight_v", "u0", "sv0", "running_means", "running_vars")
     assert not [name for name in network.state_dict() if name.endswith(endings)]
 
@@ -276,10 +278,10 @@ def tiny_hugging_face() -> dict[str, torch.Tensor]:
 def test_onnx_of_another_batch_gives_the_networks_images(importer, state):
     subject = of_module(*importer.read(state))
     z_dim, num_classes = subject.model.z_dim, subject.num_classes
-    model = graph.to_onnx(subject.twin(), z_dim=z_dim, num_classes=num_classes)
     z, y = inputs(z_dim, num_classes)
-    shipped = OnnxRuntimeBackend(model, "cpu", "fp32").run(z[:3].numpy(), y[:3].numpy())
-    expected = ((subject(z[:3], y[:3]) + 1) * 127.5).round().permute(0, 2, 3, 1)
+    given = Inputs(z[:3].numpy(), y[:3].numpy(), truncation_input(subject.model, 3, None))
+    shipped = OnnxRuntimeBackend(subject.to_onnx(subject.twin()), "cpu", "fp32").run(given)
+    expected = ((subject(given) + 1) * 127.5).round().permute(0, 2, 3, 1)
     assert np.abs(shipped.astype(int) - expected.numpy().astype(int)).max() <= 1
 
 
@@ -414,6 +416,18 @@ def test_truncation_chooses_the_statistics_and_scales_the_latents():
     same_row, _ = hf_biggan_deep.read(one_row, truncation=1.0)
     z, y = inputs(8, 3)
     assert torch.allclose(half(z, y), same_row(0.5 * z, y), atol=1e-6)
+
+
+def test_any_truncation_may_be_asked_of_one_network():
+    state = BY_NAME["hf_biggan_deep"].state()
+    network, spec = hf_biggan_deep.read(state)
+    assert spec.truncation_input is not None
+    z, y = inputs(8, 3)
+    asked = torch.tensor([0.5, 0.42, 1.0, 0.51])
+    found = network(z, y, asked)
+    for n, t in enumerate(asked.tolist()):
+        fixed, _ = hf_biggan_deep.read(state, truncation=t)
+        assert torch.allclose(found[n : n + 1], fixed(z[n : n + 1], y[n : n + 1]), atol=2e-5)
 
 
 def test_latents_of_hugging_face_are_those_within_two_deviations():

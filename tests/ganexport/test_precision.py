@@ -6,12 +6,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from ganexport.graph import bake, to_onnx
-from ganexport.parity import latents, numeric_psnr
+from ganexport.parity import numeric_psnr
 from ganexport.precision import convert, emulate, layers
 from ganexport.sensitivity import keep_worst_layers
 from ganexport.subject import Subject, of_run
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.errors import ExportError
+from ganinfer.inputs import Inputs
+from ganinfer.latents import draw_latents
 from gantrain.checkpoint import load_generator
 
 
@@ -111,7 +113,7 @@ def subject(run: Path) -> Subject:
 
 @pytest.fixture(scope="module")
 def calibration(subject: Subject) -> dict[str, np.ndarray]:
-    return {"z": latents(subject, range(10**6, 10**6 + 128)), "y": np.arange(128) % 3}
+    return {"z": draw_latents(range(10**6, 10**6 + 128), 16), "y": np.arange(128) % 3}
 
 
 def test_layers_are_called_as_the_generators(graph: bytes) -> None:
@@ -173,8 +175,8 @@ def test_int8_keeps_the_first_and_the_last_layer(graph: bytes, calibration) -> N
         and getattr(makers.get(node.input[1]), "op_type", "") == "DequantizeLinear"
     }
     assert quantized == {"ups.0"}
-    z, y = calibration["z"][:8], calibration["y"][:8]
-    images = OnnxRuntimeBackend(model.SerializeToString(), "cpu", "int8").run(z, y)
+    inputs = Inputs(calibration["z"][:8], calibration["y"][:8])
+    images = OnnxRuntimeBackend(model.SerializeToString(), "cpu", "int8").run(inputs)
     assert images.dtype == np.uint8
 
 

@@ -11,8 +11,9 @@ from ganexport.graph import to_onnx
 from ganexport.rewrites import REWRITES, rewrite
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.errors import ConfigError
+from ganinfer.inputs import Inputs
 from ganinfer.latents import draw_latents
-from gantrain.models import biggan, dcgan
+from gantrain.models import biggan, biggan_deep, dcgan
 from gantrain.models._base import GeneratorModule
 from gantrain.standing import standing_statistics
 
@@ -31,10 +32,13 @@ def trained_biggan() -> GeneratorModule:
 def images_of(network: torch.nn.Module, without: list[str], count: int) -> np.ndarray:
     graph = to_onnx(rewrite(network, without), z_dim=network.z_dim, num_classes=5)
     backend = OnnxRuntimeBackend(graph, "cpu", "fp32")
-    return backend.run(draw_latents(range(count), network.z_dim), np.arange(count) % 5)
+    return backend.run(Inputs(draw_latents(range(count), network.z_dim), np.arange(count) % 5))
 
 
-@pytest.mark.parametrize("without", [[], ["norms"], ["upsampling"], ["norms", "upsampling"]])
+@pytest.mark.parametrize(
+    "without",
+    [[], ["norms"], ["upsampling"], ["classes"], ["norms", "upsampling"], ["norms", "classes"]],
+)
 def test_a_rewritten_network_is_the_same_to_1e_5(without: list[str]) -> None:
     network, changed = trained_biggan(), rewrite(trained_biggan(), without)
     z, y = torch.from_numpy(draw_latents(range(16), network.z_dim)), torch.arange(16) % 5
@@ -53,6 +57,18 @@ def test_class_conditional_norms_are_rewritten_too() -> None:
     expected = network(z, y)
     changed = rewrite(network)
     assert "ScaledByClass" in {type(m).__name__ for m in changed.modules()}
+    torch.testing.assert_close(changed(z, y), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("model", [biggan, biggan_deep])
+@pytest.mark.parametrize("without", [[], ["norms"]])
+def test_products_with_class_embeddings_are_constants(model, without: list[str]) -> None:
+    torch.manual_seed(0)
+    network = model.Generator(32, 3, 4, width=8, embedding_dim=16).eval()
+    z, y = torch.randn(8, network.z_dim), torch.arange(8) % 4
+    expected = network(z, y)
+    changed = rewrite(network, without)
+    assert changed.embed.weight.shape == (4, 4)
     torch.testing.assert_close(changed(z, y), expected, rtol=0, atol=1e-5)
 
 

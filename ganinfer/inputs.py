@@ -1,0 +1,131 @@
+"""What a generator's graph takes for a batch of images, and how a seed becomes it.
+
+N images, Z latent, K classes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ganinfer.errors import RequestError
+from ganinfer.latents import Seeds, draw_latents, seed_array
+
+if TYPE_CHECKING:
+    from ganinfer.bundle import Model
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """One batch.
+
+    Attributes:
+        z: float32 (N, Z).
+        y: int64 (N,); None if there are no classes.
+        truncation: float32 (N,); None if the graph has no such input.
+    """
+
+    z: NDArray[np.float32]
+    y: NDArray[np.int64] | None = None
+    truncation: NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.z)
+
+    def feed(self) -> dict[str, NDArray[Any]]:
+        """The inputs that there are, by their names in the graph."""
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: array for name, array in named.items() if array is not None}
+
+    def rows(self, start: int, stop: int) -> "Inputs":
+        """Images start to stop."""
+        return Inputs(**{name: array[start:stop] for name, array in self.feed().items()})
+
+    def padded(self, n: int) -> "Inputs":
+        """As many images as n, the last ones copies of the first."""
+        missing = n - len(self)
+        if missing <= 0:
+            return self
+        return Inputs(
+            **{
+                name: np.concatenate([array, np.repeat(array[:1], missing, axis=0)])
+                for name, array in self.feed().items()
+            }
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence["Inputs"]) -> "Inputs":
+        """One batch after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        feeds = [part.feed() for part in parts]
+        return cls(**{name: np.concatenate([feed[name] for feed in feeds]) for name in feeds[0]})
+
+
+def draw_inputs(
+    model: "Model",
+    seeds: Seeds | Sequence[int] | range,
+    y: NDArray[np.int64] | None,
+    truncation: float | None = None,
+    mode: str | None = None,
+) -> Inputs:
+    """Latents of seeds, in a truncation that the model has.
+
+    Args:
+        model: what the bundle says of it.
+        seeds: integers in [0, 2**64), one an image.
+        y: int64 (N,), or None if there are no classes.
+        truncation: see `Sampler.sample`; None for that of the training.
+        mode: one of the model's; its first by default.
+
+    Raises:
+        RequestError: a truncation that the model does not have.
+    """
+    keys = seed_array(seeds)
+    mode = _checked_mode(model, truncation, mode)
+    of_latents = truncation if truncation is not None and mode != "network" else None
+    z = draw_latents(
+        keys,
+        model.z_dim,
+        distribution=model.z_distribution,
+        truncation=model.default_truncation if of_latents is None else of_latents,
+        truncation_mode="resample" if of_latents is None else mode,
+    )
+    return Inputs(z, y, truncation_input(model, len(keys), truncation))
+
+
+def truncation_input(
+    model: "Model", n: int, truncation: float | None
+) -> NDArray[np.float32] | None:
+    """What the graph's input "truncation" gets for n images, (N,); None if it has none.
+
+    Raises:
+        RequestError: the network was not made for it.
+    """
+    taken = model.truncation_input
+    if taken is None:
+        return None
+    value = taken.untruncated if truncation is None else truncation
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not number or not taken.least <= value <= taken.largest:
+        raise RequestError(
+            f"truncation {value}: this generator was exported for {taken.least:g} to"
+            f" {taken.largest:g}; choose one in between, or leave it out"
+        )
+    return np.full(n, value, np.float32)
+
+
+def _checked_mode(model: "Model", truncation: float | None, mode: str | None) -> str:
+    if truncation is not None and not model.truncation_modes:
+        raise RequestError(
+            f"truncation {truncation}: this model's {model.z_distribution} latent has none;"
+            " leave truncation out"
+        )
+    if mode is not None and mode not in model.truncation_modes:
+        raise RequestError(
+            f"truncation_mode {mode!r}: this model has"
+            f" {', '.join(model.truncation_modes) or 'none'}"
+        )
+    return mode or (model.truncation_modes[0] if model.truncation_modes else "resample")
