@@ -42,6 +42,7 @@ from ganinfer.bundle import (
 from ganinfer.errors import BackendUnavailable, CheckpointError, ExportError, ParityError
 from ganinfer.images import encode_png, grid, to_uint8
 from ganinfer.latents import draw_labels
+from ganinfer.signature import open_private_key
 from gantrain.checkpoint import load_generator
 from gantrain.data import Dataset
 from gantrain.evaluate import open_reference
@@ -84,6 +85,7 @@ class Options(TypedDict, total=False):
     num_images: int
     verify: bool
     single_file: bool
+    sign_key: Path | None
     progress: parity.Progress | None
 
 
@@ -136,6 +138,7 @@ def export_subject(
     num_images: int = 10_000,
     verify: bool = True,
     single_file: bool = False,
+    sign_key: Path | None = None,
     progress: parity.Progress | None = None,
 ) -> Exported:
     """Export a generator of any origin; prove the copy, then write it.
@@ -155,12 +158,14 @@ def export_subject(
         num_images: of each set of the distributional gates.
         verify: False writes a bundle that is marked unverified.
         single_file: write one file instead of a directory.
+        sign_key: sign it with this Ed25519 private key, a PEM file.
         progress: called with (what is being done, images done, images in all).
 
     Returns:
         Where it is, the gates it passed and the engines in it.
 
     Raises:
+        ConfigError: the key cannot be used.
         DataError: the data cannot be used.
         ExportError: the graph or an engine cannot be made.
         ParityError: a gate fails; nothing is written.
@@ -171,6 +176,7 @@ def export_subject(
     if len(profile) != 3 or not 1 <= profile[0] <= profile[1] <= profile[2]:
         raise ExportError(f"--profile {profile}: expected smallest:likeliest:largest batch")
     chosen = pick_product(product, targets) if tensorrt else None
+    sign = None if sign_key is None else open_private_key(sign_key)
     prover = open_prover(subject, data, num_images, progress) if verify else None
 
     single = graph.to_onnx(
@@ -212,7 +218,7 @@ def export_subject(
     _require(gates, subject.where)
 
     files, manifest = _assemble(subject, graphs, engines, gates, prover, kept)
-    write_bundle(destination, manifest, files, single_file=single_file)
+    write_bundle(destination, manifest, files, single_file=single_file, sign=sign)
     return Exported(destination, gates, engines, kept)
 
 

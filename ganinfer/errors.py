@@ -72,6 +72,7 @@ EXTRAS = {
     "tensorrt": "tensorrt",
     "tensorrt_rtx": "rtx",
     "cuda": "tensorrt",
+    "cryptography": "signing",
 }
 
 

@@ -79,7 +79,8 @@ def test_only_cli_and_demo_print() -> None:
 def test_importing_ganinfer_is_light() -> None:
     code = (
         "import sys, ganinfer; "
-        "print(sorted({'torch', 'onnx', 'onnxruntime', 'pydantic', 'PIL', 'typer', 'rich', 'scipy'}"
+        "print(sorted({'torch', 'onnx', 'onnxruntime', 'pydantic', 'PIL', 'typer', 'rich', 'scipy',"
+        " 'cryptography'}"
         " & set(sys.modules)))"
     )
     result = subprocess.run(
