@@ -213,6 +213,7 @@ app.command()(ganinfer.cli.sample)
 app.command()(ganinfer.cli.inspect)
 app.command()(ganinfer.cli.keygen)
 app.command()(ganinfer.cli.sign)
+app.command()(ganinfer.cli.push)
 
 
 @app.command()

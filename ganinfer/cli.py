@@ -1,4 +1,4 @@
-"""gan sample, gan inspect, gan keygen, gan sign."""
+"""gan sample, gan inspect, gan keygen, gan sign, gan push."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,14 +11,24 @@ from rich.table import Table
 from rich.text import Text
 
 from ganinfer.errors import RequestError
+from ganinfer.hub import local_path
 
 # No markup: names in a stranger's manifest are data.
 console = Console(highlight=False, markup=False)
 
 BundlePath = Annotated[
-    Path, typer.Argument(help="A name.gan directory or file.", show_default=False)
+    Path,
+    typer.Argument(
+        help="A name.gan directory or file, or hf://owner/name, hf://owner/name@revision.",
+        show_default=False,
+        parser=local_path,
+        metavar="bundle",
+    ),
 ]
 
+LocalBundlePath = Annotated[
+    Path, typer.Argument(help="A name.gan directory or file.", show_default=False)
+]
 PublicKeyPath = Annotated[
     Path | None, typer.Option("--public-key", help="PEM file of whoever must have signed it.")
 ]
@@ -126,7 +136,7 @@ def keygen(
 
 
 def sign(
-    bundle: BundlePath,
+    bundle: LocalBundlePath,
     key: Annotated[Path, typer.Option(help="PEM file of an Ed25519 private key.")],
 ) -> None:
     """Sign a bundle where it lies: Sampler(public_key=...) then knows whose it is."""
@@ -135,6 +145,21 @@ def sign(
 
     sign_bundle(bundle, open_private_key(key))
     console.print(f"{bundle}: signed")
+
+
+def push(
+    bundle: LocalBundlePath,
+    repository: Annotated[str, typer.Argument(help="owner/name.", show_default=False)],
+    private: Annotated[bool, typer.Option("--private", help="For nobody else to see.")] = False,
+    revision: Annotated[str | None, typer.Option(help="Branch; the main one by default.")] = None,
+) -> None:
+    """Upload a bundle to the Hugging Face Hub, with a model card and its preview."""
+    from ganinfer import hub
+
+    pushed = hub.push(bundle, repository, private=private, revision=revision)
+    if pushed.card_kept:
+        console.print(f"{hub.CARD}: somebody has edited it; left as it is", style="yellow")
+    console.print(f"-> {pushed.url}", soft_wrap=True)
 
 
 def gate_table(gates: list) -> Table:  # type: ignore[type-arg]

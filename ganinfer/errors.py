@@ -73,6 +73,7 @@ EXTRAS = {
     "tensorrt_rtx": "rtx",
     "cuda": "tensorrt",
     "cryptography": "signing",
+    "huggingface_hub": "hub",
 }
 
 

@@ -56,7 +56,7 @@ class Sampler:
         """Open a bundle and check on this host that it gives its golden images.
 
         Args:
-            path: a bundle: a `name.gan` directory or file.
+            path: a bundle: a `name.gan` directory or file, or hf://owner/name[@revision].
             backend: "auto", "onnxruntime" or "tensorrt".
             device: "auto", "cpu", "cuda" or "cuda:<n>". One that was asked for and is not there
                 is an error, never a silent fall-back.
@@ -73,11 +73,12 @@ class Sampler:
             ParityError: it runs, and its golden images are not those of the trained generator.
         """
         from ganinfer.bundle import Bundle
+        from ganinfer.hub import local_path
 
         self._batch_size = _checked_integer("batch_size", batch_size, least=1)
         _check_device_name(device)
         self._backend: Backend | None = None
-        self._bundle = Bundle(Path(path), public_key=public_key)
+        self._bundle = Bundle(local_path(path), public_key=public_key)
         try:
             self._open(backend, device, precision, allow_unverified)
         except BaseException:

@@ -66,6 +66,7 @@ def test_help_names_every_command_and_needs_no_torch(gan) -> None:
         "inspect",
         "keygen",
         "sign",
+        "push",
         "demo",
     ):
         assert command in output
