@@ -10,7 +10,7 @@ import typer
 
 import ganinfer.cli
 import gantrain.cli
-from ganinfer.cli import console, gate_table
+from ganinfer.cli import BundlePath, PublicKeyPath, console, gate_table
 from ganinfer.errors import EXTRAS, ExportError, GanError, missing_extra
 from gantrain.cli import progress_bars
 
@@ -95,6 +95,9 @@ def export(
     single_file: Annotated[
         bool, typer.Option("--single-file", help="One file, no folder.")
     ] = False,
+    sign_key: Annotated[
+        Path | None, typer.Option(help="Sign it: PEM file of an Ed25519 private key.")
+    ] = None,
 ) -> None:
     """Turn a generator into a bundle that is proven to be the same generator.
 
@@ -145,6 +148,7 @@ def export(
             num_images=num,
             verify=verify,
             single_file=single_file,
+            sign_key=sign_key,
             progress=report,
         )
     if exported.gates:
@@ -208,7 +212,7 @@ def extract(
 
 @app.command()
 def verify(
-    bundle: Annotated[Path, typer.Argument(help="The bundle.", show_default=False)],
+    bundle: BundlePath,
     backend: Annotated[
         str | None, typer.Option(help="The one to check; all that are in the bundle by default.")
     ] = None,
@@ -216,6 +220,7 @@ def verify(
     run: Annotated[Path | None, typer.Option(help="Compare with this run, by all gates.")] = None,
     data: Annotated[Path | None, typer.Option(help="Prepared dataset, if it was moved.")] = None,
     num: Annotated[int, typer.Option(help="Images of each set of the FID gates.")] = 10_000,
+    public_key: PublicKeyPath = None,
 ) -> None:
     """Check a bundle on this host, without torch; with --run, by all gates of the export too.
 
@@ -224,7 +229,9 @@ def verify(
     from ganinfer.verify import verify_host
 
     with progress_bars() as report:
-        gates = verify_host(bundle, backend=backend, device=device, progress=report)
+        gates = verify_host(
+            bundle, backend=backend, device=device, public_key=public_key, progress=report
+        )
         if run is not None:
             from ganexport.verify import verify_against_run
 
@@ -238,6 +245,9 @@ def verify(
 
 app.command()(ganinfer.cli.sample)
 app.command()(ganinfer.cli.inspect)
+app.command()(ganinfer.cli.keygen)
+app.command()(ganinfer.cli.sign)
+app.command()(ganinfer.cli.push)
 
 
 @app.command()

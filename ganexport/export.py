@@ -44,6 +44,7 @@ from ganinfer.errors import BackendUnavailable, CheckpointError, ExportError, Pa
 from ganinfer.images import encode_png, grid, to_uint8
 from ganinfer.inputs import draw_inputs
 from ganinfer.latents import draw_labels
+from ganinfer.signature import open_private_key
 from gantrain.checkpoint import load_generator
 from gantrain.data import Dataset
 from gantrain.evaluate import open_reference
@@ -87,6 +88,7 @@ class Options(TypedDict, total=False):
     num_images: int
     verify: bool
     single_file: bool
+    sign_key: Path | None
     progress: parity.Progress | None
 
 
@@ -140,6 +142,7 @@ def export_subject(
     num_images: int = 10_000,
     verify: bool = True,
     single_file: bool = False,
+    sign_key: Path | None = None,
     progress: parity.Progress | None = None,
 ) -> Exported:
     """Export a generator of any origin; prove the copy, then write it.
@@ -161,12 +164,14 @@ def export_subject(
         num_images: of each set of the distributional gates.
         verify: False writes a bundle that is marked unverified.
         single_file: write one file instead of a directory.
+        sign_key: sign it with this Ed25519 private key, a PEM file.
         progress: called with (what is being done, images done, images in all).
 
     Returns:
         Where it is, the gates it passed and the engines in it.
 
     Raises:
+        ConfigError: the key cannot be used.
         DataError: the data cannot be used.
         ExportError: the graph or an engine cannot be made.
         ParityError: a gate fails; nothing is written.
@@ -177,6 +182,7 @@ def export_subject(
     if len(profile) != 3 or not 1 <= profile[0] <= profile[1] <= profile[2]:
         raise ExportError(f"--profile {profile}: expected smallest:likeliest:largest batch")
     chosen = pick_product(product, targets) if tensorrt else None
+    sign = None if sign_key is None else open_private_key(sign_key)
     if standing:
         subject = with_standing_statistics(subject, standing, progress)
     prover = open_prover(subject, data, num_images, progress) if verify else None
@@ -218,7 +224,7 @@ def export_subject(
     _require(gates, subject.where)
 
     files, manifest = _assemble(subject, graphs, engines, gates, prover, kept)
-    write_bundle(destination, manifest, files, single_file=single_file)
+    write_bundle(destination, manifest, files, single_file=single_file, sign=sign)
     return Exported(destination, gates, engines, kept)
 
 

@@ -2,6 +2,7 @@
 
 manifest.json      what the model is, and the sha256 and size of every other file
 manifest.sha256    the manifest's own, in the format of sha256sum
+manifest.sig       of a signed bundle: see ganinfer.signature
 onnx/<precision>.onnx   engines/<key>.plan   golden/images.npy   parity.json   preview.png
 
 Only JSON and pickle-free arrays are ever parsed. Whatever the manifest does not declare, or
@@ -27,10 +28,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ganinfer.errors import BundleError
 from ganinfer.files import sha256_bytes, write_atomic
 from ganinfer.lookup import explain
+from ganinfer.signature import (
+    SIGNATURE_BYTES,
+    Check,
+    PublicKey,
+    Sign,
+    open_public_key,
+    well_formed,
+)
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 MANIFEST_DIGEST = "manifest.sha256"
+SIGNATURE = "manifest.sig"
 
 _MAX_MANIFEST_BYTES = 4 << 20
 _SAFE_PATH = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
@@ -180,22 +190,30 @@ class Bundle:
     """An opened bundle whose every byte has been checked against its manifest.
 
     Attributes:
-        path: where it lies. manifest: what it holds.
+        path: where it lies. manifest: what it holds. signature: its manifest.sig, if it is signed.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, public_key: PublicKey | None = None) -> None:
         """Open and check a bundle.
+
+        Args:
+            path: where it lies.
+            public_key: of whoever must have signed it; PEM, or the path of such a file.
 
         Raises:
             BundleError: names the file, what was found, what was expected and what to do.
+            ConfigError: the key cannot be used.
         """
         self.path = path
+        check = None if public_key is None else open_public_key(public_key)
         if not path.exists():
             raise BundleError(f"{path}: no such bundle; make one with: gan export RUN -o {path}")
         self._zip = None if path.is_dir() else _open_zip(path)
         try:
             found = self._list()
-            self.manifest = self._read_manifest(found)
+            self._manifest_bytes = self._read_manifest(found)
+            self.signature = self._read_signature(found, check)
+            self.manifest = self._parse_manifest(self._manifest_bytes)
             self._check_files(found)
         except BundleError:
             self.close()
@@ -234,6 +252,12 @@ class Bundle:
             )
         return data
 
+    def tree(self, sign: Sign | None = None) -> dict[str, bytes]:
+        """The content of every file, in the order of writing; signed anew, if told how."""
+        signature = self.signature if sign is None else sign(self._manifest_bytes)
+        own = _own_files(self._manifest_bytes, signature)
+        return own | {name: self.read(name) for name in sorted(self.manifest.files)}
+
     def close(self) -> None:
         """Close the file of a single-file bundle."""
         if self._zip is not None:
@@ -266,7 +290,7 @@ class Bundle:
         except (zipfile.BadZipFile, ValueError, RuntimeError, EOFError) as error:
             raise BundleError(f"{self.path}: {name}: {error}; copy the bundle again") from None
 
-    def _read_manifest(self, found: dict[str, int]) -> Manifest:
+    def _read_manifest(self, found: dict[str, int]) -> bytes:
         for name in (MANIFEST, MANIFEST_DIGEST):
             if name not in found:
                 raise BundleError(
@@ -274,7 +298,28 @@ class Bundle:
                 )
         if found[MANIFEST] > _MAX_MANIFEST_BYTES:
             raise self._damaged(MANIFEST, f"{found[MANIFEST]} bytes", f"<= {_MAX_MANIFEST_BYTES}")
-        data = self._read(MANIFEST, found[MANIFEST])
+        return self._read(MANIFEST, found[MANIFEST])
+
+    def _read_signature(self, found: dict[str, int], check: Check | None) -> bytes | None:
+        if SIGNATURE not in found:
+            if check is None:
+                return None
+            raise BundleError(
+                f"{self.path}: no {SIGNATURE} in it: it is not signed, and public_key asks for a"
+                " signature. Get the signed one, or sign it with: gan sign"
+            )
+        line = self._read(SIGNATURE, SIGNATURE_BYTES)
+        if not well_formed(line):
+            raise self._damaged(SIGNATURE, "something else", "a signature: one line of base64")
+        if check is not None and not check(self._manifest_bytes, line):
+            raise BundleError(
+                f"{self.path}: {SIGNATURE} does not fit {MANIFEST} and the given public key: the"
+                " manifest was changed, or another key has signed it. Do not use this bundle; get"
+                " it anew from whoever signed it"
+            )
+        return line
+
+    def _parse_manifest(self, data: bytes) -> Manifest:
         if self._read(MANIFEST_DIGEST, 1024) != _digest_line(data):
             raise self._damaged(
                 MANIFEST, f"sha256 {sha256_bytes(data)}", f"that of {MANIFEST_DIGEST}"
@@ -301,7 +346,7 @@ class Bundle:
         named += [engine.path for engine in self.manifest.engines]
         if self.manifest.witness is not None:
             named += [self.manifest.witness.moments, self.manifest.witness.extractor]
-        if extra := sorted(found.keys() - declared.keys() - {MANIFEST, MANIFEST_DIGEST}):
+        if extra := sorted(found.keys() - declared.keys() - {MANIFEST, MANIFEST_DIGEST, SIGNATURE}):
             raise BundleError(
                 f"{self.path}: {extra[0]} is not in the manifest ({len(extra)} such);"
                 " remove it, or get the bundle anew"
@@ -321,7 +366,12 @@ class Bundle:
 
 
 def write_bundle(
-    path: Path, manifest: Manifest, files: Mapping[str, bytes], *, single_file: bool = False
+    path: Path,
+    manifest: Manifest,
+    files: Mapping[str, bytes],
+    *,
+    single_file: bool = False,
+    sign: Sign | None = None,
 ) -> None:
     """Write a bundle aside, then rename it into place; an older bundle there is replaced.
 
@@ -332,24 +382,42 @@ def write_bundle(
         manifest: its `files` is filled in here.
         files: relative path -> content.
         single_file: write one uncompressed zip file instead of a directory.
+        sign: also write manifest.sig; see `ganinfer.signature.open_private_key`.
 
     Raises:
         BundleError: something that is no bundle is at `path`.
         OSError: the disk is full or not writable; nothing is left behind.
     """
-    path = path.resolve()  # a link to a bundle stays a link
-    check_destination(path)
     entries = {
         name: FileEntry(sha256=sha256_bytes(data), size=len(data))
         for name, data in sorted(files.items())
     }
     complete = manifest.model_copy(update={"files": entries})
     text = json.dumps(complete.model_dump(), indent=1, sort_keys=True, allow_nan=False) + "\n"
-    tree = {
-        MANIFEST: text.encode(),
-        MANIFEST_DIGEST: _digest_line(text.encode()),
-        **dict(sorted(files.items())),
-    }
+    own = _own_files(text.encode(), sign and sign(text.encode()))
+    write_tree(path, own | dict(sorted(files.items())), single_file=single_file)
+
+
+def sign_bundle(path: Path, sign: Sign) -> None:
+    """Sign a bundle where it lies; an older signature is replaced, every other byte stays.
+
+    Args:
+        path: the bundle, in either form.
+        sign: see `ganinfer.signature.open_private_key`.
+
+    Raises:
+        BundleError: it is damaged, or there is none.
+        OSError: the disk is full or not writable; the bundle is as it was.
+    """
+    with Bundle(path) as bundle:
+        tree = bundle.tree(sign)
+    write_tree(path, tree, single_file=not path.is_dir())
+
+
+def write_tree(path: Path, tree: Mapping[str, bytes], *, single_file: bool) -> None:
+    """Write all files of a bundle, as `write_bundle` does; see `Bundle.tree`."""
+    path = path.resolve()  # a link to a bundle stays a link
+    check_destination(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
@@ -379,6 +447,12 @@ def is_bundle(path: Path) -> bool:
     except (OSError, BundleError):
         return False
     return True
+
+
+def _own_files(manifest: bytes, signature: bytes | None) -> dict[str, bytes]:
+    """The files that a manifest does not declare: itself, its digest and its signature."""
+    own = {MANIFEST: manifest, MANIFEST_DIGEST: _digest_line(manifest)}
+    return own if signature is None else {**own, SIGNATURE: signature}
 
 
 def _digest_line(manifest: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""gan sample, gan inspect."""
+"""gan sample, gan inspect, gan keygen, gan sign, gan push."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,12 +11,26 @@ from rich.table import Table
 from rich.text import Text
 
 from ganinfer.errors import RequestError
+from ganinfer.hub import local_path
 
 # No markup: names in a stranger's manifest are data.
 console = Console(highlight=False, markup=False)
 
 BundlePath = Annotated[
+    Path,
+    typer.Argument(
+        help="A name.gan directory or file, or hf://owner/name, hf://owner/name@revision.",
+        show_default=False,
+        parser=local_path,
+        metavar="bundle",
+    ),
+]
+
+LocalBundlePath = Annotated[
     Path, typer.Argument(help="A name.gan directory or file.", show_default=False)
+]
+PublicKeyPath = Annotated[
+    Path | None, typer.Option("--public-key", help="PEM file of whoever must have signed it.")
 ]
 
 
@@ -36,6 +50,7 @@ def sample(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, fp16.")] = "auto",
     allow_unverified: Annotated[bool, typer.Option(help="Open a --no-verify bundle.")] = False,
+    public_key: PublicKeyPath = None,
 ) -> None:
     """Draw images from a bundle: image i depends on its seed and label alone."""
     from ganinfer.images import grid, save_png
@@ -48,6 +63,7 @@ def sample(
         device=device,
         precision=precision,
         allow_unverified=allow_unverified,
+        public_key=public_key,
     ) as sampler:
         wanted = None if labels is None else parse_labels(labels, sampler.classes, len(numbers))
         step = 64
@@ -82,7 +98,7 @@ def inspect(bundle: BundlePath) -> None:
     from ganinfer.bundle import Bundle
 
     with Bundle(bundle) as opened:
-        manifest = opened.manifest
+        manifest, signed = opened.manifest, opened.signature is not None
     model = manifest.model
     table = Table(title=str(bundle), title_justify="left", show_header=False)
     table.add_row("family", model.family)
@@ -104,9 +120,46 @@ def inspect(bundle: BundlePath) -> None:
     table.add_row("checkpoint", source.checkpoint_sha256)
     table.add_row("made with", ", ".join(f"{k} {v}" for k, v in manifest.tools.items()))
     table.add_row("verified", "yes" if manifest.verified else "NO: exported with --no-verify")
+    table.add_row("signed", "yes; by whom says gan verify --public-key" if signed else "no")
     console.print(table)
     if manifest.parity:
         console.print(gate_table(manifest.parity))
+
+
+def keygen(
+    key: Annotated[Path, typer.Argument(help="As in signing.pem.", show_default=False)],
+) -> None:
+    """Make a pair of keys: signing.pem, to be kept secret, and signing.pub.pem, for everybody."""
+    from ganinfer.signature import make_keys
+
+    console.print(f"{key}: keep it secret\n{make_keys(key)}: what others check bundles with")
+
+
+def sign(
+    bundle: LocalBundlePath,
+    key: Annotated[Path, typer.Option(help="PEM file of an Ed25519 private key.")],
+) -> None:
+    """Sign a bundle where it lies: Sampler(public_key=...) then knows whose it is."""
+    from ganinfer.bundle import sign_bundle
+    from ganinfer.signature import open_private_key
+
+    sign_bundle(bundle, open_private_key(key))
+    console.print(f"{bundle}: signed")
+
+
+def push(
+    bundle: LocalBundlePath,
+    repository: Annotated[str, typer.Argument(help="owner/name.", show_default=False)],
+    private: Annotated[bool, typer.Option("--private", help="For nobody else to see.")] = False,
+    revision: Annotated[str | None, typer.Option(help="Branch; the main one by default.")] = None,
+) -> None:
+    """Upload a bundle to the Hugging Face Hub, with a model card and its preview."""
+    from ganinfer import hub
+
+    pushed = hub.push(bundle, repository, private=private, revision=revision)
+    if pushed.card_kept:
+        console.print(f"{hub.CARD}: somebody has edited it; left as it is", style="yellow")
+    console.print(f"-> {pushed.url}", soft_wrap=True)
 
 
 def gate_table(gates: list) -> Table:  # type: ignore[type-arg]

@@ -72,6 +72,8 @@ EXTRAS = {
     "tensorrt": "tensorrt",
     "tensorrt_rtx": "rtx",
     "cuda": "tensorrt",
+    "cryptography": "signing",
+    "huggingface_hub": "hub",
 }
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from ganinfer.backends import Backend
+    from ganinfer.signature import PublicKey
 
 log = logging.getLogger(__name__)
 
@@ -51,29 +52,34 @@ class Sampler:
         precision: str = "auto",
         batch_size: int = 64,
         allow_unverified: bool = False,
+        public_key: "PublicKey | None" = None,
     ) -> None:
         """Open a bundle and check on this host that it gives its golden images.
 
         Args:
-            path: a bundle: a `name.gan` directory or file.
+            path: a bundle: a `name.gan` directory or file, or hf://owner/name[@revision].
             backend: "auto", "onnxruntime" or "tensorrt".
             device: "auto", "cpu", "cuda" or "cuda:<n>". One that was asked for and is not there
                 is an error, never a silent fall-back.
             precision: "auto", or one that the bundle holds: "fp32", "fp16", ...
             batch_size: images that go to the device at once.
             allow_unverified: open a bundle that was exported without its parity check.
+            public_key: of whoever must have signed the bundle; PEM, or the path of such a file.
 
         Raises:
-            BundleError: the bundle is missing, damaged, of a newer format or unverified.
+            BundleError: the bundle is missing, damaged, of a newer format, unverified or not
+                signed by that key.
+            ConfigError: the key cannot be used.
             BackendUnavailable: this host cannot run it as asked.
             ParityError: it runs, and its golden images are not those of the trained generator.
         """
         from ganinfer.bundle import Bundle
+        from ganinfer.hub import local_path
 
         self._batch_size = _checked_integer("batch_size", batch_size, least=1)
         _check_device_name(device)
         self._backend: Backend | None = None
-        self._bundle = Bundle(Path(path))
+        self._bundle = Bundle(local_path(path), public_key=public_key)
         try:
             self._open(backend, device, precision, allow_unverified)
         except BaseException:

@@ -10,6 +10,7 @@ from ganinfer.bundle import Bundle, GateResult, gate_result
 from ganinfer.errors import BackendUnavailable, ParityError
 from ganinfer.latents import draw_labels
 from ganinfer.sampler import Sampler
+from ganinfer.signature import PublicKey
 from ganinfer.witness import Witness, paired_gates
 
 _BATCH = 100
@@ -22,6 +23,7 @@ def verify_host(
     *,
     backend: str | None = None,
     device: str = "auto",
+    public_key: PublicKey | None = None,
     progress: Progress | None = None,
 ) -> list[GateResult]:
     """Check what a bundle gives on this host.
@@ -30,6 +32,7 @@ def verify_host(
         path: the bundle.
         backend: the one to check; onnxruntime, and tensorrt if there are engines, by default.
         device: where it runs.
+        public_key: of whoever must have signed it.
         progress: called with (what is being done, images done, images in all).
 
     Returns:
@@ -37,9 +40,10 @@ def verify_host(
         was not asked for, with the reason in its detail.
 
     Raises:
-        BundleError: a file is damaged, missing or not declared.
+        BundleError: a file is damaged, missing, not declared, or not signed by that key.
+        ConfigError: the key cannot be used.
     """
-    with Bundle(path) as bundle:
+    with Bundle(path, public_key=public_key) as bundle:
         precisions = [graph.precision for graph in bundle.manifest.graphs]
         engines = list(dict.fromkeys(engine.precision for engine in bundle.manifest.engines))
         witness, files = Witness.load(bundle), bundle.manifest.witness
@@ -52,7 +56,12 @@ def verify_host(
         artifact = f"{name} {precision}"
         try:
             sampler = Sampler(
-                path, backend=name, device=device, precision=precision, allow_unverified=True
+                path,
+                backend=name,
+                device=device,
+                precision=precision,
+                allow_unverified=True,
+                public_key=public_key,
             )
         except BackendUnavailable as error:
             # A host without a GPU says nothing about an engine, and few runtimes have bfloat16.

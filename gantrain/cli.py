@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from ganinfer.cli import console
 from ganinfer.errors import ConfigError
+from ganinfer.hub import local_path
 
 if TYPE_CHECKING:
     from gantrain.config import Config
@@ -105,6 +106,8 @@ def evaluate(
         typer.Argument(
             help="Run, checkpoint, bundle, prepared dataset, or folder, zip or npz of images.",
             show_default=False,
+            parser=local_path,
+            metavar="target",
         ),
     ],
     data: Annotated[
@@ -182,7 +185,12 @@ def report(
         Path | None, typer.Option(help="Prepared dataset; the run's own by default.")
     ] = None,
     bundle: Annotated[
-        Path | None, typer.Option(help="Exported from the run: show its parity table.")
+        Path | None,
+        typer.Option(
+            help="Exported from the run: show its parity table.",
+            parser=local_path,
+            metavar="<path>",
+        ),
     ] = None,
     num: Annotated[int, typer.Option(min=2, help="Images that figures are taken from.")] = 10_000,
     extractor: Annotated[
@@ -214,7 +222,13 @@ def report(
 
 def statistics(
     target: Annotated[
-        Path, typer.Argument(help="As in evaluate; a prepared dataset, say.", show_default=False)
+        Path,
+        typer.Argument(
+            help="As in evaluate; a prepared dataset, say.",
+            show_default=False,
+            parser=local_path,
+            metavar="target",
+        ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The npz.", show_default=False)],
     num: Annotated[int, typer.Option(min=2, help="How many images, at most.")] = 50_000,

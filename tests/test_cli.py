@@ -64,6 +64,9 @@ def test_help_names_every_command_and_needs_no_torch(gan) -> None:
         "verify",
         "sample",
         "inspect",
+        "keygen",
+        "sign",
+        "push",
         "demo",
     ):
         assert command in output
@@ -167,6 +170,8 @@ def test_a_label_outside_the_classes_is_a_message(gan, config, shapes, tmp_path)
         (("sample", "x.gan"), ["x.gan: no such bundle"]),
         (("sample", "x.gan", "--seeds", "a-b"), ["--seeds a-b", "0-63"]),
         (("inspect", "."), ["no manifest.json"]),
+        (("verify", "x.gan", "--public-key", "k.pem"), ["k.pem: the key cannot be read"]),
+        (("sign", "x.gan", "--key", "k.pem"), ["k.pem: the key cannot be read"]),
         (("frobnicate",), ["No such command"]),
     ],
 )

@@ -28,6 +28,7 @@ from ganinfer.errors import (
     ExportError,
     ParityError,
 )
+from ganinfer.signature import make_keys
 from ganinfer.verify import verify_host
 from ganinfer.witness import Witness
 from gantrain.checkpoint import checkpoint_files, load_checkpoint, load_generator
@@ -256,6 +257,13 @@ def test_two_exports_are_byte_identical(run: Path, tmp_path: Path) -> None:
         for name in ("a.gan", "b.gan")
     ]
     assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_an_export_can_be_signed_at_once(run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("cryptography")
+    public = make_keys(tmp_path / "k.pem")
+    path = export_run(run, tmp_path / "x.gan", verify=False, sign_key=tmp_path / "k.pem").path
+    Bundle(path, public_key=public).close()
 
 
 def test_shipped_images_are_torchs(run: Path, bundle: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ganinfer.bundle import MANIFEST, Bundle, _digest_line, write_bundle
+from ganinfer.bundle import MANIFEST, SIGNATURE, Bundle, _digest_line, write_bundle
 from ganinfer.errors import BundleError
 from ganinfer.files import sha256_bytes
 from ganinfer.golden import read_golden
@@ -152,6 +152,12 @@ def witness(folder: Path, other: Path, rng: random.Random) -> None:
     redeclare(folder, change)
 
 
+def signature(folder: Path, other: Path, rng: random.Random) -> None:
+    """What no signature looks like, in the one undeclared place that a bundle has."""
+    size = rng.choice([0, 1, 64, 88, 90, 1 << 16])
+    (folder / SIGNATURE).write_bytes(rng.randbytes(size))
+
+
 def archive_of(folder: Path, target: Path, rng: random.Random) -> None:
     """A zip of the folder, spoiled as only zips can be."""
     what = rng.randrange(5)
@@ -177,7 +183,7 @@ def archive_of(folder: Path, target: Path, rng: random.Random) -> None:
             archive.writestr(info, "/etc/passwd")
 
 
-MUTATIONS = [flip, cut, drop, add, swap, exchange, escape, link, pipe, giant, witness]
+MUTATIONS = [flip, cut, drop, add, swap, exchange, escape, link, pipe, giant, witness, signature]
 
 
 @pytest.fixture(scope="module")
