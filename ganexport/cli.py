@@ -84,7 +84,10 @@ def export(
         list[str] | None, typer.Option(help="portable, sm89, ... or current; may be repeated.")
     ] = None,
     trt_product: Annotated[str, typer.Option(help="auto, tensorrt or tensorrt_rtx.")] = "auto",
-    profile: Annotated[str, typer.Option(help="Batches of an engine.")] = "1:64:256",
+    profile: Annotated[
+        list[str] | None,
+        typer.Option(help="Batches of an engine, as in 1:64:256; may be repeated."),
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="Prepared dataset, if it was moved.")] = None,
     num: Annotated[int, typer.Option(help="Images of each set of the FID gates.")] = 10_000,
     verify: Annotated[bool, typer.Option(help="Prove parity before writing.")] = True,
@@ -96,6 +99,7 @@ def export(
 
     It is a run's averaged one, or that of --module or --from.
     """
+    from ganexport.engines.tensorrt import DEFAULT_PROFILES
     from ganexport.export import export_subject
     from ganexport.outside import of_factory, of_import
     from ganexport.subject import of_run
@@ -119,12 +123,7 @@ def export(
         assert run is not None
         return of_run(load_generator(run))
 
-    try:
-        smallest, likeliest, largest = (int(part) for part in profile.split(":"))
-    except ValueError:
-        raise ExportError(
-            f"--profile {profile}: expected three batch sizes, as in 1:64:256"
-        ) from None
+    profiles = [_batches(text) for text in profile] if profile else DEFAULT_PROFILES
     with progress_bars() as report:
         exported = export_subject(
             subject(),
@@ -133,7 +132,7 @@ def export(
             tensorrt=trt or bool(trt_target),
             targets=trt_target or (),
             product=trt_product,
-            profile=(smallest, likeliest, largest),
+            profiles=profiles,
             min_psnr_db=_decibels(auto_precision),
             without=without or (),
             data=data,
@@ -160,6 +159,15 @@ def export(
             f" {len(engine.plan):,} bytes, {entry.status}"
         )
     console.print(f"-> {exported.path}")
+
+
+def _batches(text: str) -> tuple[int, int, int]:
+    """From "1:64:256"."""
+    try:
+        smallest, likeliest, largest = (int(part) for part in text.split(":"))
+    except ValueError:
+        raise ExportError(f"--profile {text}: expected three batch sizes, as in 1:64:256") from None
+    return smallest, likeliest, largest
 
 
 def _decibels(text: str | None) -> float | None:

@@ -16,9 +16,11 @@ from torch import nn
 
 from ganexport import graph, parity
 from ganexport.engines.tensorrt import (
+    DEFAULT_PROFILES,
     BuiltEngine,
     Profile,
     build_engine,
+    check_profiles,
     default_targets,
     pick_product,
 )
@@ -77,7 +79,7 @@ class Options(TypedDict, total=False):
     tensorrt: bool
     targets: Sequence[str]
     product: str
-    profile: Profile
+    profiles: Sequence[Profile]
     min_psnr_db: float | None
     without: Collection[str]
     data: Path | None
@@ -129,7 +131,7 @@ def export_subject(
     tensorrt: bool = False,
     targets: Sequence[str] = (),
     product: str = "auto",
-    profile: Profile = (1, 64, 256),
+    profiles: Sequence[Profile] = DEFAULT_PROFILES,
     min_psnr_db: float | None = None,
     without: Collection[str] = (),
     data: Path | None = None,
@@ -147,7 +149,7 @@ def export_subject(
         tensorrt: also build engines, one for each target and precision.
         targets: what engines are built for; see `build_engine`.
         product: "auto", "tensorrt" or "tensorrt_rtx".
-        profile: smallest, likeliest and largest batch of an engine.
+        profiles: smallest, likeliest and largest batch of each of an engine's profiles.
         min_psnr_db: of every variant but fp32: the most sensitive layers stay float32 until this
             PSNR on [-1, 1] (peak 2) is met; None keeps none.
         without: names of rewrites that are left out; see ganexport.rewrites.
@@ -168,8 +170,7 @@ def export_subject(
     check_destination(destination)
     if unknown := sorted(set(precisions) - set(PRECISIONS)):
         raise ExportError(f"--precision {unknown[0]!r}: expected {', '.join(PRECISIONS)}")
-    if len(profile) != 3 or not 1 <= profile[0] <= profile[1] <= profile[2]:
-        raise ExportError(f"--profile {profile}: expected smallest:likeliest:largest batch")
+    check_profiles(profiles)
     chosen = pick_product(product, targets) if tensorrt else None
     prover = open_prover(subject, data, num_images, progress) if verify else None
 
@@ -203,7 +204,7 @@ def export_subject(
                 product=chosen,
                 target=target,
                 precision=precision,
-                profile=profile,
+                profiles=profiles,
             )
             if prover:
                 built, results = _run_engine(prover, built)

@@ -40,6 +40,7 @@ _COMMENT_BYTES = len(_DIGEST_PREFIX) + 64
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
+BatchProfile = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=3, max_length=3)]
 
 
 class _Part(BaseModel):
@@ -77,7 +78,10 @@ class Graph(_Part):
 
 
 class Engine(_Part):
-    """A TensorRT plan. status "pending": it could not run where it was built."""
+    """A TensorRT plan. status "pending": it could not run where it was built.
+
+    profiles: smallest, likeliest and largest batch of each.
+    """
 
     path: str
     key: Sha256
@@ -87,7 +91,7 @@ class Engine(_Part):
     platform: str
     target: str
     precision: Precision
-    profile: Annotated[list[Count], Field(min_length=3, max_length=3)]
+    profiles: Annotated[list[BatchProfile], Field(min_length=1)]
     status: Literal["verified", "pending"]
 
 

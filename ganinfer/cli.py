@@ -97,7 +97,8 @@ def inspect(bundle: BundlePath) -> None:
         table.add_row(
             f"engine {engine.precision}",
             f"{engine.product} {engine.version} for {engine.target} on {engine.platform},"
-            f" batches {engine.profile[0]}-{engine.profile[2]}, {size:,} bytes, {engine.status}",
+            f" batches {', '.join(f'{low}-{high}' for low, _, high in engine.profiles)},"
+            f" {size:,} bytes, {engine.status}",
         )
     source = manifest.source
     table.add_row("trained on", f"{source.images_seen:,} images, EMA weights" if source.ema else "")

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 PORTABLE = "portable"
 CURRENT = "current"
+DEFAULT_PROFILES: tuple[Profile, ...] = ((1, 64, 256),)
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,33 @@ def default_targets(product: Product) -> list[str]:
     return [CURRENT] if product == "tensorrt" else [PORTABLE]
 
 
+def check_profiles(profiles: Sequence[Profile]) -> None:
+    """Refuse batches that no engine can have.
+
+    Raises:
+        ExportError: a profile does not rise from 1 or more, or is there twice, or there is none.
+    """
+    if not profiles:
+        raise ExportError("--profile: expected at least one, as in 1:64:256")
+    for profile in profiles:
+        if len(profile) != 3 or not 1 <= profile[0] <= profile[1] <= profile[2]:
+            raise ExportError(
+                f"--profile {':'.join(map(str, profile))}: expected smallest:likeliest:largest"
+                " batch, none below 1 and each at least the one before"
+            )
+        if profiles.count(profile) > 1:
+            raise ExportError(
+                f"--profile {':'.join(map(str, profile))}: given twice; once is enough"
+            )
+
+
 def build_engine(
     onnx_model: bytes,
     *,
     product: Product,
     target: str,
     precision: Precision,
-    profile: Profile = (1, 64, 256),
+    profiles: Sequence[Profile] = DEFAULT_PROFILES,
     cache: Path | None = None,
 ) -> BuiltEngine:
     """Compile an ONNX file, or find the engine that was made of it before.
@@ -86,7 +107,7 @@ def build_engine(
         product: which library compiles, and later runs, the plan.
         target: "current" (the GPU that is here), "portable", or "sm<xy>" such as "sm89".
         precision: of the ONNX file, for the record.
-        profile: smallest, likeliest and largest batch.
+        profiles: smallest, likeliest and largest batch of each.
         cache: folder of engines by key; the user's cache folder by default.
 
     Returns:
@@ -102,7 +123,7 @@ def build_engine(
         raise missing_extra(product) from None
     target, capability = _capability(trt, product, target)
     sha = sha256_bytes(onnx_model)
-    key = engine_key(sha, product, trt.__version__, target, precision, profile)
+    key = engine_key(sha, product, trt.__version__, target, precision, profiles)
     entry = Engine(
         path=f"engines/{key}.plan",
         key=key,
@@ -112,13 +133,13 @@ def build_engine(
         platform=host_platform(),
         target=target,
         precision=precision,
-        profile=list(profile),
+        profiles=[list(profile) for profile in profiles],
         status="pending",
     )
     file = (cache or user_cache_path("ganpipe") / "engines") / f"{key}.plan"
     plan = _kept(file)
     if plan is None:
-        plan = _compile(trt, product, onnx_model, target, capability, profile)
+        plan = _compile(trt, product, onnx_model, target, capability, profiles)
         _keep(file, plan)
     return BuiltEngine(plan, entry)
 
@@ -129,7 +150,7 @@ def _compile(
     onnx_model: bytes,
     target: str,
     capability: Any,
-    profile: Profile,
+    profiles: Sequence[Profile],
 ) -> bytes:
     logger = product_logger(trt)
     builder = trt.Builder(logger)
@@ -144,12 +165,13 @@ def _compile(
     if capability is not None:
         config.num_compute_capabilities = 1
         config.set_compute_capability(capability, 0)
-    shapes = builder.create_optimization_profile()
-    for index in range(network.num_inputs):
-        tensor = network.get_input(index)
-        rest = tuple(tensor.shape)[1:]
-        shapes.set_shape(tensor.name, *((batch, *rest) for batch in profile))
-    config.add_optimization_profile(shapes)
+    for profile in profiles:
+        shapes = builder.create_optimization_profile()
+        for index in range(network.num_inputs):
+            tensor = network.get_input(index)
+            rest = tuple(tensor.shape)[1:]
+            shapes.set_shape(tensor.name, *((batch, *rest) for batch in profile))
+        config.add_optimization_profile(shapes)
     logger.messages.clear()
     plan = builder.build_serialized_network(network, config)
     if plan is None:
@@ -177,7 +199,12 @@ def _keep(file: Path, plan: bytes) -> None:
 
 
 def engine_key(
-    onnx_sha256: str, product: str, version: str, target: str, precision: str, profile: Profile
+    onnx_sha256: str,
+    product: str,
+    version: str,
+    target: str,
+    precision: str,
+    profiles: Sequence[Profile],
 ) -> str:
     """The sha256 of all that decides what an engine is; its bytes differ from build to build."""
     parts = {
@@ -187,7 +214,7 @@ def engine_key(
         "platform": host_platform(),
         "target": target,
         "precision": precision,
-        "profile": list(profile),
+        "profiles": [list(profile) for profile in profiles],
         "flags": ["STRONGLY_TYPED", "-TF32"],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

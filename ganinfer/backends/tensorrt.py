@@ -5,6 +5,7 @@ import logging
 import math
 import platform
 import threading
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -46,7 +47,7 @@ def open(bundle: Bundle, device: str, precision: str) -> Backend:
 
 
 class TensorRTBackend:
-    """One engine, one context, one stream; see `ganinfer.backends.Backend`."""
+    """One engine, a context for each profile, one stream; see `ganinfer.backends.Backend`."""
 
     name = "tensorrt"
     fixed_batches = True
@@ -65,23 +66,25 @@ class TensorRTBackend:
         self.precision: str = entry.precision
         self.details = {
             entry.product: trt.__version__,
-            "engine": f"{entry.target}, batches {entry.profile[0]} to {entry.profile[2]}",
+            "engine": f"{entry.target}, batches "
+            + ", ".join(f"{low} to {high}" for low, _, high in entry.profiles),
             "engine_status": entry.status,
         }
         self._cuda, self._index = cuda, index
         self._lock = threading.Lock()
-        self._min_batch, _, self._max_batch = entry.profile
+        self._profiles = entry.profiles
+        self._max_batch = max(largest for _, _, largest in entry.profiles)
         self._conditional = bool(model.classes)
         self._image_shape = (model.resolution, model.resolution, model.channels)
         self._buffers: dict[str, Any] = {}
+        self._contexts: list[Any] = []
         self._stream: Any = None
         _check(cuda.cudaSetDevice(index))
         logger = product_logger(trt)
         logger.messages.clear()
         self._runtime = trt.Runtime(logger)
         self._engine = self._runtime.deserialize_cuda_engine(plan)
-        self._context = self._engine and self._engine.create_execution_context()
-        if self._context is None:
+        if self._engine is None:
             raise BackendUnavailable(
                 f"{entry.product} {trt.__version__} refuses the engine for {entry.target} on"
                 f" {capability}: {'; '.join(logger.messages) or 'it gives no reason'}."
@@ -89,6 +92,7 @@ class TensorRTBackend:
             )
         try:
             self._allocate(model)
+            self._contexts = [self._context(index) for index in range(len(self._profiles))]
         except BackendUnavailable:
             self.close()
             raise
@@ -102,11 +106,24 @@ class TensorRTBackend:
         for name, bytes_per_image in sizes.items():
             (address,) = _check(self._cuda.cudaMalloc(bytes_per_image * self._max_batch))
             self._buffers[name] = address
-            if not self._context.set_tensor_address(name, int(address)):
+
+    def _context(self, profile: int) -> Any:
+        """What runs the batches of one profile: it may hold no other while work is under way."""
+        context = self._engine.create_execution_context()
+        if context is None or not context.set_optimization_profile_async(
+            profile, int(self._stream)
+        ):
+            raise BackendUnavailable(
+                f"the engine gives no context for batches {self._profiles[profile]}; is another"
+                " program using the GPU's memory?"
+            )
+        for name, address in self._buffers.items():
+            if not context.set_tensor_address(name, int(address)):
                 raise BackendUnavailable(f"the engine has no tensor {name!r}; export it again")
+        return context
 
     def run(self, z: NDArray[np.float32], y: NDArray[np.int64] | None) -> NDArray[np.uint8]:
-        """Z (N, Z), y (N,) or None -> images uint8 (N, H, W, C); N beyond the profile is split."""
+        """Z (N, Z), y (N,) or None -> images uint8 (N, H, W, C); N beyond the profiles is split."""
         parts = [
             self._run(z[i : i + self._max_batch], None if y is None else y[i : i + self._max_batch])
             for i in range(0, len(z), self._max_batch)
@@ -115,10 +132,12 @@ class TensorRTBackend:
 
     def _run(self, z: NDArray[np.float32], y: NDArray[np.int64] | None) -> NDArray[np.uint8]:
         cuda, n = self._cuda, len(z)
-        if n < self._min_batch:
-            z = np.concatenate([z, np.zeros((self._min_batch - n, z.shape[1]), z.dtype)])
+        profile = profile_for(n, self._profiles)
+        missing = self._profiles[profile][0] - n
+        if missing > 0:
+            z = np.concatenate([z, np.zeros((missing, z.shape[1]), z.dtype)])
             if y is not None:
-                y = np.concatenate([y, np.zeros(self._min_batch - n, y.dtype)])
+                y = np.concatenate([y, np.zeros(missing, y.dtype)])
         images = np.empty((len(z), *self._image_shape), np.uint8)
         feed: dict[str, NDArray[Any]] = {"z": np.ascontiguousarray(z)}
         if y is not None:
@@ -129,6 +148,7 @@ class TensorRTBackend:
             if not self._buffers:
                 raise RequestError("this backend is closed; open the bundle again")
             _check(cuda.cudaSetDevice(self._index))  # the calling thread may be a new one
+            context = self._contexts[profile]
             for name, array in feed.items():
                 target = self._buffers[name]
                 _check(
@@ -136,9 +156,9 @@ class TensorRTBackend:
                         target, array.ctypes.data, array.nbytes, to_device, self._stream
                     )
                 )
-                if not self._context.set_input_shape(name, array.shape):
+                if not context.set_input_shape(name, array.shape):
                     raise BackendUnavailable(f"the engine takes no {name} of shape {array.shape}")
-            if not self._context.execute_async_v3(int(self._stream)):
+            if not context.execute_async_v3(int(self._stream)):
                 raise BackendUnavailable("TensorRT could not run the engine; see the log")
             source = self._buffers["images"]
             _check(
@@ -157,7 +177,21 @@ class TensorRTBackend:
             self._buffers.clear()
             if self._stream is not None:
                 self._cuda.cudaStreamDestroy(self._stream)
-            self._context = self._engine = self._runtime = self._stream = None
+            self._contexts.clear()
+            self._engine = self._runtime = self._stream = None
+
+
+def profile_for(batch: int, profiles: Sequence[Sequence[int]]) -> int:
+    """Which profile runs a batch of this size, no larger than the largest of all.
+
+    Of those that cover it, the one whose likeliest batch is nearest; if it falls between two, the
+    next one up, for which it is padded.
+    """
+    covering = [n for n, (low, _, high) in enumerate(profiles) if low <= batch <= high]
+    if covering:
+        return min(covering, key=lambda n: abs(profiles[n][1] - batch))
+    above = [n for n, (low, _, _) in enumerate(profiles) if low > batch]
+    return min(above, key=lambda n: profiles[n][0])
 
 
 def host_platform() -> str:

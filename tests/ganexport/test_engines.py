@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ganexport.engines.tensorrt import build_engine, engine_key, pick_product
+from ganexport.engines.tensorrt import build_engine, check_profiles, engine_key, pick_product
 from ganexport.export import export_run
 from ganexport.graph import bake, to_onnx
 from ganexport.precision import convert
@@ -34,20 +34,34 @@ def test_an_engine_is_built_without_a_gpu(graph: bytes, target: str, precision: 
         product="tensorrt_rtx",
         target=target,
         precision=precision,
-        profile=(1, 8, 32),
+        profiles=[(1, 1, 8), (8, 16, 32)],
     )
     assert len(built.plan) > 10_000
     assert built.entry.status == "pending"
-    assert (built.entry.target, built.entry.profile) == (target, [1, 8, 32])
+    assert (built.entry.target, built.entry.profiles) == (target, [[1, 1, 8], [8, 16, 32]])
 
 
 def test_the_key_names_all_that_decides_an_engine() -> None:
-    base = ("a" * 64, "tensorrt_rtx", "1.2.3.4", "portable", "fp16", (1, 2, 3))
+    base = ("a" * 64, "tensorrt_rtx", "1.2.3.4", "portable", "fp16", [(1, 2, 3)])
     keys = {engine_key(*base)}
-    for index, other in enumerate(("b" * 64, "tensorrt", "1.2.3.5", "sm89", "fp32", (1, 2, 4))):
+    for index, other in enumerate(("b" * 64, "tensorrt", "1.2.3.5", "sm89", "fp32", [(1, 2, 4)])):
         keys.add(engine_key(*(other if n == index else part for n, part in enumerate(base))))
     assert len(keys) == 7
     assert engine_key(*base) in keys
+
+
+@pytest.mark.parametrize(
+    ("profiles", "message"),
+    [
+        ([(4, 2, 8)], "--profile 4:2:8: expected smallest:likeliest:largest"),
+        ([(0, 2, 8)], "--profile 0:2:8: expected .* none below 1"),
+        ([(1, 2, 8), (1, 2, 8)], "--profile 1:2:8: given twice"),
+        ([], "expected at least one"),
+    ],
+)
+def test_profiles_that_no_engine_can_have_are_named(profiles, message: str) -> None:
+    with pytest.raises(ExportError, match=message):
+        check_profiles(profiles)
 
 
 def test_a_target_that_the_library_lacks_lists_those_it_has(graph: bytes) -> None:
