@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from platformdirs import user_cache_path
 
+from ganexport.engines.refusals import explain_builder, explain_parser
 from ganinfer.backends import gpu_present
 from ganinfer.backends.tensorrt import compute_capability, host_platform, product_logger
 from ganinfer.bundle import Engine, Precision
@@ -158,7 +159,7 @@ def _compile(
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(onnx_model):
         errors = [parser.get_error(i) for i in range(parser.num_errors)]
-        words = "; ".join(f"node {e.node_name() or e.node()}: {e.desc()}" for e in errors)
+        words = explain_parser(errors, onnx_model)
         raise ExportError(f"{product} {trt.__version__} cannot take the graph: {words}")
     config = builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)  # fp32 means fp32
@@ -175,7 +176,7 @@ def _compile(
     logger.messages.clear()
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        words = "; ".join(logger.messages) or "it gives no reason"
+        words = explain_builder(logger.messages, onnx_model)
         raise ExportError(f"{product} {trt.__version__} cannot build for {target}: {words}")
     return bytes(plan)
 
