@@ -70,7 +70,9 @@ def export(
     ] = None,
     precision: Annotated[
         list[str] | None,
-        typer.Option(help="fp32, fp16, bf16, int8; may be repeated. The first two by default."),
+        typer.Option(
+            help="fp32, fp16, bf16, int8, fp8; may be repeated. The first two by default."
+        ),
     ] = None,
     auto_precision: Annotated[
         str | None,

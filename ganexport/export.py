@@ -171,7 +171,7 @@ def export_subject(
     if unknown := sorted(set(precisions) - set(PRECISIONS)):
         raise ExportError(f"--precision {unknown[0]!r}: expected {', '.join(PRECISIONS)}")
     check_profiles(profiles)
-    chosen = pick_product(product, targets) if tensorrt else None
+    chosen = pick_product(product, targets, precisions) if tensorrt else None
     prover = open_prover(subject, data, num_images, progress) if verify else None
 
     single = graph.to_onnx(

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 PORTABLE = "portable"
 CURRENT = "current"
+_FIRST_WITH_FLOAT8 = 89
 DEFAULT_PROFILES: tuple[Profile, ...] = ((1, 64, 256),)
 
 
@@ -43,16 +44,20 @@ class BuiltEngine:
     entry: Engine
 
 
-def pick_product(wanted: str, targets: Sequence[str] = ()) -> Product:
+def pick_product(
+    wanted: str, targets: Sequence[str] = (), precisions: Sequence[str] = ()
+) -> Product:
     """The product to build with.
 
     Args:
         wanted: "tensorrt", "tensorrt_rtx", or "auto": tensorrt where it and a GPU are there and
             no other target is named, else tensorrt_rtx.
-        targets: what will be built for.
+        targets: what will be built for; the product's default if none is named.
+        precisions: what will be built in.
 
     Raises:
-        ExportError: the product or a target is unknown. MissingExtra: it is not installed.
+        ExportError: the product or a target is unknown, or a target lacks a precision.
+        MissingExtra: it is not installed.
     """
     if wanted not in ("auto", "tensorrt", "tensorrt_rtx"):
         raise ExportError(f"--trt-product {wanted!r}: expected auto, tensorrt or tensorrt_rtx")
@@ -63,7 +68,9 @@ def pick_product(wanted: str, targets: Sequence[str] = ()) -> Product:
     if not importlib.util.find_spec(product):
         raise missing_extra(product)
     for target in targets:
-        _capability(importlib.import_module(product), product, target)
+        named, _ = _capability(importlib.import_module(product), product, target)
+        for precision in precisions:
+            _check_precision(named, precision)
     return product
 
 
@@ -123,6 +130,7 @@ def build_engine(
     except ModuleNotFoundError:
         raise missing_extra(product) from None
     target, capability = _capability(trt, product, target)
+    _check_precision(target, precision)
     sha = sha256_bytes(onnx_model)
     key = engine_key(sha, product, trt.__version__, target, precision, profiles)
     entry = Engine(
@@ -219,6 +227,16 @@ def engine_key(
         "flags": ["STRONGLY_TYPED", "-TF32"],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _check_precision(target: str, precision: str) -> None:
+    """Refuse float8 for a GPU that has none; a portable engine is the product's own affair."""
+    number = target.removeprefix("sm")
+    if precision == "fp8" and number.isdecimal() and int(number) < _FIRST_WITH_FLOAT8:
+        raise ExportError(
+            f"target {target}: fp8 needs sm{_FIRST_WITH_FLOAT8} or newer; leave out the target or"
+            " --precision fp8"
+        )
 
 
 def _capability(trt: ModuleType, product: Product, target: str) -> tuple[str, Any]:

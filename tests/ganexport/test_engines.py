@@ -3,6 +3,7 @@
 import importlib.util
 from pathlib import Path
 
+import onnx.parser
 import pytest
 
 from ganexport.engines.tensorrt import build_engine, check_profiles, engine_key, pick_product
@@ -39,6 +40,26 @@ def test_an_engine_is_built_without_a_gpu(graph: bytes, target: str, precision: 
     assert len(built.plan) > 10_000
     assert built.entry.status == "pending"
     assert (built.entry.target, built.entry.profiles) == (target, [[1, 1, 8], [8, 16, 32]])
+
+
+def test_a_float8_engine_is_built_and_refused_by_name_where_there_is_no_float8() -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 10, opset_import: ["" : 21]>
+        g (float[n, 16] z) => (float[n, 16] y)
+        <float scale = {0.02}>
+        { q = QuantizeLinear<output_dtype = 17>(z, scale)
+          a = DequantizeLinear(q, scale)
+          y = Relu(a) }"""
+    ).SerializeToString()
+    for target in ("portable", "sm89"):
+        assert (
+            build_engine(model, product="tensorrt_rtx", target=target, precision="fp8").entry.target
+            == target
+        )
+    with pytest.raises(ExportError, match="target sm86: fp8 needs sm89 or newer"):
+        build_engine(model, product="tensorrt_rtx", target="sm86", precision="fp8")
+    with pytest.raises(ExportError, match="target sm80: fp8 needs sm89 or newer"):
+        pick_product("tensorrt_rtx", ["sm89", "sm80"], ["fp32", "fp8"])
 
 
 def test_the_key_names_all_that_decides_an_engine() -> None:
