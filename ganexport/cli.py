@@ -158,7 +158,8 @@ def export(
         entry = engine.entry
         console.print(
             f"engine {entry.precision} for {entry.target}: {entry.product} {entry.version},"
-            f" {len(engine.plan):,} bytes, {entry.status}"
+            f" {len(engine.plan):,} bytes, {entry.status},"
+            + (" found again" if engine.seconds is None else f" built in {engine.seconds:.1f} s")
         )
     console.print(f"-> {exported.path}")
 

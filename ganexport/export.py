@@ -15,6 +15,7 @@ import numpy as np
 from torch import nn
 
 from ganexport import graph, parity
+from ganexport.engines.report import of_engine
 from ganexport.engines.tensorrt import (
     DEFAULT_PROFILES,
     BuiltEngine,
@@ -207,7 +208,7 @@ def export_subject(
                 profiles=profiles,
             )
             if prover:
-                built, results = _run_engine(prover, built)
+                built, results = _run_engine(prover, built, graphs[precision])
                 gates += results
             engines.append(built)
     _require(gates, subject.where)
@@ -262,7 +263,9 @@ def _require(gates: Sequence[GateResult], where: str) -> None:
         raise ParityError(f"{where}: what would ship is not what was trained. {describe(failed)}")
 
 
-def _run_engine(prover: parity.Prover, built: BuiltEngine) -> tuple[BuiltEngine, list[GateResult]]:
+def _run_engine(
+    prover: parity.Prover, built: BuiltEngine, graph: bytes
+) -> tuple[BuiltEngine, list[GateResult]]:
     """Check an engine where it can run; elsewhere it stays "pending"."""
     try:
         backend = TensorRTBackend(built.plan, built.entry, prover.subject.model, "auto")
@@ -271,9 +274,10 @@ def _run_engine(prover: parity.Prover, built: BuiltEngine) -> tuple[BuiltEngine,
         return built, []
     entry = built.entry
     gates = prover.check_backend(backend, f"{entry.product} {entry.target} {entry.precision}")
+    report = of_engine(*backend.inspect(), graph, built.report)
     backend.close()
     verified = entry.model_copy(update={"status": "verified"})
-    return dataclasses.replace(built, entry=verified), gates
+    return dataclasses.replace(built, entry=verified, report=report), gates
 
 
 def _assemble(
@@ -295,7 +299,9 @@ def _assemble(
     buffer = io.BytesIO()
     np.save(buffer, to_uint8(golden).transpose(0, 2, 3, 1), allow_pickle=False)
     files = {f"onnx/{precision}.onnx": data for precision, data in graphs.items()}
-    files |= {engine.entry.path: engine.plan for engine in engines}
+    for engine in engines:
+        files[engine.entry.path] = engine.plan
+        files[engine.entry.report] = engine.report.model_dump_json(indent=1).encode() + b"\n"
     files["golden/images.npy"] = buffer.getvalue()
     files["preview.png"] = _preview(subject, graphs["fp32"])
     witness = None

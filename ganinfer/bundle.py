@@ -80,10 +80,11 @@ class Graph(_Part):
 class Engine(_Part):
     """A TensorRT plan. status "pending": it could not run where it was built.
 
-    profiles: smallest, likeliest and largest batch of each.
+    report: JSON, see ganinfer.engine_report. profiles: smallest, likeliest and largest batch.
     """
 
     path: str
+    report: str
     key: Sha256
     onnx_sha256: Sha256
     product: Literal["tensorrt", "tensorrt_rtx"]
@@ -286,7 +287,8 @@ class Bundle:
         declared = self.manifest.files
         named = [self.manifest.golden.path]
         named += [graph.path for graph in self.manifest.graphs]
-        named += [engine.path for engine in self.manifest.engines]
+        for engine in self.manifest.engines:
+            named += [engine.path, engine.report]
         if self.manifest.witness is not None:
             named += [self.manifest.witness.moments, self.manifest.witness.extractor]
         if extra := sorted(found.keys() - declared.keys() - {MANIFEST, MANIFEST_DIGEST}):

@@ -1,7 +1,7 @@
 """gan sample, gan inspect."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -11,6 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ganinfer.errors import RequestError
+
+if TYPE_CHECKING:
+    from ganinfer.bundle import Engine
+    from ganinfer.engine_report import EngineReport
 
 # No markup: names in a stranger's manifest are data.
 console = Console(highlight=False, markup=False)
@@ -77,12 +81,17 @@ def sample(
     )
 
 
-def inspect(bundle: BundlePath) -> None:
+def inspect(
+    bundle: BundlePath,
+    engines: Annotated[bool, typer.Option("--engines", help="And what is in its engines.")] = False,
+) -> None:
     """Check a bundle's files and show what is in it; nothing is run."""
     from ganinfer.bundle import Bundle
+    from ganinfer.engine_report import read_report
 
     with Bundle(bundle) as opened:
         manifest = opened.manifest
+        reports = [read_report(opened, entry) for entry in manifest.engines] if engines else []
     model = manifest.model
     table = Table(title=str(bundle), title_justify="left", show_header=False)
     table.add_row("family", model.family)
@@ -108,6 +117,25 @@ def inspect(bundle: BundlePath) -> None:
     console.print(table)
     if manifest.parity:
         console.print(gate_table(manifest.parity))
+    for entry, report in zip(manifest.engines, reports, strict=False):
+        console.print(engine_table(entry, report))
+
+
+def engine_table(entry: "Engine", report: "EngineReport") -> Table:
+    """A table of an engine's layers."""
+    memory = report.device_memory_bytes
+    title = (
+        f"engine {entry.precision} for {entry.target}, read from the {report.read_from}:"
+        f" weights {report.weights_bytes:,} bytes, plan {report.plan_bytes:,} bytes, activations"
+        f" {'not known' if memory is None else f'{memory:,} bytes'}"
+    )
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("layer", "type", "inputs", "outputs", "of the generator"):
+        table.add_column(column)
+    for layer in report.layers:
+        types = ", ".join(layer.inputs), ", ".join(layer.outputs)
+        table.add_row(layer.name, layer.type, *types, ", ".join(layer.layers))
+    return table
 
 
 def gate_table(gates: list) -> Table:  # type: ignore[type-arg]

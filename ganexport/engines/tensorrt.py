@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import json
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,11 @@ from typing import Any, Literal
 from platformdirs import user_cache_path
 
 from ganexport.engines.refusals import explain_builder, explain_parser
+from ganexport.engines.report import of_network
 from ganinfer.backends import gpu_present
 from ganinfer.backends.tensorrt import compute_capability, host_platform, product_logger
 from ganinfer.bundle import Engine, Precision
+from ganinfer.engine_report import EngineReport
 from ganinfer.errors import BackendUnavailable, ExportError, missing_extra
 from ganinfer.files import sha256_bytes, write_atomic
 
@@ -38,10 +41,24 @@ DEFAULT_PROFILES: tuple[Profile, ...] = ((1, 64, 256),)
 
 @dataclass(frozen=True)
 class BuiltEngine:
-    """A plan and its line in the manifest."""
+    """A plan, its line in the manifest and what is inside it.
+
+    seconds: that it took to build; None if it was found by its key.
+    """
 
     plan: bytes
     entry: Engine
+    report: EngineReport
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class _Parsed:
+    """A network; its weights live in the parser."""
+
+    builder: Any
+    network: Any
+    parser: Any
 
 
 def pick_product(
@@ -135,6 +152,7 @@ def build_engine(
     key = engine_key(sha, product, trt.__version__, target, precision, profiles)
     entry = Engine(
         path=f"engines/{key}.plan",
+        report=f"engines/{key}.json",
         key=key,
         onnx_sha256=sha,
         product=product,
@@ -146,21 +164,17 @@ def build_engine(
         status="pending",
     )
     file = (cache or user_cache_path("ganpipe") / "engines") / f"{key}.plan"
-    plan = _kept(file)
+    parsed = _parse(trt, onnx_model)
+    plan, seconds = _kept(file), None
     if plan is None:
-        plan = _compile(trt, product, onnx_model, target, capability, profiles)
+        start = time.perf_counter()
+        plan = _compile(trt, parsed, onnx_model, target, capability, profiles)
+        seconds = time.perf_counter() - start
         _keep(file, plan)
-    return BuiltEngine(plan, entry)
+    return BuiltEngine(plan, entry, of_network(parsed.network, onnx_model, plan), seconds)
 
 
-def _compile(
-    trt: ModuleType,
-    product: Product,
-    onnx_model: bytes,
-    target: str,
-    capability: Any,
-    profiles: Sequence[Profile],
-) -> bytes:
+def _parse(trt: ModuleType, onnx_model: bytes) -> _Parsed:
     logger = product_logger(trt)
     builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -168,9 +182,22 @@ def _compile(
     if not parser.parse(onnx_model):
         errors = [parser.get_error(i) for i in range(parser.num_errors)]
         words = explain_parser(errors, onnx_model)
-        raise ExportError(f"{product} {trt.__version__} cannot take the graph: {words}")
+        raise ExportError(f"{trt.__name__} {trt.__version__} cannot take the graph: {words}")
+    return _Parsed(builder, network, parser)
+
+
+def _compile(
+    trt: ModuleType,
+    parsed: _Parsed,
+    onnx_model: bytes,
+    target: str,
+    capability: Any,
+    profiles: Sequence[Profile],
+) -> bytes:
+    builder, network = parsed.builder, parsed.network
     config = builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)  # fp32 means fp32
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # what its report is read from
     if capability is not None:
         config.num_compute_capabilities = 1
         config.set_compute_capability(capability, 0)
@@ -181,11 +208,12 @@ def _compile(
             rest = tuple(tensor.shape)[1:]
             shapes.set_shape(tensor.name, *((batch, *rest) for batch in profile))
         config.add_optimization_profile(shapes)
+    logger = product_logger(trt)
     logger.messages.clear()
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         words = explain_builder(logger.messages, onnx_model)
-        raise ExportError(f"{product} {trt.__version__} cannot build for {target}: {words}")
+        raise ExportError(f"{trt.__name__} {trt.__version__} cannot build for {target}: {words}")
     return bytes(plan)
 
 
@@ -224,7 +252,7 @@ def engine_key(
         "target": target,
         "precision": precision,
         "profiles": [list(profile) for profile in profiles],
-        "flags": ["STRONGLY_TYPED", "-TF32"],
+        "flags": ["STRONGLY_TYPED", "-TF32", "DETAILED"],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

@@ -70,7 +70,7 @@ class TensorRTBackend:
             + ", ".join(f"{low} to {high}" for low, _, high in entry.profiles),
             "engine_status": entry.status,
         }
-        self._cuda, self._index = cuda, index
+        self._trt, self._cuda, self._index = trt, cuda, index
         self._lock = threading.Lock()
         self._profiles = entry.profiles
         self._max_batch = max(largest for _, _, largest in entry.profiles)
@@ -121,6 +121,12 @@ class TensorRTBackend:
             if not context.set_tensor_address(name, int(address)):
                 raise BackendUnavailable(f"the engine has no tensor {name!r}; export it again")
         return context
+
+    def inspect(self) -> tuple[str, int]:
+        """The library's own JSON of the engine's layers; the device memory of one context."""
+        inspector = self._engine.create_engine_inspector()
+        information: str = inspector.get_engine_information(self._trt.LayerInformationFormat.JSON)
+        return information, int(self._engine.device_memory_size_v2)
 
     def run(self, z: NDArray[np.float32], y: NDArray[np.int64] | None) -> NDArray[np.uint8]:
         """Z (N, Z), y (N,) or None -> images uint8 (N, H, W, C); N beyond the profiles is split."""

@@ -12,6 +12,7 @@ from ganexport.graph import bake, to_onnx
 from ganexport.precision import convert
 from ganinfer import Sampler
 from ganinfer.bundle import Bundle
+from ganinfer.engine_report import read_report
 from ganinfer.errors import BackendUnavailable, ExportError, MissingExtra
 from gantrain.checkpoint import load_generator
 
@@ -114,6 +115,15 @@ def test_a_bundle_carries_its_engines(with_engines: Path) -> None:
             (target, precision) for target in ("portable", "sm89") for precision in ("fp32", "fp16")
         }
         assert all(e.path == f"engines/{e.key}.plan" for e in entries)
+        for entry in entries:
+            assert read_report(opened, entry).plan_bytes == opened.manifest.files[entry.path].size
+
+
+def test_inspect_shows_what_is_in_an_engine(with_engines: Path, gan) -> None:
+    output = gan("inspect", with_engines, "--engines").stdout
+    assert "engine fp16 for sm89, read from the network" in " ".join(output.split())
+    assert "DECONVOLUTION" in output
+    assert "DECONVOLUTION" not in gan("inspect", with_engines).stdout
 
 
 @pytest.mark.skipif(not NO_GPU, reason="there is a GPU")
