@@ -36,7 +36,7 @@ def sample(
     truncation: Annotated[float | None, typer.Option(help="As in 0.7; none by default.")] = None,
     truncation_mode: Annotated[str | None, typer.Option(help="resample or scale.")] = None,
     columns: Annotated[int | None, typer.Option(min=1, help="Of the grid.")] = None,
-    backend: Annotated[str, typer.Option(help="auto, onnxruntime or tensorrt.")] = "auto",
+    backend: Annotated[str, typer.Option(help="auto, or a module of ganinfer/backends/.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, fp16.")] = "auto",
     allow_unverified: Annotated[bool, typer.Option(help="Open a --no-verify bundle.")] = False,

@@ -55,7 +55,7 @@ class Sampler:
 
         Args:
             path: a bundle: a `name.gan` directory or file.
-            backend: "auto", "onnxruntime" or "tensorrt".
+            backend: "auto", "onnxruntime", "tensorrt" or "onnxruntime_tensorrt".
             device: "auto", "cpu", "cuda" or "cuda:<n>". One that was asked for and is not there
                 is an error, never a silent fall-back.
             precision: "auto", or one that the bundle holds: "fp32", "fp16", ...

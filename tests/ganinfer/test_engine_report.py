@@ -32,7 +32,10 @@ def with_report(bundle: Path, path: Path, report: bytes) -> Path:
 
 def test_a_report_that_is_none_is_refused_by_name(bundle: Path, tmp_path: Path) -> None:
     path = with_report(bundle, tmp_path / "x.gan", b"{}")
-    with Bundle(path) as opened, pytest.raises(BundleError, match=r"engines/0+\.json read_from: missing"):
+    with (
+        Bundle(path) as opened,
+        pytest.raises(BundleError, match=r"engines/0+\.json read_from: missing"),
+    ):
         read_report(opened, opened.manifest.engines[0])
 
 
