@@ -83,7 +83,8 @@ def export(
     ] = None,
     trt: Annotated[bool, typer.Option("--trt", help="Also build TensorRT engines.")] = False,
     trt_target: Annotated[
-        list[str] | None, typer.Option(help="portable, sm89, ... or current; may be repeated.")
+        list[str] | None,
+        typer.Option(help="portable, sm89, ..., current, same-cc, ampere+; repeatable."),
     ] = None,
     trt_product: Annotated[str, typer.Option(help="auto, tensorrt or tensorrt_rtx.")] = "auto",
     profile: Annotated[
@@ -159,7 +160,8 @@ def export(
         console.print(
             f"engine {entry.precision} for {entry.target}: {entry.product} {entry.version},"
             f" {len(engine.plan):,} bytes, {entry.status},"
-            + (" found again" if engine.seconds is None else f" built in {engine.seconds:.1f} s")
+            + (" found again" if engine.seconds is None else f" built in {engine.seconds:.1f} s"),
+            soft_wrap=True,
         )
     console.print(f"-> {exported.path}")
 

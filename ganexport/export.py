@@ -16,13 +16,13 @@ from torch import nn
 
 from ganexport import graph, parity
 from ganexport.engines.report import of_engine
+from ganexport.engines.targets import default_targets
 from ganexport.engines.tensorrt import (
     DEFAULT_PROFILES,
     BuiltEngine,
     Profile,
     build_engine,
     check_profiles,
-    default_targets,
     pick_product,
 )
 from ganexport.precision import PRECISIONS, Feed, convert

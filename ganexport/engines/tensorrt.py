@@ -15,27 +15,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 from platformdirs import user_cache_path
 
+from ganexport.engines import kept
 from ganexport.engines.refusals import explain_builder, explain_parser
 from ganexport.engines.report import of_network
+from ganexport.engines.targets import CURRENT, Product, Target, check_precision, find_target
 from ganinfer.backends import gpu_present
 from ganinfer.backends.tensorrt import compute_capability, host_platform, product_logger
 from ganinfer.bundle import Engine, Precision
 from ganinfer.engine_report import EngineReport
-from ganinfer.errors import BackendUnavailable, ExportError, missing_extra
-from ganinfer.files import sha256_bytes, write_atomic
+from ganinfer.errors import ExportError, missing_extra
+from ganinfer.files import sha256_bytes
 
-Product = Literal["tensorrt", "tensorrt_rtx"]
 Profile = tuple[int, int, int]  # smallest, likeliest and largest batch
 
 log = logging.getLogger(__name__)
 
-PORTABLE = "portable"
-CURRENT = "current"
-_FIRST_WITH_FLOAT8 = 89
 DEFAULT_PROFILES: tuple[Profile, ...] = ((1, 64, 256),)
 
 
@@ -85,15 +83,10 @@ def pick_product(
     if not importlib.util.find_spec(product):
         raise missing_extra(product)
     for target in targets:
-        named, _ = _capability(importlib.import_module(product), product, target)
+        aim = find_target(importlib.import_module(product), product, target)
         for precision in precisions:
-            _check_precision(named, precision)
+            check_precision(aim.name, precision)
     return product
-
-
-def default_targets(product: Product) -> list[str]:
-    """What is built for when no target is named."""
-    return [CURRENT] if product == "tensorrt" else [PORTABLE]
 
 
 def check_profiles(profiles: Sequence[Profile]) -> None:
@@ -130,10 +123,10 @@ def build_engine(
     Args:
         onnx_model: inputs z (N, Z) and perhaps y (N,), with a dynamic batch.
         product: which library compiles, and later runs, the plan.
-        target: "current" (the GPU that is here), "portable", or "sm<xy>" such as "sm89".
+        target: see `ganexport.engines.targets`.
         precision: of the ONNX file, for the record.
         profiles: smallest, likeliest and largest batch of each.
-        cache: folder of engines by key; the user's cache folder by default.
+        cache: folder of engines by key and of timings; the user's cache folder by default.
 
     Returns:
         The plan, with status "pending": it has not run yet.
@@ -146,10 +139,10 @@ def build_engine(
         trt = importlib.import_module(product)
     except ModuleNotFoundError:
         raise missing_extra(product) from None
-    target, capability = _capability(trt, product, target)
-    _check_precision(target, precision)
+    aim = find_target(trt, product, target)
+    check_precision(aim.name, precision)
     sha = sha256_bytes(onnx_model)
-    key = engine_key(sha, product, trt.__version__, target, precision, profiles)
+    key = engine_key(sha, product, trt.__version__, aim.name, precision, profiles)
     entry = Engine(
         path=f"engines/{key}.plan",
         report=f"engines/{key}.json",
@@ -158,19 +151,23 @@ def build_engine(
         product=product,
         version=trt.__version__,
         platform=host_platform(),
-        target=target,
+        target=aim.name,
         precision=precision,
         profiles=[list(profile) for profile in profiles],
         status="pending",
     )
-    file = (cache or user_cache_path("ganpipe") / "engines") / f"{key}.plan"
+    folder = cache or user_cache_path("ganpipe") / "engines"
+    file = folder / f"{key}.plan"
     parsed = _parse(trt, onnx_model)
-    plan, seconds = _kept(file), None
+    plan, seconds = kept.read(file), None
     if plan is None:
         start = time.perf_counter()
-        plan = _compile(trt, parsed, onnx_model, target, capability, profiles)
+        timings = None  # tensorrt_rtx times nothing
+        if product == "tensorrt":
+            timings = folder / f"timings-{trt.__version__}-{compute_capability(product)}"
+        plan = _compile(trt, parsed, onnx_model, aim, profiles, timings)
         seconds = time.perf_counter() - start
-        _keep(file, plan)
+        kept.write(file, plan)
     return BuiltEngine(plan, entry, of_network(parsed.network, onnx_model, plan), seconds)
 
 
@@ -190,17 +187,17 @@ def _compile(
     trt: ModuleType,
     parsed: _Parsed,
     onnx_model: bytes,
-    target: str,
-    capability: Any,
+    target: Target,
     profiles: Sequence[Profile],
+    timings: Path | None,
 ) -> bytes:
     builder, network = parsed.builder, parsed.network
     config = builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)  # fp32 means fp32
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # what its report is read from
-    if capability is not None:
-        config.num_compute_capabilities = 1
-        config.set_compute_capability(capability, 0)
+    target.configure(config)
+    if timings is not None:
+        kept.use_timings(config, timings)
     for profile in profiles:
         shapes = builder.create_optimization_profile()
         for index in range(network.num_inputs):
@@ -213,26 +210,12 @@ def _compile(
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         words = explain_builder(logger.messages, onnx_model)
-        raise ExportError(f"{trt.__name__} {trt.__version__} cannot build for {target}: {words}")
+        raise ExportError(
+            f"{trt.__name__} {trt.__version__} cannot build for {target.name}: {words}"
+        )
+    if timings is not None:
+        kept.keep_timings(config, timings)
     return bytes(plan)
-
-
-def _kept(file: Path) -> bytes | None:
-    """The plan in a file of the cache, if it is whole: its sha256 stands before it."""
-    try:
-        data = file.read_bytes()
-    except OSError:
-        return None
-    digest, plan = data[:64], data[64:]
-    return plan if sha256_bytes(plan).encode() == digest else None
-
-
-def _keep(file: Path, plan: bytes) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(file, sha256_bytes(plan).encode() + plan)
-    except OSError as error:
-        log.warning("%s: the engine is not kept for the next time (%s)", file, error)
 
 
 def engine_key(
@@ -255,42 +238,3 @@ def engine_key(
         "flags": ["STRONGLY_TYPED", "-TF32", "DETAILED"],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _check_precision(target: str, precision: str) -> None:
-    """Refuse float8 for a GPU that has none; a portable engine is the product's own affair."""
-    number = target.removeprefix("sm")
-    if precision == "fp8" and number.isdecimal() and int(number) < _FIRST_WITH_FLOAT8:
-        raise ExportError(
-            f"target {target}: fp8 needs sm{_FIRST_WITH_FLOAT8} or newer; leave out the target or"
-            " --precision fp8"
-        )
-
-
-def _capability(trt: ModuleType, product: Product, target: str) -> tuple[str, Any]:
-    """The target by its own name ("current" becomes "sm89", say), and what to tell the builder.
-
-    Raises:
-        ExportError: the product cannot build for it.
-    """
-    if target == CURRENT:
-        try:
-            target = compute_capability(product)
-        except BackendUnavailable as reason:
-            raise ExportError(f"target {CURRENT}: {reason}") from None
-        if product == "tensorrt":
-            return target, None  # it builds for the GPU that is here, unasked
-    if product == "tensorrt":
-        raise ExportError(
-            f"target {target}: tensorrt builds for the GPU that is here; leave --trt-target out, or"
-            " use --trt-product tensorrt_rtx"
-        )
-    if target == PORTABLE:
-        return target, None
-    known = {n.lower(): c for n, c in trt.ComputeCapability.__members__.items() if n[:2] == "SM"}
-    if target not in known:
-        raise ExportError(
-            f"target {target}: tensorrt_rtx {trt.__version__} builds for {PORTABLE},"
-            f" {', '.join(known)}"
-        )
-    return target, known[target]

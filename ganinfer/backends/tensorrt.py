@@ -18,6 +18,9 @@ from ganinfer.errors import BackendUnavailable, RequestError, missing_extra
 
 log = logging.getLogger(__name__)
 
+# Targets of more than one kind of GPU; of "same-cc" an entry names the compute capability, too.
+PORTABLE, AMPERE_PLUS, SAME_CC = "portable", "ampere+", "same-cc"
+
 
 def open(bundle: Bundle, device: str, precision: str) -> Backend:
     """Open the bundle's engine that fits this host; see `ganinfer.backends`."""
@@ -31,8 +34,7 @@ def open(bundle: Bundle, device: str, precision: str) -> Backend:
     available = list(dict.fromkeys(engine.precision for engine in engines))
     chosen = pick_precision(bundle, available, precision, ["fp16", "fp32"])
     refusals: list[str] = []
-    # An engine for this very GPU before a portable one.
-    for entry in sorted(engines, key=lambda engine: engine.target == "portable"):
+    for entry in sorted(engines, key=lambda engine: _breadth(engine.target)):
         if entry.precision == chosen:
             try:
                 return TensorRTBackend(
@@ -205,6 +207,26 @@ def host_platform() -> str:
     return f"{platform.system()}-{platform.machine()}".lower()
 
 
+def oldest_gpu(target: str) -> int | None:
+    """Number of the oldest GPU that an engine's target covers: 89 of "sm89", None of "portable"."""
+    if target == AMPERE_PLUS:
+        return 80
+    number = target.rpartition("sm")[2]
+    return int(number) if number.isdecimal() else None
+
+
+def fits(target: str, capability: str) -> bool:
+    """Is an engine for this target one for a GPU of this compute capability ("sm89")?"""
+    if target == AMPERE_PLUS:
+        return int(capability.removeprefix("sm")) >= 80
+    return target in (PORTABLE, capability, f"{SAME_CC}-{capability}")
+
+
+def _breadth(target: str) -> int:
+    """An engine for this very GPU comes before one for many."""
+    return 2 if target == PORTABLE else int(target == AMPERE_PLUS)
+
+
 def compute_capability(product: str, index: int = 0) -> str:
     """What GPU `index` can do, by its name: "sm89".
 
@@ -239,7 +261,7 @@ def _library(entry: Engine, capability: str) -> ModuleType:
     here = host_platform()
     if entry.platform != here:
         raise BackendUnavailable(f"one was built for {entry.platform}, this is {here}")
-    if entry.target not in ("portable", capability):
+    if not fits(entry.target, capability):
         raise BackendUnavailable(f"one was built for {entry.target}, this GPU is {capability}")
     try:
         trt = importlib.import_module(entry.product)

@@ -1,6 +1,6 @@
 import pytest
 
-from ganinfer.backends.tensorrt import profile_for
+from ganinfer.backends.tensorrt import fits, profile_for
 
 TWO = [[1, 1, 8], [8, 64, 256]]
 APART = [[64, 64, 128], [1, 2, 4]]
@@ -23,3 +23,22 @@ def test_a_batch_takes_the_profile_that_covers_it_with_the_nearest_likeliest_bat
     batch: int, profiles: list[list[int]], chosen: int
 ) -> None:
     assert profile_for(batch, profiles) == chosen
+
+
+@pytest.mark.parametrize(
+    ("target", "capability", "fit"),
+    [
+        ("portable", "sm120", True),
+        ("sm89", "sm89", True),
+        ("sm89", "sm90", False),
+        ("same-cc-sm86", "sm86", True),
+        ("same-cc-sm86", "sm89", False),
+        ("ampere+", "sm75", False),
+        ("ampere+", "sm80", True),
+        ("ampere+", "sm120", True),
+    ],
+)
+def test_an_engine_fits_the_gpus_that_its_target_names(
+    target: str, capability: str, fit: bool
+) -> None:
+    assert fits(target, capability) is fit
