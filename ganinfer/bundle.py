@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from ganinfer.errors import BundleError
 from ganinfer.files import sha256_bytes, write_atomic
@@ -40,7 +40,17 @@ _COMMENT_BYTES = len(_DIGEST_PREFIX) + 64
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
 Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
-BatchProfile = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=3, max_length=3)]
+
+
+def _rising(profile: list[int]) -> list[int]:
+    if profile != sorted(profile):
+        raise ValueError("expected smallest, likeliest and largest batch")
+    return profile
+
+
+BatchProfile = Annotated[
+    list[Annotated[int, Field(ge=1)]], Field(min_length=3, max_length=3), AfterValidator(_rising)
+]
 
 
 class _Part(BaseModel):

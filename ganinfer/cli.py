@@ -131,7 +131,7 @@ def engine_table(entry: "Engine", report: "EngineReport") -> Table:
     )
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for column in ("layer", "type", "inputs", "outputs", "of the generator"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for layer in report.layers:
         types = ", ".join(layer.inputs), ", ".join(layer.outputs)
         table.add_row(layer.name, layer.type, *types, ", ".join(layer.layers))

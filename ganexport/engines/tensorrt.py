@@ -22,7 +22,14 @@ from platformdirs import user_cache_path
 from ganexport.engines import kept
 from ganexport.engines.refusals import explain_builder, explain_parser
 from ganexport.engines.report import of_network
-from ganexport.engines.targets import CURRENT, Product, Target, check_precision, find_target
+from ganexport.engines.targets import (
+    CURRENT,
+    Product,
+    Target,
+    check_precision,
+    default_targets,
+    find_target,
+)
 from ganinfer.backends import gpu_present
 from ganinfer.backends.tensorrt import compute_capability, host_platform, product_logger
 from ganinfer.bundle import Engine, Precision
@@ -82,7 +89,7 @@ def pick_product(
     product: Product = "tensorrt" if wanted == "tensorrt" else "tensorrt_rtx"
     if not importlib.util.find_spec(product):
         raise missing_extra(product)
-    for target in targets:
+    for target in targets or default_targets(product):
         aim = find_target(importlib.import_module(product), product, target)
         for precision in precisions:
             check_precision(aim.name, precision)

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,9 @@ from ganinfer.engine_report import read_report
 from ganinfer.errors import BundleError
 
 
-def with_report(bundle: Path, path: Path, report: bytes) -> Path:
+def with_report(
+    bundle: Path, path: Path, report: bytes, profile: Sequence[int] = (1, 8, 16)
+) -> Path:
     """A copy of a bundle with an engine of no worth and this report of it."""
     key = "0" * 64
     entry = Engine(
@@ -25,6 +28,7 @@ def with_report(bundle: Path, path: Path, report: bytes) -> Path:
     )
     with Bundle(bundle) as opened:
         files = {name: opened.read(name) for name in opened.manifest.files}
+        entry = entry.model_copy(update={"profiles": [list(profile)]})  # unchecked
         manifest = opened.manifest.model_copy(update={"engines": [entry]})
     write_bundle(path, manifest, {**files, entry.path: b"plan", entry.report: report})
     return path
@@ -37,6 +41,12 @@ def test_a_report_that_is_none_is_refused_by_name(bundle: Path, tmp_path: Path) 
         pytest.raises(BundleError, match=r"engines/0+\.json read_from: missing"),
     ):
         read_report(opened, opened.manifest.engines[0])
+
+
+def test_batches_that_do_not_rise_are_refused(bundle: Path, tmp_path: Path) -> None:
+    path = with_report(bundle, tmp_path / "x.gan", b"{}", profile=[16, 8, 1])
+    with pytest.raises(BundleError, match=r"profiles.0: found \[16, 8, 1\]; expected smallest"):
+        Bundle(path)
 
 
 def test_an_engine_without_its_report_is_refused(bundle: Path, tmp_path: Path) -> None:
