@@ -80,7 +80,7 @@ def rows(recipe: str) -> list[list[str]]:
         try:
             built = build_engine(
                 variant, product="tensorrt_rtx", target="portable", precision=precision,
-                profile=(1, 8, 16),
+                profiles=[(1, 8, 16)],
             )  # fmt: skip
             engine = f"{len(built.plan) / 1e6:.1f} MB"
         except GanError as error:

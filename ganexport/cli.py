@@ -70,7 +70,9 @@ def export(
     ] = None,
     precision: Annotated[
         list[str] | None,
-        typer.Option(help="fp32, fp16, bf16, int8; may be repeated. The first two by default."),
+        typer.Option(
+            help="fp32, fp16, bf16, int8, fp8; may be repeated. The first two by default."
+        ),
     ] = None,
     auto_precision: Annotated[
         str | None,
@@ -85,10 +87,14 @@ def export(
     ] = None,
     trt: Annotated[bool, typer.Option("--trt", help="Also build TensorRT engines.")] = False,
     trt_target: Annotated[
-        list[str] | None, typer.Option(help="portable, sm89, ... or current; may be repeated.")
+        list[str] | None,
+        typer.Option(help="portable, sm89, ..., current, same-cc, ampere+; repeatable."),
     ] = None,
     trt_product: Annotated[str, typer.Option(help="auto, tensorrt or tensorrt_rtx.")] = "auto",
-    profile: Annotated[str, typer.Option(help="Batches of an engine.")] = "1:64:256",
+    profile: Annotated[
+        list[str] | None,
+        typer.Option(help="Batches of an engine, as in 1:64:256; may be repeated."),
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="Prepared dataset, if it was moved.")] = None,
     num: Annotated[int, typer.Option(help="Images of each set of the FID gates.")] = 10_000,
     verify: Annotated[bool, typer.Option(help="Prove parity before writing.")] = True,
@@ -103,6 +109,7 @@ def export(
 
     It is a run's averaged one, or that of --module or --from.
     """
+    from ganexport.engines.tensorrt import DEFAULT_PROFILES
     from ganexport.export import export_subject
     from ganexport.outside import of_factory, of_import
     from ganexport.subject import of_run
@@ -126,12 +133,7 @@ def export(
         assert run is not None
         return of_run(load_generator(run))
 
-    try:
-        smallest, likeliest, largest = (int(part) for part in profile.split(":"))
-    except ValueError:
-        raise ExportError(
-            f"--profile {profile}: expected three batch sizes, as in 1:64:256"
-        ) from None
+    profiles = [_batches(text) for text in profile] if profile else DEFAULT_PROFILES
     with progress_bars() as report:
         exported = export_subject(
             subject(),
@@ -140,7 +142,7 @@ def export(
             tensorrt=trt or bool(trt_target),
             targets=trt_target or (),
             product=trt_product,
-            profile=(smallest, likeliest, largest),
+            profiles=profiles,
             min_psnr_db=_decibels(auto_precision),
             without=without or (),
             standing=_truncations(standing_statistics),
@@ -166,7 +168,9 @@ def export(
         entry = engine.entry
         console.print(
             f"engine {entry.precision} for {entry.target}: {entry.product} {entry.version},"
-            f" {len(engine.plan):,} bytes, {entry.status}"
+            f" {len(engine.plan):,} bytes, {entry.status},"
+            + (" found again" if engine.seconds is None else f" built in {engine.seconds:.1f} s"),
+            soft_wrap=True,
         )
     console.print(f"-> {exported.path}")
 
@@ -179,6 +183,15 @@ def _truncations(text: str | None) -> list[float]:
         raise ExportError(
             f"--standing-statistics {text}: expected truncations, as in 0.3,0.5,1"
         ) from None
+
+
+def _batches(text: str) -> tuple[int, int, int]:
+    """From "1:64:256"."""
+    try:
+        smallest, likeliest, largest = (int(part) for part in text.split(":"))
+    except ValueError:
+        raise ExportError(f"--profile {text}: expected three batch sizes, as in 1:64:256") from None
+    return smallest, likeliest, largest
 
 
 def _decibels(text: str | None) -> float | None:

@@ -15,11 +15,14 @@ import numpy as np
 from torch import nn
 
 from ganexport import parity
+from ganexport.engines.report import of_engine
+from ganexport.engines.targets import default_targets
 from ganexport.engines.tensorrt import (
+    DEFAULT_PROFILES,
     BuiltEngine,
     Profile,
     build_engine,
-    default_targets,
+    check_profiles,
     pick_product,
 )
 from ganexport.precision import PRECISIONS, Feed, convert
@@ -80,7 +83,7 @@ class Options(TypedDict, total=False):
     tensorrt: bool
     targets: Sequence[str]
     product: str
-    profile: Profile
+    profiles: Sequence[Profile]
     min_psnr_db: float | None
     without: Collection[str]
     standing: Sequence[float]
@@ -134,7 +137,7 @@ def export_subject(
     tensorrt: bool = False,
     targets: Sequence[str] = (),
     product: str = "auto",
-    profile: Profile = (1, 64, 256),
+    profiles: Sequence[Profile] = DEFAULT_PROFILES,
     min_psnr_db: float | None = None,
     without: Collection[str] = (),
     standing: Sequence[float] = (),
@@ -154,7 +157,7 @@ def export_subject(
         tensorrt: also build engines, one for each target and precision.
         targets: what engines are built for; see `build_engine`.
         product: "auto", "tensorrt" or "tensorrt_rtx".
-        profile: smallest, likeliest and largest batch of an engine.
+        profiles: smallest, likeliest and largest batch of each of an engine's profiles.
         min_psnr_db: of every variant but fp32: the most sensitive layers stay float32 until this
             PSNR on [-1, 1] (peak 2) is met; None keeps none.
         without: names of rewrites that are left out; see ganexport.rewrites.
@@ -179,9 +182,8 @@ def export_subject(
     check_destination(destination)
     if unknown := sorted(set(precisions) - set(PRECISIONS)):
         raise ExportError(f"--precision {unknown[0]!r}: expected {', '.join(PRECISIONS)}")
-    if len(profile) != 3 or not 1 <= profile[0] <= profile[1] <= profile[2]:
-        raise ExportError(f"--profile {profile}: expected smallest:likeliest:largest batch")
-    chosen = pick_product(product, targets) if tensorrt else None
+    check_profiles(profiles)
+    chosen = pick_product(product, targets, precisions) if tensorrt else None
     sign = None if sign_key is None else open_private_key(sign_key)
     if standing:
         subject = with_standing_statistics(subject, standing, progress)
@@ -215,10 +217,10 @@ def export_subject(
                 product=chosen,
                 target=target,
                 precision=precision,
-                profile=profile,
+                profiles=profiles,
             )
             if prover:
-                built, results = _run_engine(prover, built)
+                built, results = _run_engine(prover, built, graphs[precision])
                 gates += results
             engines.append(built)
     _require(gates, subject.where)
@@ -273,7 +275,9 @@ def _require(gates: Sequence[GateResult], where: str) -> None:
         raise ParityError(f"{where}: what would ship is not what was trained. {describe(failed)}")
 
 
-def _run_engine(prover: parity.Prover, built: BuiltEngine) -> tuple[BuiltEngine, list[GateResult]]:
+def _run_engine(
+    prover: parity.Prover, built: BuiltEngine, graph: bytes
+) -> tuple[BuiltEngine, list[GateResult]]:
     """Check an engine where it can run; elsewhere it stays "pending"."""
     try:
         backend = TensorRTBackend(built.plan, built.entry, prover.subject.model, "auto")
@@ -282,9 +286,10 @@ def _run_engine(prover: parity.Prover, built: BuiltEngine) -> tuple[BuiltEngine,
         return built, []
     entry = built.entry
     gates = prover.check_backend(backend, f"{entry.product} {entry.target} {entry.precision}")
+    report = of_engine(*backend.inspect(), graph, built.report)
     backend.close()
     verified = entry.model_copy(update={"status": "verified"})
-    return dataclasses.replace(built, entry=verified), gates
+    return dataclasses.replace(built, entry=verified, report=report), gates
 
 
 def _assemble(
@@ -301,7 +306,9 @@ def _assemble(
     buffer = io.BytesIO()
     np.save(buffer, to_uint8(golden).transpose(0, 2, 3, 1), allow_pickle=False)
     files = {f"onnx/{precision}.onnx": data for precision, data in graphs.items()}
-    files |= {engine.entry.path: engine.plan for engine in engines}
+    for engine in engines:
+        files[engine.entry.path] = engine.plan
+        files[engine.entry.report] = engine.report.model_dump_json(indent=1).encode() + b"\n"
     files["golden/images.npy"] = buffer.getvalue()
     files["preview.png"] = _preview(subject, graphs["fp32"])
     witness = None

@@ -57,6 +57,7 @@ FLOAT_GATES = {
     "fp16": FloatGate(min_psnr_db=55.0),
     "bf16": FloatGate(min_psnr_db=40.0),
     "int8": FloatGate(min_psnr_db=35.0),
+    "fp8": FloatGate(min_psnr_db=35.0),
 }
 MAX_FID_CHANGE = 0.05  # or 1 % of the FID, if that is more
 MAX_FID_CHANGE_SHARE = 0.01

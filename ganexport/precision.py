@@ -19,7 +19,7 @@ from ganexport.graph import float_images
 from ganinfer.bundle import Precision
 from ganinfer.errors import ExportError
 
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8", "fp8")
 
 Feed = dict[str, NDArray[Any]]
 
@@ -48,7 +48,7 @@ _HALVES = {
 }
 # From this one on convolutions are defined for bfloat16.
 _OPSET_OF_BFLOAT16 = 22
-# What is computed with many multiplications, and may be kept in float32 or made int8.
+# What is computed with many multiplications, and may be kept in float32 or quantised.
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # Inputs that ONNX defines as float32 whatever the data is.
 _ALWAYS_FLOAT32 = {"Resize": (1, 2), "Upsample": (1,)}
@@ -61,13 +61,13 @@ def convert(
     keep: Collection[str] = (),
     calibration: Feed | None = None,
 ) -> bytes:
-    """The same graph in "fp32" (unchanged), "fp16", "bf16" or "int8".
+    """The same graph in "fp32" (unchanged), "fp16", "bf16", "int8" or "fp8".
 
     Args:
         model: float32 ONNX file of a `SamplingGraph`.
         precision: one of PRECISIONS.
         keep: names of nodes that stay float32; see `layers`.
-        calibration: for int8, inputs by name, from which the ranges of activations are taken.
+        calibration: for int8 and fp8, inputs by name, from which activations' ranges are taken.
 
     Returns:
         ONNX file with the same inputs and outputs.
@@ -79,11 +79,11 @@ def convert(
         raise ExportError(f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
     if precision == "fp32":
         return model
-    if precision == "int8":
-        from ganexport.int8 import quantize
+    if precision in ("int8", "fp8"):
+        from ganexport.quantize import quantize
 
         assert calibration is not None
-        return quantize(model, calibration, keep=keep)
+        return quantize(model, precision, calibration=calibration, keep=keep)
     proto = onnx.load_from_string(model)
     if precision == "bf16":
         proto = version_converter.convert_version(proto, _OPSET_OF_BFLOAT16)

@@ -44,7 +44,7 @@ def keep_worst_layers(
         graph: its float32 ONNX file.
         precision: of the variant.
         target_db: least PSNR on [-1, 1], peak 2, over 64 images.
-        calibration: for int8.
+        calibration: for int8 and fp8.
         progress: called with (what is being done, layers done, layers in all).
 
     Returns:

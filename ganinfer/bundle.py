@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from ganinfer.errors import BundleError
 from ganinfer.files import sha256_bytes, write_atomic
@@ -49,7 +49,18 @@ _COMMENT_BYTES = len(_DIGEST_PREFIX) + 64
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
-Precision = Literal["fp32", "fp16", "bf16", "int8"]
+Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
+
+
+def _rising(profile: list[int]) -> list[int]:
+    if profile != sorted(profile):
+        raise ValueError("expected smallest, likeliest and largest batch")
+    return profile
+
+
+BatchProfile = Annotated[
+    list[Annotated[int, Field(ge=1)]], Field(min_length=3, max_length=3), AfterValidator(_rising)
+]
 
 
 class _Part(BaseModel):
@@ -102,9 +113,13 @@ class Graph(_Part):
 
 
 class Engine(_Part):
-    """A TensorRT plan. status "pending": it could not run where it was built."""
+    """A TensorRT plan. status "pending": it could not run where it was built.
+
+    report: JSON, see ganinfer.engine_report. profiles: smallest, likeliest and largest batch.
+    """
 
     path: str
+    report: str
     key: Sha256
     onnx_sha256: Sha256
     product: Literal["tensorrt", "tensorrt_rtx"]
@@ -112,7 +127,7 @@ class Engine(_Part):
     platform: str
     target: str
     precision: Precision
-    profile: Annotated[list[Count], Field(min_length=3, max_length=3)]
+    profiles: Annotated[list[BatchProfile], Field(min_length=1)]
     status: Literal["verified", "pending"]
 
 
@@ -343,7 +358,8 @@ class Bundle:
         declared = self.manifest.files
         named = [self.manifest.golden.path]
         named += [graph.path for graph in self.manifest.graphs]
-        named += [engine.path for engine in self.manifest.engines]
+        for engine in self.manifest.engines:
+            named += [engine.path, engine.report]
         if self.manifest.witness is not None:
             named += [self.manifest.witness.moments, self.manifest.witness.extractor]
         if extra := sorted(found.keys() - declared.keys() - {MANIFEST, MANIFEST_DIGEST, SIGNATURE}):

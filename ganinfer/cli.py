@@ -1,7 +1,7 @@
 """gan sample, gan inspect, gan keygen, gan sign, gan push."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -12,6 +12,10 @@ from rich.text import Text
 
 from ganinfer.errors import RequestError
 from ganinfer.hub import local_path
+
+if TYPE_CHECKING:
+    from ganinfer.bundle import Engine
+    from ganinfer.engine_report import EngineReport
 
 # No markup: names in a stranger's manifest are data.
 console = Console(highlight=False, markup=False)
@@ -46,7 +50,7 @@ def sample(
     truncation: Annotated[float | None, typer.Option(help="As in 0.7; none by default.")] = None,
     truncation_mode: Annotated[str | None, typer.Option(help="resample or scale.")] = None,
     columns: Annotated[int | None, typer.Option(min=1, help="Of the grid.")] = None,
-    backend: Annotated[str, typer.Option(help="auto, onnxruntime or tensorrt.")] = "auto",
+    backend: Annotated[str, typer.Option(help="auto, or a module of ganinfer/backends/.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, fp16.")] = "auto",
     allow_unverified: Annotated[bool, typer.Option(help="Open a --no-verify bundle.")] = False,
@@ -93,12 +97,17 @@ def sample(
     )
 
 
-def inspect(bundle: BundlePath) -> None:
+def inspect(
+    bundle: BundlePath,
+    engines: Annotated[bool, typer.Option("--engines", help="And what is in its engines.")] = False,
+) -> None:
     """Check a bundle's files and show what is in it; nothing is run."""
     from ganinfer.bundle import Bundle
+    from ganinfer.engine_report import read_report
 
     with Bundle(bundle) as opened:
         manifest, signed = opened.manifest, opened.signature is not None
+        reports = [read_report(opened, entry) for entry in manifest.engines] if engines else []
     model = manifest.model
     table = Table(title=str(bundle), title_justify="left", show_header=False)
     table.add_row("family", model.family)
@@ -113,7 +122,8 @@ def inspect(bundle: BundlePath) -> None:
         table.add_row(
             f"engine {engine.precision}",
             f"{engine.product} {engine.version} for {engine.target} on {engine.platform},"
-            f" batches {engine.profile[0]}-{engine.profile[2]}, {size:,} bytes, {engine.status}",
+            f" batches {', '.join(f'{low}-{high}' for low, _, high in engine.profiles)},"
+            f" {size:,} bytes, {engine.status}",
         )
     source = manifest.source
     table.add_row("trained on", f"{source.images_seen:,} images, EMA weights" if source.ema else "")
@@ -124,6 +134,25 @@ def inspect(bundle: BundlePath) -> None:
     console.print(table)
     if manifest.parity:
         console.print(gate_table(manifest.parity))
+    for entry, report in zip(manifest.engines, reports, strict=False):
+        console.print(engine_table(entry, report))
+
+
+def engine_table(entry: "Engine", report: "EngineReport") -> Table:
+    """A table of an engine's layers."""
+    memory = report.device_memory_bytes
+    title = (
+        f"engine {entry.precision} for {entry.target}, read from the {report.read_from}:"
+        f" weights {report.weights_bytes:,} bytes, plan {report.plan_bytes:,} bytes, activations"
+        f" {'not known' if memory is None else f'{memory:,} bytes'}"
+    )
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("layer", "type", "inputs", "outputs", "of the generator"):
+        table.add_column(column, overflow="fold")
+    for layer in report.layers:
+        types = ", ".join(layer.inputs), ", ".join(layer.outputs)
+        table.add_row(layer.name, layer.type, *types, ", ".join(layer.layers))
+    return table
 
 
 def keygen(

@@ -34,6 +34,8 @@ PIXEL_GATES = {
     "fp16": PixelGate(max_steps=2, min_psnr_db=55.0),
     "bf16": PixelGate(max_steps=16, min_psnr_db=40.0),
     "int8": PixelGate(max_steps=64, min_psnr_db=35.0),
+    # Trained networks gave 38 to 48 dB and up to 86 steps, where strokes have hard edges.
+    "fp8": PixelGate(max_steps=96, min_psnr_db=35.0),
 }
 
 

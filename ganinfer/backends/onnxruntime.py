@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +17,10 @@ from ganinfer.errors import BackendUnavailable, RequestError, missing_extra
 from ganinfer.inputs import Inputs
 
 log = logging.getLogger(__name__)
+
+Provider = tuple[str, dict[str, str]]  # an execution provider's name and options
+CUDA = "CUDAExecutionProvider"
+_CPU: Provider = ("CPUExecutionProvider", {})
 
 
 def open(bundle: Bundle, device: str, precision: str) -> Backend:
@@ -41,28 +46,39 @@ class OnnxRuntimeBackend:
 
     name = "onnxruntime"
 
-    def __init__(self, graph: bytes, device: str, precision: str) -> None:
+    def __init__(
+        self,
+        graph: bytes,
+        device: str,
+        precision: str,
+        *,
+        providers: Sequence[Provider] | None = None,
+    ) -> None:
         """Load a graph.
 
         Args:
             graph: an ONNX file.
             device: "cpu" or "cuda:<n>", present.
             precision: of the graph, for the record.
+            providers: best first; by default the CPU, or CUDA and the CPU.
         """
         ort = _import()
+        if providers is None:
+            providers = [_CPU] if device == "cpu" else [cuda(device), _CPU]
         if device != "cpu":
-            _prepare_cuda(ort, device)
+            _prepare_gpu(ort, device, providers[0][0])
         self.device = device
         self.precision = precision
         self.fixed_batches = device != "cpu"
         threads = usable_cpus()
-        self._session: Any = _open_session(ort, graph, device, threads)
+        self._session: Any = _open_session(ort, graph, providers, threads)
         self._session.disable_fallback()  # it would go on on the CPU after a failure on the GPU
         got = self._session.get_providers()[0]
-        if device != "cpu" and got != "CUDAExecutionProvider":
+        if got != providers[0][0]:
             raise BackendUnavailable(
                 f"device {device}: onnxruntime {ort.__version__} fell back to {got}, because"
-                " its CUDA or cuDNN libraries cannot be loaded; see its log, or use device='cpu'"
+                f" libraries of its {providers[0][0]} (CUDA, cuDNN, TensorRT) cannot be loaded; see"
+                " its log, or use device='cpu'"
             )
         self.details = {"onnxruntime": ort.__version__, "provider": got, "threads": str(threads)}
 
@@ -91,7 +107,7 @@ class FeatureNetwork:
         Raises:
             BackendUnavailable: onnxruntime is not installed, or refuses the graph.
         """
-        self._session = _open_session(_import(), graph, "cpu", usable_cpus())
+        self._session = _open_session(_import(), graph, [_CPU], usable_cpus())
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 (N, H, W, C) -> float32 (N, F)."""
@@ -99,23 +115,39 @@ class FeatureNetwork:
         return features
 
 
-def _open_session(ort: ModuleType, graph: bytes, device: str, threads: int) -> Any:
+def _open_session(
+    ort: ModuleType, graph: bytes, providers: Sequence[Provider], threads: int
+) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     # Never guess the file's type from its bytes.
     options.add_session_config_entry("session.load_model_format", "ONNX")
-    providers: list[object] = ["CPUExecutionProvider"]
-    if device != "cpu":
-        cuda = {"device_id": device.partition(":")[2], "use_tf32": "0"}
-        cuda["cudnn_conv_algo_search"] = "HEURISTIC"
-        providers.insert(0, ("CUDAExecutionProvider", cuda))
+    if _CPU not in providers:
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
-        return ort.InferenceSession(graph, options, providers=providers)
+        return ort.InferenceSession(graph, options, providers=list(providers))
     except Exception as error:  # onnxruntime raises a dozen unrelated classes
         raise BackendUnavailable(
             f"onnxruntime {ort.__version__} refuses the graph: {error}"
         ) from None
+
+
+def cuda(device: str) -> Provider:
+    """CUDA on a device "cuda:<n>", with float32 as float32."""
+    options = {"device_id": str(device_index(device)), "use_tf32": "0"}
+    options["cudnn_conv_algo_search"] = "HEURISTIC"
+    return CUDA, options
+
+
+def installed() -> tuple[str, list[str]]:
+    """This onnxruntime's version, and the execution providers that it was built with.
+
+    Raises:
+        BackendUnavailable: there is none.
+    """
+    ort = _import()
+    return ort.__version__, ort.get_available_providers()
 
 
 def usable_cpus() -> int:
@@ -144,15 +176,15 @@ def _import() -> ModuleType:
 
 
 def _has_cuda() -> bool:
-    return "CUDAExecutionProvider" in _import().get_available_providers()
+    return CUDA in installed()[1]
 
 
-def _prepare_cuda(ort: ModuleType, device: str) -> None:
+def _prepare_gpu(ort: ModuleType, device: str, provider: str) -> None:
     """Load the CUDA libraries, or say why they cannot serve."""
-    if not _has_cuda():
+    if provider not in installed()[1]:
         raise BackendUnavailable(
-            f"device {device!r}: this onnxruntime {ort.__version__} is built without CUDA; run:"
-            " pip uninstall onnxruntime; pip install 'ganpipe[gpu]'; or use device='cpu'"
+            f"device {device!r}: this onnxruntime {ort.__version__} is built without {provider};"
+            " run: pip uninstall onnxruntime; pip install 'ganpipe[gpu]'; or use device='cpu'"
         )
     if not gpu_present():
         raise BackendUnavailable(

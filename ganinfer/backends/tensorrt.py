@@ -5,6 +5,7 @@ import logging
 import math
 import platform
 import threading
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -17,6 +18,9 @@ from ganinfer.errors import BackendUnavailable, RequestError, missing_extra
 from ganinfer.inputs import Inputs
 
 log = logging.getLogger(__name__)
+
+# Targets of more than one kind of GPU; of "same-cc" an entry names the compute capability, too.
+PORTABLE, AMPERE_PLUS, SAME_CC = "portable", "ampere+", "same-cc"
 
 
 def open(bundle: Bundle, device: str, precision: str) -> Backend:
@@ -31,8 +35,7 @@ def open(bundle: Bundle, device: str, precision: str) -> Backend:
     available = list(dict.fromkeys(engine.precision for engine in engines))
     chosen = pick_precision(bundle, available, precision, ["fp16", "fp32"])
     refusals: list[str] = []
-    # An engine for this very GPU before a portable one.
-    for entry in sorted(engines, key=lambda engine: engine.target == "portable"):
+    for entry in sorted(engines, key=lambda engine: _breadth(engine.target)):
         if entry.precision == chosen:
             try:
                 return TensorRTBackend(
@@ -47,7 +50,7 @@ def open(bundle: Bundle, device: str, precision: str) -> Backend:
 
 
 class TensorRTBackend:
-    """One engine, one context, one stream; see `ganinfer.backends.Backend`."""
+    """One engine, a context for each profile, one stream; see `ganinfer.backends.Backend`."""
 
     name = "tensorrt"
     fixed_batches = True
@@ -66,22 +69,24 @@ class TensorRTBackend:
         self.precision: str = entry.precision
         self.details = {
             entry.product: trt.__version__,
-            "engine": f"{entry.target}, batches {entry.profile[0]} to {entry.profile[2]}",
+            "engine": f"{entry.target}, batches "
+            + ", ".join(f"{low} to {high}" for low, _, high in entry.profiles),
             "engine_status": entry.status,
         }
-        self._cuda, self._index = cuda, index
+        self._trt, self._cuda, self._index = trt, cuda, index
         self._lock = threading.Lock()
-        self._min_batch, _, self._max_batch = entry.profile
+        self._profiles = entry.profiles
+        self._max_batch = max(largest for _, _, largest in entry.profiles)
         self._image_shape = (model.resolution, model.resolution, model.channels)
         self._buffers: dict[str, Any] = {}
+        self._contexts: list[Any] = []
         self._stream: Any = None
         _check(cuda.cudaSetDevice(index))
         logger = product_logger(trt)
         logger.messages.clear()
         self._runtime = trt.Runtime(logger)
         self._engine = self._runtime.deserialize_cuda_engine(plan)
-        self._context = self._engine and self._engine.create_execution_context()
-        if self._context is None:
+        if self._engine is None:
             raise BackendUnavailable(
                 f"{entry.product} {trt.__version__} refuses the engine for {entry.target} on"
                 f" {capability}: {'; '.join(logger.messages) or 'it gives no reason'}."
@@ -89,6 +94,7 @@ class TensorRTBackend:
             )
         try:
             self._allocate(model)
+            self._contexts = [self._context(index) for index in range(len(self._profiles))]
         except BackendUnavailable:
             self.close()
             raise
@@ -104,11 +110,30 @@ class TensorRTBackend:
         for name, bytes_per_image in sizes.items():
             (address,) = _check(self._cuda.cudaMalloc(bytes_per_image * self._max_batch))
             self._buffers[name] = address
-            if not self._context.set_tensor_address(name, int(address)):
+
+    def _context(self, profile: int) -> Any:
+        """What runs the batches of one profile: it may hold no other while work is under way."""
+        context = self._engine.create_execution_context()
+        if context is None or not context.set_optimization_profile_async(
+            profile, int(self._stream)
+        ):
+            raise BackendUnavailable(
+                f"the engine gives no context for batches {self._profiles[profile]}; is another"
+                " program using the GPU's memory?"
+            )
+        for name, address in self._buffers.items():
+            if not context.set_tensor_address(name, int(address)):
                 raise BackendUnavailable(f"the engine has no tensor {name!r}; export it again")
+        return context
+
+    def inspect(self) -> tuple[str, int]:
+        """The library's own JSON of the engine's layers; the device memory of one context."""
+        inspector = self._engine.create_engine_inspector()
+        information: str = inspector.get_engine_information(self._trt.LayerInformationFormat.JSON)
+        return information, int(self._engine.device_memory_size_v2)
 
     def run(self, inputs: Inputs) -> NDArray[np.uint8]:
-        """Images uint8 (N, H, W, C) of N inputs; N beyond the profile is split."""
+        """Images uint8 (N, H, W, C) of N inputs; N beyond the profiles is split."""
         parts = [
             self._run(inputs.rows(start, start + self._max_batch))
             for start in range(0, len(inputs), self._max_batch)
@@ -117,7 +142,8 @@ class TensorRTBackend:
 
     def _run(self, inputs: Inputs) -> NDArray[np.uint8]:
         cuda, n = self._cuda, len(inputs)
-        inputs = inputs.padded(self._min_batch)
+        profile = profile_for(n, self._profiles)
+        inputs = inputs.padded(self._profiles[profile][0])
         images = np.empty((len(inputs), *self._image_shape), np.uint8)
         feed = {name: np.ascontiguousarray(array) for name, array in inputs.feed().items()}
         to_device = cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
@@ -126,6 +152,7 @@ class TensorRTBackend:
             if not self._buffers:
                 raise RequestError("this backend is closed; open the bundle again")
             _check(cuda.cudaSetDevice(self._index))  # the calling thread may be a new one
+            context = self._contexts[profile]
             for name, array in feed.items():
                 target = self._buffers[name]
                 _check(
@@ -133,9 +160,9 @@ class TensorRTBackend:
                         target, array.ctypes.data, array.nbytes, to_device, self._stream
                     )
                 )
-                if not self._context.set_input_shape(name, array.shape):
+                if not context.set_input_shape(name, array.shape):
                     raise BackendUnavailable(f"the engine takes no {name} of shape {array.shape}")
-            if not self._context.execute_async_v3(int(self._stream)):
+            if not context.execute_async_v3(int(self._stream)):
                 raise BackendUnavailable("TensorRT could not run the engine; see the log")
             source = self._buffers["images"]
             _check(
@@ -154,12 +181,46 @@ class TensorRTBackend:
             self._buffers.clear()
             if self._stream is not None:
                 self._cuda.cudaStreamDestroy(self._stream)
-            self._context = self._engine = self._runtime = self._stream = None
+            self._contexts.clear()
+            self._engine = self._runtime = self._stream = None
+
+
+def profile_for(batch: int, profiles: Sequence[Sequence[int]]) -> int:
+    """Which profile runs a batch of this size, no larger than the largest of all.
+
+    Of those that cover it, the one whose likeliest batch is nearest; if it falls between two, the
+    next one up, for which it is padded.
+    """
+    covering = [n for n, (low, _, high) in enumerate(profiles) if low <= batch <= high]
+    if covering:
+        return min(covering, key=lambda n: abs(profiles[n][1] - batch))
+    above = [n for n, (low, _, _) in enumerate(profiles) if low > batch]
+    return min(above, key=lambda n: profiles[n][0])
 
 
 def host_platform() -> str:
     """Operating system and architecture, as in "linux-x86_64"."""
     return f"{platform.system()}-{platform.machine()}".lower()
+
+
+def oldest_gpu(target: str) -> int | None:
+    """Number of the oldest GPU that an engine's target covers: 89 of "sm89", None of "portable"."""
+    if target == AMPERE_PLUS:
+        return 80
+    number = target.rpartition("sm")[2]
+    return int(number) if number.isdecimal() else None
+
+
+def fits(target: str, capability: str) -> bool:
+    """Is an engine for this target one for a GPU of this compute capability ("sm89")?"""
+    if target == AMPERE_PLUS:
+        return int(capability.removeprefix("sm")) >= 80
+    return target in (PORTABLE, capability, f"{SAME_CC}-{capability}")
+
+
+def _breadth(target: str) -> int:
+    """An engine for this very GPU comes before one for many."""
+    return 2 if target == PORTABLE else int(target == AMPERE_PLUS)
 
 
 def compute_capability(product: str, index: int = 0) -> str:
@@ -196,7 +257,7 @@ def _library(entry: Engine, capability: str) -> ModuleType:
     here = host_platform()
     if entry.platform != here:
         raise BackendUnavailable(f"one was built for {entry.platform}, this is {here}")
-    if entry.target not in ("portable", capability):
+    if not fits(entry.target, capability):
         raise BackendUnavailable(f"one was built for {entry.target}, this GPU is {capability}")
     try:
         trt = importlib.import_module(entry.product)

@@ -3,14 +3,16 @@
 import importlib.util
 from pathlib import Path
 
+import onnx.parser
 import pytest
 
-from ganexport.engines.tensorrt import build_engine, engine_key, pick_product
+from ganexport.engines.tensorrt import build_engine, check_profiles, engine_key, pick_product
 from ganexport.export import export_run
 from ganexport.graph import bake, to_onnx
 from ganexport.precision import convert
 from ganinfer import Sampler
 from ganinfer.bundle import Bundle
+from ganinfer.engine_report import read_report
 from ganinfer.errors import BackendUnavailable, ExportError, MissingExtra
 from gantrain.checkpoint import load_generator
 
@@ -34,20 +36,54 @@ def test_an_engine_is_built_without_a_gpu(graph: bytes, target: str, precision: 
         product="tensorrt_rtx",
         target=target,
         precision=precision,
-        profile=(1, 8, 32),
+        profiles=[(1, 1, 8), (8, 16, 32)],
     )
     assert len(built.plan) > 10_000
     assert built.entry.status == "pending"
-    assert (built.entry.target, built.entry.profile) == (target, [1, 8, 32])
+    assert (built.entry.target, built.entry.profiles) == (target, [[1, 1, 8], [8, 16, 32]])
+
+
+def test_a_float8_engine_is_built_and_refused_by_name_where_there_is_no_float8() -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 10, opset_import: ["" : 21]>
+        g (float[n, 16] z) => (float[n, 16] y)
+        <float scale = {0.02}>
+        { q = QuantizeLinear<output_dtype = 17>(z, scale)
+          a = DequantizeLinear(q, scale)
+          y = Relu(a) }"""
+    ).SerializeToString()
+    for target in ("portable", "sm89"):
+        assert (
+            build_engine(model, product="tensorrt_rtx", target=target, precision="fp8").entry.target
+            == target
+        )
+    with pytest.raises(ExportError, match="target sm86: fp8 needs sm89 or newer"):
+        build_engine(model, product="tensorrt_rtx", target="sm86", precision="fp8")
+    with pytest.raises(ExportError, match="target sm80: fp8 needs sm89 or newer"):
+        pick_product("tensorrt_rtx", ["sm89", "sm80"], ["fp32", "fp8"])
 
 
 def test_the_key_names_all_that_decides_an_engine() -> None:
-    base = ("a" * 64, "tensorrt_rtx", "1.2.3.4", "portable", "fp16", (1, 2, 3))
+    base = ("a" * 64, "tensorrt_rtx", "1.2.3.4", "portable", "fp16", [(1, 2, 3)])
     keys = {engine_key(*base)}
-    for index, other in enumerate(("b" * 64, "tensorrt", "1.2.3.5", "sm89", "fp32", (1, 2, 4))):
+    for index, other in enumerate(("b" * 64, "tensorrt", "1.2.3.5", "sm89", "fp32", [(1, 2, 4)])):
         keys.add(engine_key(*(other if n == index else part for n, part in enumerate(base))))
     assert len(keys) == 7
     assert engine_key(*base) in keys
+
+
+@pytest.mark.parametrize(
+    ("profiles", "message"),
+    [
+        ([(4, 2, 8)], "--profile 4:2:8: expected smallest:likeliest:largest"),
+        ([(0, 2, 8)], "--profile 0:2:8: expected .* none below 1"),
+        ([(1, 2, 8), (1, 2, 8)], "--profile 1:2:8: given twice"),
+        ([], "expected at least one"),
+    ],
+)
+def test_profiles_that_no_engine_can_have_are_named(profiles, message: str) -> None:
+    with pytest.raises(ExportError, match=message):
+        check_profiles(profiles)
 
 
 def test_a_target_that_the_library_lacks_lists_those_it_has(graph: bytes) -> None:
@@ -79,6 +115,15 @@ def test_a_bundle_carries_its_engines(with_engines: Path) -> None:
             (target, precision) for target in ("portable", "sm89") for precision in ("fp32", "fp16")
         }
         assert all(e.path == f"engines/{e.key}.plan" for e in entries)
+        for entry in entries:
+            assert read_report(opened, entry).plan_bytes == opened.manifest.files[entry.path].size
+
+
+def test_inspect_shows_what_is_in_an_engine(with_engines: Path, gan) -> None:
+    output = gan("inspect", with_engines, "--engines").stdout
+    assert "engine fp16 for sm89, read from the network" in " ".join(output.split())
+    assert "DECONVOLUTION" in output
+    assert "DECONVOLUTION" not in gan("inspect", with_engines).stdout
 
 
 @pytest.mark.skipif(not NO_GPU, reason="there is a GPU")

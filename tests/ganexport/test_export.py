@@ -301,7 +301,7 @@ def test_numeric_gates_pass_for_an_honest_graph(run: Path) -> None:
     [
         ({"precisions": ["int3"]}, ExportError, "'int3': expected fp32, fp16"),
         ({"num_images": 10}, ExportError, "need 1000 or more"),
-        ({"profile": (4, 2, 8)}, ExportError, "smallest:likeliest:largest"),
+        ({"profiles": [(4, 2, 8)]}, ExportError, "smallest:likeliest:largest"),
         ({"tensorrt": True, "product": "trt"}, ExportError, "auto, tensorrt or tensorrt_rtx"),
         ({"tensorrt": True, "targets": ["sm1"]}, ExportError, "target sm1: tensorrt_rtx"),
         ({"data": Path("nowhere")}, DataError, "nowhere: no prepared dataset"),

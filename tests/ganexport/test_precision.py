@@ -73,7 +73,7 @@ def test_a_weight_beyond_half_precision_is_refused(graph: bytes) -> None:
 
 def test_an_unknown_precision_is_refused(graph: bytes) -> None:
     with pytest.raises(ExportError, match="fp32, fp16"):
-        convert(graph, "fp8")
+        convert(graph, "fp4")
 
 
 def test_resize_scales_stay_float32() -> None:
@@ -156,7 +156,9 @@ def test_an_emulated_bfloat16_rounds_every_result() -> None:
     assert np.array_equal(found, expected.astype(np.float32))
 
 
-@pytest.mark.parametrize(("precision", "least", "most"), [("bf16", 40, 90), ("int8", 25, 80)])
+@pytest.mark.parametrize(
+    ("precision", "least", "most"), [("bf16", 40, 90), ("int8", 25, 80), ("fp8", 25, 80)]
+)
 def test_other_precisions_are_near_and_not_equal(
     subject: Subject, graph: bytes, calibration, precision, least, most
 ) -> None:
@@ -165,8 +167,11 @@ def test_other_precisions_are_near_and_not_equal(
     assert convert(graph, precision, calibration=calibration) == variant  # to the byte
 
 
-def test_int8_keeps_the_first_and_the_last_layer(graph: bytes, calibration) -> None:
-    model = onnx.load_from_string(convert(graph, "int8", calibration=calibration))
+@pytest.mark.parametrize("precision", ["int8", "fp8"])
+def test_quantisation_keeps_the_first_and_the_last_layer(
+    graph: bytes, calibration, precision: str
+) -> None:
+    model = onnx.load_from_string(convert(graph, precision, calibration=calibration))
     makers = {name: node for node in model.graph.node for name in node.output}
     quantized = {
         node.name
@@ -176,8 +181,34 @@ def test_int8_keeps_the_first_and_the_last_layer(graph: bytes, calibration) -> N
     }
     assert quantized == {"ups.0"}
     inputs = Inputs(calibration["z"][:8], calibration["y"][:8])
-    images = OnnxRuntimeBackend(model.SerializeToString(), "cpu", "int8").run(inputs)
+    images = OnnxRuntimeBackend(model.SerializeToString(), "cpu", precision).run(inputs)
     assert images.dtype == np.uint8
+
+
+def test_float8_weights_are_the_nearest_to_the_exact_ones(graph: bytes, calibration) -> None:
+    """Three bits of mantissa: at most 1/16 off, but for what is tiny beside its channel."""
+    model = onnx.load_from_string(convert(graph, "fp8", calibration=calibration))
+    found = {w.name: numpy_helper.to_array(w) for w in model.graph.initializer}
+    exact = {
+        w.name: numpy_helper.to_array(w) for w in onnx.load_from_string(graph).graph.initializer
+    }
+    scale = found["generator.ups.0.weight_scale"][None, :, None, None]
+    weight = found["generator.ups.0.weight_quantized"].astype(np.float32) * scale
+    error = np.abs(weight - exact["generator.ups.0.weight"])
+    assert np.all(error <= np.maximum(np.abs(weight) / 15, scale * 2.0**-9))
+
+
+def test_no_optimisation_of_onnxruntime_changes_a_float8_graph(graph: bytes, calibration) -> None:
+    """With zero points it would take the Relu before each quantisation for superfluous."""
+    import onnxruntime
+
+    variant = convert(graph, "fp8", calibration=calibration)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    feed = {name: array[:8] for name, array in calibration.items()}
+    plain = onnxruntime.InferenceSession(variant, options).run(None, feed)[0]
+    optimised = onnxruntime.InferenceSession(variant).run(None, feed)[0]
+    assert np.abs(plain.astype(int) - optimised).max() <= 1
 
 
 def test_the_search_keeps_layers_until_the_target_is_met(

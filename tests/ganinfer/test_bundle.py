@@ -217,8 +217,8 @@ def test_a_golden_file_that_is_not_the_expected_array_is_never_parsed(folder, da
 
 
 def test_an_unknown_precision_is_refused(folder: Path) -> None:
-    rewrite_manifest(folder, lambda manifest: manifest["graphs"][0].update(precision="fp8"))
-    with pytest.raises(BundleError, match=r"graphs.0.precision: found 'fp8'"):
+    rewrite_manifest(folder, lambda manifest: manifest["graphs"][0].update(precision="fp4"))
+    with pytest.raises(BundleError, match=r"graphs.0.precision: found 'fp4'"):
         Bundle(folder)
 
 

@@ -173,7 +173,7 @@ def test_info_says_what_runs_where(sampler: Sampler) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"backend": "coreml"}, ConfigError, "onnxruntime, tensorrt"),
+        ({"backend": "coreml"}, ConfigError, "onnxruntime, onnxruntime_tensorrt, tensorrt"),
         ({"precision": "int8"}, BackendUnavailable, "it holds fp32, fp16"),
         ({"device": "tpu"}, RequestError, "device 'tpu'"),
         ({"backend": "tensorrt"}, BackendUnavailable, "holds no TensorRT engine"),
@@ -193,7 +193,7 @@ def test_a_gpu_that_is_not_there_is_an_error_not_a_fallback(bundle: Path) -> Non
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this onnxruntime has CUDA")
     for device in ("cuda", "cuda:1"):
-        with pytest.raises(BackendUnavailable, match="built without CUDA.*ganpipe"):
+        with pytest.raises(BackendUnavailable, match="built without CUDAExec.*ganpipe"):
             Sampler(bundle, device=device)
 
 

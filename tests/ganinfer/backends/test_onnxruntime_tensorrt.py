@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import onnxruntime
+import pytest
+
+from ganinfer import Sampler
+from ganinfer.backends.onnxruntime import _open_session
+from ganinfer.backends.onnxruntime_tensorrt import TENSORRT, TENSORRT_RTX, provider_options
+from ganinfer.bundle import Bundle
+from ganinfer.errors import BackendUnavailable
+
+ABSENT = not {TENSORRT, TENSORRT_RTX} & set(onnxruntime.get_available_providers())
+
+
+@pytest.mark.skipif(not ABSENT, reason="this onnxruntime has TensorRT")
+def test_an_onnxruntime_without_tensorrt_is_refused_and_never_replaced(bundle: Path) -> None:
+    with pytest.raises(BackendUnavailable, match=r"has no TensorRT, only .*CPU.*ganpipe\[gpu\]"):
+        Sampler(bundle, backend="onnxruntime_tensorrt")
+
+
+def test_the_cpu_is_refused(bundle: Path) -> None:
+    with pytest.raises(BackendUnavailable, match="device 'cpu' was asked for"):
+        Sampler(bundle, backend="onnxruntime_tensorrt", device="cpu")
+
+
+def test_tensorrt_is_told_its_shapes_and_where_to_keep_its_engine(bundle: Path) -> None:
+    with Bundle(bundle) as opened:
+        model = opened.manifest.model
+    options = provider_options(
+        TENSORRT, device="cuda:1", model=model, batches=(1, 8, 32), cache=Path("host/sha")
+    )
+    assert options == {
+        "device_id": "1",
+        "trt_profile_min_shapes": "z:1x16,y:1",
+        "trt_profile_opt_shapes": "z:8x16,y:8",
+        "trt_profile_max_shapes": "z:32x16,y:32",
+        "trt_engine_cache_enable": "True",
+        "trt_engine_cache_path": str(Path("host/sha")),
+        "trt_timing_cache_enable": "True",
+        "trt_timing_cache_path": "host",
+    }
+
+
+def test_tensorrt_rtx_keeps_its_kernels_and_an_unconditional_model_has_no_labels(
+    bundle: Path,
+) -> None:
+    with Bundle(bundle) as opened:
+        model = opened.manifest.model.model_copy(update={"classes": []})
+    options = provider_options(
+        TENSORRT_RTX, device="cuda:0", model=model, batches=(1, 8, 32), cache=Path("host/sha")
+    )
+    assert options == {
+        "device_id": "0",
+        "nv_profile_min_shapes": "z:1x16",
+        "nv_profile_opt_shapes": "z:8x16",
+        "nv_profile_max_shapes": "z:32x16",
+        "nv_runtime_cache_path": str(Path("host/sha")),
+    }
+
+
+def test_without_the_cpu_among_its_providers_a_session_puts_nothing_there(bundle: Path) -> None:
+    """onnxruntime would add it by itself."""
+    with Bundle(bundle) as opened:
+        graph = opened.read_graph("fp32")
+    with pytest.raises(BackendUnavailable, match="fallback to CPU EP has been explicitly disabled"):
+        _open_session(onnxruntime, graph, [], 1)
