@@ -1,6 +1,7 @@
 """gan export, gan verify, gan demo; and the `gan` command that gathers those of all floors."""
 
 import errno
+import json
 import logging
 import sys
 from pathlib import Path
@@ -10,8 +11,9 @@ import typer
 
 import ganinfer.cli
 import gantrain.cli
-from ganinfer.cli import console, gate_table
+from ganinfer.cli import console, show_gates
 from ganinfer.errors import EXTRAS, ExportError, GanError, missing_extra
+from ganinfer.files import write_atomic
 from gantrain.cli import progress_bars
 
 if TYPE_CHECKING:
@@ -143,7 +145,7 @@ def export(
             progress=report,
         )
     if exported.gates:
-        console.print(gate_table(exported.gates))
+        show_gates(exported.gates)
     else:
         console.print(
             "unverified: parity was not checked; Sampler refuses it by default", style="yellow"
@@ -182,6 +184,9 @@ def verify(
     run: Annotated[Path | None, typer.Option(help="Compare with this run, by all gates.")] = None,
     data: Annotated[Path | None, typer.Option(help="Prepared dataset, if it was moved.")] = None,
     num: Annotated[int, typer.Option(help="Images of each set of the FID gates.")] = 10_000,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write the verdict, for machines.")
+    ] = None,
 ) -> None:
     """Check a bundle on this host, without torch; with --run, by all gates of the export too.
 
@@ -195,8 +200,12 @@ def verify(
             from ganexport.verify import verify_against_run
 
             gates += verify_against_run(bundle, run, data=data, num_images=num, progress=report)
-    console.print(gate_table(gates))
-    if not all(gate.passed for gate in gates):
+    show_gates(gates)
+    passed = all(gate.passed for gate in gates)
+    if json_file is not None:
+        verdict = {"passed": passed, "gates": [gate.model_dump() for gate in gates]}
+        write_atomic(json_file, (json.dumps(verdict, indent=1) + "\n").encode())
+    if not passed:
         console.print(f"{bundle}: FAILED", style="red")
         raise typer.Exit(1)
     console.print(f"{bundle}: good")

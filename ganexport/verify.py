@@ -5,7 +5,7 @@ from pathlib import Path
 from ganexport.export import open_prover
 from ganexport.parity import Progress
 from ganexport.subject import of_run
-from ganinfer.bundle import Bundle, GateResult
+from ganinfer.bundle import Bundle, GateResult, gate_result
 from gantrain.checkpoint import load_generator
 
 
@@ -38,13 +38,14 @@ def verify_against_run(
         graphs = {precision: bundle.read_graph(precision) for precision in precisions}
         shipped = bundle.manifest.source.checkpoint_sha256
     trained = load_generator(run)
-    newest = GateResult(
-        artifact="manifest",
-        gate="newest checkpoint",
-        value=float(shipped != trained.sha256),
-        limit="== 0",
-        passed=shipped == trained.sha256,
-        detail=f"bundle {shipped[:12]}, newest {trained.sha256[:12]}",
+    newest = gate_result(
+        "manifest",
+        "newest checkpoint",
+        float(shipped != trained.sha256),
+        "== 0",
+        shipped == trained.sha256,
+        f"bundle {shipped[:12]}, newest {trained.sha256[:12]}",
+        num_images=0,
     )
     prover = open_prover(of_run(trained), data, num_images, progress)
     return [newest, *prover.check_graphs(graphs)]

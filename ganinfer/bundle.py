@@ -40,6 +40,7 @@ _COMMENT_BYTES = len(_DIGEST_PREFIX) + 64
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
+Interval = tuple[float, float]
 
 
 class _Part(BaseModel):
@@ -124,7 +125,11 @@ class Source(_Part):
 
 
 class GateResult(_Part):
-    """One gate of the parity check: measured value against its limit."""
+    """One gate of the parity check: measured value against its limit.
+
+    num_images: that it looked at; bundles of older versions do not say.
+    low, high: a 95 % interval of the value, where there is one.
+    """
 
     artifact: str
     gate: str
@@ -132,15 +137,34 @@ class GateResult(_Part):
     limit: str
     passed: bool
     detail: str = ""
+    num_images: Count | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 def gate_result(
-    artifact: str, gate: str, value: float, limit: str, passed: bool, detail: str = ""
+    artifact: str,
+    gate: str,
+    value: float,
+    limit: str,
+    passed: bool,
+    detail: str = "",
+    *,
+    num_images: int,
+    interval: Interval | None = None,
 ) -> GateResult:
     """A gate's result; JSON has neither infinity nor NaN, and 999 stands for both."""
-    finite = float(value) if math.isfinite(value) else 999.0
+    low, high = interval or (None, None)
     return GateResult(
-        artifact=artifact, gate=gate, value=finite, limit=limit, passed=bool(passed), detail=detail
+        artifact=artifact,
+        gate=gate,
+        value=float(value) if math.isfinite(value) else 999.0,
+        limit=limit,
+        passed=bool(passed),
+        detail=detail,
+        num_images=num_images,
+        low=low,
+        high=high,
     )
 
 

@@ -1,16 +1,20 @@
 """gan sample, gan inspect."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
 from ganinfer.errors import RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ganinfer.bundle import GateResult
 
 # No markup: names in a stranger's manifest are data.
 console = Console(highlight=False, markup=False)
@@ -106,20 +110,34 @@ def inspect(bundle: BundlePath) -> None:
     table.add_row("verified", "yes" if manifest.verified else "NO: exported with --no-verify")
     console.print(table)
     if manifest.parity:
-        console.print(gate_table(manifest.parity))
+        show_gates(manifest.parity)
 
 
-def gate_table(gates: list) -> Table:  # type: ignore[type-arg]
-    """A table of `ganinfer.bundle.GateResult`."""
-    table = Table(title="parity", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for column in ("", "artifact", "gate", "value", "limit"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("")
+def show_gates(gates: "Sequence[GateResult]") -> None:
+    """Print gates as a table, artifact by artifact; what there is to say of them stands below."""
+    table = Table(title="parity", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table.add_column()
+    table.add_column("gate", no_wrap=True)
+    for column in ("images", "value", "95 %"):
+        table.add_column(column, no_wrap=True, justify="right")
+    table.add_column("limit", no_wrap=True)
+    for artifact in dict.fromkeys(gate.artifact for gate in gates):
+        table.add_row("", Text(artifact, style="bold"))
+        for gate in gates:
+            if gate.artifact == artifact:
+                table.add_row(*_gate_row(gate))
+    console.print(table)
     for gate in gates:
-        mark = Text("pass", style="green") if gate.passed else Text("FAIL", style="red")
-        value = f"{gate.value:.4g}"
-        table.add_row(mark, gate.artifact, gate.gate, value, gate.limit, gate.detail)
-    return table
+        if gate.detail:
+            console.print(f"{gate.artifact}: {gate.gate}: {gate.detail}", soft_wrap=True)
+
+
+def _gate_row(gate: "GateResult") -> tuple[Text | str, ...]:
+    mark = Text("pass", style="green") if gate.passed else Text("FAIL", style="red")
+    images = "" if gate.num_images is None else f"{gate.num_images:,}"
+    known = gate.low is not None and gate.high is not None
+    interval = f"{gate.low:.3g}\u2013{gate.high:.3g}" if known else ""
+    return mark, gate.gate, images, f"{gate.value:.4g}", interval, gate.limit
 
 
 def parse_ranges(text: str, option: str) -> list[int]:

@@ -13,6 +13,8 @@ from conftest import tiny_recipe
 from PIL import Image
 
 from ganinfer import Sampler
+from ganinfer.bundle import gate_result
+from ganinfer.cli import show_gates
 
 
 def write_toml(path: Path, tree: dict, prefix: str = "") -> Path:
@@ -173,6 +175,34 @@ def test_a_label_outside_the_classes_is_a_message(gan, config, shapes, tmp_path)
 def test_a_mistake_is_a_message(gan, tmp_path: Path, arguments, words) -> None:
     assert_a_users_mistake(gan(*arguments, cwd=tmp_path), *words)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_verdict_is_written_for_machines(gan, bundle: Path, tmp_path: Path) -> None:
+    assert gan("verify", bundle, "--json", tmp_path / "verdict.json").returncode == 0
+    verdict = json.loads((tmp_path / "verdict.json").read_text())
+    assert verdict["passed"] is True
+    assert {"gate", "value", "limit", "num_images", "low", "high"} <= verdict["gates"][0].keys()
+
+
+def test_the_table_of_gates_fits_a_terminal_and_long_reasons_stand_below(capsys) -> None:
+    reason = "not run here: " + "the engine is for another GPU; " * 9
+    gates = [
+        gate_result(
+            "tensorrt_rtx portable fp16",
+            "paired, worst class",
+            1.234e-05,
+            "<= 0.1",
+            True,
+            reason,
+            num_images=10_000,
+            interval=(1.23e-05, 2.34e-05),
+        )
+    ]
+    show_gates(gates)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].endswith(reason)
+    assert all(len(line.rstrip()) <= 80 for line in lines[:-1])
+    assert "1.23e-05\u20132.34e-05" in lines[-2]
 
 
 def test_labels_by_name_and_range(gan, bundle: Path, tmp_path: Path) -> None:
