@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
 
 import ganinfer.cli
 import gantrain.cli
@@ -17,6 +18,7 @@ from ganinfer.files import write_atomic
 from gantrain.cli import progress_bars
 
 if TYPE_CHECKING:
+    from ganexport.layers import Comparison
     from ganexport.subject import Subject
 
 app = typer.Typer(
@@ -187,11 +189,20 @@ def verify(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write the verdict, for machines.")
     ] = None,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Also compare fp32 and a variant layer by layer.")
+    ] = False,
+    precision: Annotated[
+        str | None, typer.Option(help="The variant of --layers; the first by default.")
+    ] = None,
 ) -> None:
     """Check a bundle on this host, without torch; with --run, by all gates of the export too.
 
     Its bytes, its golden images, and the distribution of its images against what torch gave.
+    --layers finds where a variant leaves fp32 or, with --run, the newest checkpoint.
     """
+    if precision is not None and not layers:
+        raise ExportError("--precision: it goes with --layers")
     from ganinfer.verify import verify_host
 
     with progress_bars() as report:
@@ -205,10 +216,39 @@ def verify(
     if json_file is not None:
         verdict = {"passed": passed, "gates": [gate.model_dump() for gate in gates]}
         write_atomic(json_file, (json.dumps(verdict, indent=1) + "\n").encode())
+    if layers:
+        from ganexport.layers import compare_bundle
+
+        _show_layers(compare_bundle(bundle, precision, run))
     if not passed:
         console.print(f"{bundle}: FAILED", style="red")
         raise typer.Exit(1)
     console.print(f"{bundle}: good")
+
+
+def _show_layers(found: "Comparison") -> None:
+    """The worst tensor of every layer, and where the trouble begins."""
+    table = Table(title="layers", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for column in ("layer", "worst tensor"):
+        table.add_column(column, no_wrap=True)
+    for column in ("max error", "PSNR, dB"):
+        table.add_column(column, no_wrap=True, justify="right")
+    for worst in found.layers:
+        error, psnr = f"{worst.max_difference:.3g}", f"{worst.psnr_db:.1f}"
+        table.add_row(worst.layer, worst.tensor, error, psnr)
+    console.print(table)
+    first, jump = found.first, found.largest_jump
+    console.print(
+        f"the error grows most in {jump.layer} ({jump.op}, {jump.tensor}):"
+        f" by {jump.jump:.2%} of its range",
+        soft_wrap=True,
+    )
+    below = f"below {found.departs_db:g} dB over {found.num_images} golden images"
+    if first is None:
+        console.print(f"no layer departs: none lies {below}", soft_wrap=True)
+    else:
+        where = f"{first.layer} ({first.op}, {first.tensor})"
+        console.print(f"first to depart, {below}: {where}", style="yellow", soft_wrap=True)
 
 
 app.command()(ganinfer.cli.sample)

@@ -166,6 +166,7 @@ def test_a_label_outside_the_classes_is_a_message(gan, config, shapes, tmp_path)
         (("export", "--from", "nobody", "-o", "x.gan"), ["there is no 'nobody'"]),
         (("export", ".", "-o", "x.gan", "--profile", "1:2"), ["three batch sizes"]),
         (("verify", "x.gan"), ["x.gan: no such bundle", "gan export"]),
+        (("verify", "x.gan", "--precision", "fp16"), ["it goes with --layers"]),
         (("sample", "x.gan"), ["x.gan: no such bundle"]),
         (("sample", "x.gan", "--seeds", "a-b"), ["--seeds a-b", "0-63"]),
         (("inspect", "."), ["no manifest.json"]),
@@ -182,6 +183,15 @@ def test_a_verdict_is_written_for_machines(gan, bundle: Path, tmp_path: Path) ->
     verdict = json.loads((tmp_path / "verdict.json").read_text())
     assert verdict["passed"] is True
     assert {"gate", "value", "limit", "num_images", "low", "high"} <= verdict["gates"][0].keys()
+
+
+def test_layers_are_printed_in_the_order_of_the_graph(gan, bundle: Path) -> None:
+    pytest.importorskip("polygraphy")
+    lines = gan("verify", bundle, "--layers").stdout.splitlines()
+    names = [line.split()[0] for line in lines if line.strip()]
+    assert names.index("project") < names.index("ups.0") < names.index("to_image")
+    assert lines[-2] == "no layer departs: none lies below 55 dB over 16 golden images"
+    assert not [line for line in lines if line.startswith("[")]  # polygraphy's own log
 
 
 def test_the_table_of_gates_fits_a_terminal_and_long_reasons_stand_below(capsys) -> None:
