@@ -4,10 +4,11 @@ A resampling draws N of the N seeds with replacement; torch's image of a seed an
 together, as they are compared as a pair, and the seeds of B are drawn on their own. The draws are
 the same every time, so that two exports of a checkpoint stay byte-identical.
 
-A Frechet distance of few images is too large, by what their moments vary. A pair varies together:
-the paired distance has next to none of it, nor has the change of the FID to the data, though each
-FID has. But the sampling floor *is* that excess. Drawn again it is counted twice, and plain
-percentiles would lie half as high as the share: intervals are shifted to where the value is.
+A Frechet distance of few images is too large, by what their moments vary. A pair varies together,
+so that the paired distance is too large only by what the differences vary, a sliver of the floor,
+and the change of the FID to the data hardly at all, though each FID is. But the sampling floor *is*
+that excess. Drawn again it is counted twice, and plain percentiles would lie half as high as the
+share: intervals are shifted to where the value is.
 
 N images, F features, R resamplings.
 """
