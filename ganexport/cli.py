@@ -252,7 +252,22 @@ def _show_layers(found: "Comparison") -> None:
 
 
 app.command()(ganinfer.cli.sample)
-app.command()(ganinfer.cli.inspect)
+
+
+@app.command()
+def inspect(
+    bundle: ganinfer.cli.BundlePath,
+    html: Annotated[
+        Path | None, typer.Option(help="Also draw the graph: a page that needs nothing else.")
+    ] = None,
+) -> None:
+    """Check a bundle's files and show what is in it; nothing is run."""
+    ganinfer.cli.inspect(bundle)
+    if html is not None:
+        from ganexport.drawing import draw_bundle
+
+        draw_bundle(bundle, html)
+        console.print(f"{html}: open it in a browser", soft_wrap=True)
 
 
 @app.command()

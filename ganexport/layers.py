@@ -153,23 +153,21 @@ def compare_graphs(
 
 
 def layers_of(graph: onnx.GraphProto) -> list[str]:
-    """The generator's layer of every node.
+    """The generator's layer of every node of a float32 graph.
 
-    A node with a weight bears its layer's name; any other belongs to the latest layer that it
-    takes something of, or to the inputs.
+    A node that takes a parameter belongs to the parameter's layer; any other to that of the latest
+    such node that it depends on, or to the inputs.
     """
-    weights = {weight.name.removeprefix("generator.") for weight in graph.initializer}
-    order = ["input"]
-    made_by: dict[str, int] = {}
+    names = [weight.name for weight in graph.initializer]
+    owners = {name: name.removeprefix("generator.").rpartition(".")[0] for name in names}
+    made_by: dict[str, tuple[int, str]] = {}
     found = []
-    for node in graph.node:
-        if f"{node.name}.weight" in weights:
-            order.append(node.name)
-            layer = len(order) - 1
-        else:
-            layer = max((made_by.get(name, 0) for name in node.input), default=0)
-        made_by |= dict.fromkeys(node.output, layer)
-        found.append(order[layer])
+    for position, node in enumerate(graph.node):
+        own = [owners[name] for name in node.input if owners.get(name)]
+        before = [made_by[name] for name in node.input if name in made_by]
+        source = (position, own[0]) if own else max(before, default=(-1, "input"))
+        made_by |= dict.fromkeys(node.output, source)
+        found.append(source[1])
     return found
 
 

@@ -66,6 +66,7 @@ EXTRAS = {
     "sklearn": "train",
     "safetensors": "train",
     "tensorboard": "train",
+    "jinja2": "export",
     "onnx": "export",
     "onnxscript": "export",
     "onnxruntime": "cpu",

@@ -82,7 +82,7 @@ def test_the_road(gan, config: Path, tmp_path: Path, shapes: Path) -> None:
         ("evaluate", "run", "--num", 200, "-o", "scores.json"),
         ("export", "run", "-o", "x.gan", "--num", 1000, "--single-file"),
         ("verify", "x.gan"),
-        ("inspect", "x.gan"),
+        ("inspect", "x.gan", "--html", "graph.html"),
         ("evaluate", "x.gan", "--num", 200, "--metrics", "fid"),
         ("evaluate", "run", "--num", 50, "--sweep", "truncation=0.5:1:0.5", "-o", "sweep.json"),
         ("report", "run", "--num", 50, "--bundle", "x.gan", "-o", "report.html"),
