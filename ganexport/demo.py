@@ -9,7 +9,7 @@ import torch
 import typer
 
 from ganexport.export import export_run
-from ganinfer.cli import console, gate_table
+from ganinfer.cli import console, show_gates
 from ganinfer.images import grid, save_png
 from ganinfer.sampler import Sampler
 from gantrain.cli import progress_bars, stop_signals, training_bar
@@ -68,7 +68,7 @@ def run_demo(folder: Path, overrides: Sequence[str] = ()) -> None:
         exported = export_run(
             run, bundle, tensorrt=rtx, product="tensorrt_rtx", num_images=NUM_IMAGES, progress=show
         )
-    console.print(gate_table(exported.gates))
+    show_gates(exported.gates)
     for engine in exported.engines:
         entry = engine.entry
         status = "pending until a GPU opens it" if entry.status == "pending" else entry.status

@@ -15,6 +15,7 @@ import numpy as np
 from torch import nn
 
 from ganexport import parity
+from ganexport.confidence import NUM_RESAMPLINGS
 from ganexport.engines.report import of_engine
 from ganexport.engines.targets import default_targets
 from ganexport.engines.tensorrt import (
@@ -379,6 +380,7 @@ def _parity_json(
         "num_images_numeric": parity.NUMERIC_IMAGES,
         "num_images_distributional": prover.num_images,
         "num_images_witness": WITNESS_IMAGES,
+        "num_resamplings": NUM_RESAMPLINGS,
         "extractor": prover.extractor.name,
         "dataset_sha256": prover.reference.sha256 if prover.reference else None,
         "kept_in_fp32": {precision: vars(found) for precision, found in kept.items()},

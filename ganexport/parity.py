@@ -17,18 +17,26 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
+from ganexport.confidence import (
+    Resampled,
+    decisive_for_change,
+    decisive_for_share,
+    mean_interval,
+    psnr_interval,
+    remark,
+)
 from ganexport.graph import NetworkExtractor, extractor_to_onnx, float_images
 from ganexport.precision import emulate
 from ganexport.subject import Subject
 from ganinfer.backends import Backend
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
-from ganinfer.bundle import GateResult, Precision, gate_result
+from ganinfer.bundle import GateResult, Interval, Precision, gate_result
 from ganinfer.errors import ExportError
 from ganinfer.golden import PIXEL_GATES, pixel_differences
 from ganinfer.images import Images, to_uint8
 from ganinfer.inputs import Inputs, draw_inputs
 from ganinfer.latents import draw_labels
-from ganinfer.witness import Features, Witness, paired_gates
+from ganinfer.witness import MAX_PAIRED_SHARE, Features, Witness, class_rows, paired_gates
 from gantrain.extractors._base import Extractor, see
 from gantrain.extractors.classifier import RandomExtractor
 from gantrain.metrics._moments import Moments, frechet_distance
@@ -85,16 +93,37 @@ def numeric_gates(
     graph, artifact = runnable(graph, precision)
     shipped = _run_float_output(graph, inputs)
     if shipped.shape != reference.shape:
-        return [gate_result(artifact, "image shape", 0.0, f"equal to {reference.shape[1:]}", False)]
+        return [_other_shape(artifact, reference.shape[1:], num_images)]
     error = np.abs(shipped.astype(np.float64) - reference)
     bound = FLOAT_GATES[precision]
     results = []
     if bound.max_error is not None:
         worst, limit = float(error.max()), bound.max_error
-        results.append(gate_result(artifact, "max error", worst, f"<= {limit:g}", worst <= limit))
+        results.append(
+            gate_result(
+                artifact,
+                "max error",
+                worst,
+                f"<= {limit:g}",
+                worst <= limit,
+                num_images=num_images,
+            )
+        )
     if bound.min_psnr_db is not None:
         psnr, limit = _psnr(float(np.mean(error**2)), peak=2.0), bound.min_psnr_db
-        results.append(gate_result(artifact, "PSNR, dB", psnr, f">= {limit:g}", psnr >= limit))
+        interval = psnr_interval(error**2, peak=2.0)
+        results.append(
+            gate_result(
+                artifact,
+                "PSNR, dB",
+                psnr,
+                f">= {limit:g}",
+                psnr >= limit,
+                remark(interval, limit),
+                num_images=num_images,
+                interval=interval,
+            )
+        )
     backend = OnnxRuntimeBackend(graph, "cpu", precision)
     return results + pixel_gates(subject, backend, artifact, num_images=num_images)
 
@@ -126,12 +155,21 @@ def pixel_gates(
     expected = to_uint8(reference).transpose(0, 2, 3, 1)
     found = run_backend(backend, inputs)
     if found.shape != expected.shape:
-        return [gate_result(artifact, "image shape", 0.0, f"equal to {expected.shape[1:]}", False)]
+        return [_other_shape(artifact, expected.shape[1:], num_images)]
     gate = PIXEL_GATES[backend.precision]
     steps, share, psnr = pixel_differences(found, expected)
-    limit = gate.max_steps
-    results = [gate_result(artifact, "max uint8 step", steps, f"<= {limit}", steps <= limit)]
+    results = [
+        gate_result(
+            artifact,
+            "max uint8 step",
+            steps,
+            f"<= {gate.max_steps}",
+            steps <= gate.max_steps,
+            num_images=num_images,
+        )
+    ]
     if gate.min_psnr_db is not None:
+        interval = psnr_interval((found.astype(np.float64) - expected) ** 2, peak=255.0)
         results.append(
             gate_result(
                 artifact,
@@ -139,9 +177,13 @@ def pixel_gates(
                 psnr,
                 f">= {gate.min_psnr_db:g}",
                 psnr >= gate.min_psnr_db,
+                remark(interval, gate.min_psnr_db),
+                num_images=num_images,
+                interval=interval,
             )
         )
     if gate.max_share is not None:
+        interval = mean_interval(found != expected)
         results.append(
             gate_result(
                 artifact,
@@ -149,9 +191,17 @@ def pixel_gates(
                 share,
                 f"<= {gate.max_share:g}",
                 share <= gate.max_share,
+                remark(interval, gate.max_share),
+                num_images=num_images,
+                interval=interval,
             )
         )
     return results
+
+
+def _other_shape(artifact: str, expected: tuple[int, ...], num_images: int) -> GateResult:
+    limit = f"equal to {expected}"
+    return gate_result(artifact, "image shape", 0.0, limit, False, num_images=num_images)
 
 
 @lru_cache(maxsize=2)
@@ -247,6 +297,13 @@ class Prover:
             fid_shipped = frechet_distance(real, Moments.of([shipped]))
             change = abs(fid_shipped - fid_torch)
             allowed = max(MAX_FID_CHANGE, MAX_FID_CHANGE_SHARE * fid_torch)
+            interval = self._resampled.fid_change(
+                fid_shipped - fid_torch,
+                (real.mean.cpu().numpy(), real.covariance.cpu().numpy()),
+                shipped,
+            )
+            decisive = decisive_for_change(self.num_images, change, interval, allowed)
+            found = f"{fid_torch:.4f} -> {fid_shipped:.4f}"
             results.append(
                 gate_result(
                     artifact,
@@ -254,13 +311,35 @@ class Prover:
                     change,
                     f"<= {allowed:.3g}",
                     change <= allowed,
-                    f"{fid_torch:.4f} -> {fid_shipped:.4f}",
+                    "; ".join(filter(None, [found, remark(interval, allowed, decisive)])),
+                    num_images=self.num_images,
+                    interval=interval,
                 )
             )
         labels = self._labels(0, self.num_images)
         classes = self.subject.model.classes
         witness = self.witness(self.num_images)
-        return results + paired_gates(witness, shipped, labels, artifact, classes)
+        confidence = partial(self._confidence, shipped)
+        return results + paired_gates(witness, shipped, labels, artifact, classes, confidence)
+
+    def _confidence(
+        self, shipped: Features, k: int | None, share: float
+    ) -> tuple[Interval | None, str]:
+        """The interval of a paired share, of class k or of all, and a remark.
+
+        That of the worst class is the class's own, as if it had not been picked.
+        """
+        a, b = (
+            class_rows(self._labels(first_seed, self.num_images), k) for first_seed in (0, _SEEDS_B)
+        )
+        resampled = self._resampled if k is None else Resampled(self._torch_a[a], self._torch_b[b])
+        interval = resampled.share(share, shipped[a])
+        decisive = decisive_for_share(self.num_images, interval, MAX_PAIRED_SHARE)
+        return interval, remark(interval, MAX_PAIRED_SHARE, decisive)
+
+    @cached_property
+    def _resampled(self) -> Resampled:
+        return Resampled(self._torch_a, self._torch_b)
 
     def witness(self, num_images: int) -> Witness:
         """Torch's moments over the first seeds of A, and their distance to those of B."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ganexport.subject import Subject
-from ganinfer.bundle import TruncationInput
+from ganinfer.bundle import Model, TruncationInput
 from ganinfer.errors import ExportError
 from ganinfer.latents import draw_labels, draw_latents
 from gantrain.standing import collect_statistics
@@ -66,7 +66,9 @@ def with_standing_statistics(
         raise ExportError(
             f"{subject.where}: has no batch norm, and so no --standing-statistics; leave it out"
         )
-    taken = TruncationInput(least=grid[0], largest=largest, untruncated=largest)
+    taken = TruncationInput(
+        least=grid[0], largest=largest, untruncated=largest, statistics=grid[:-1]
+    )
     return dataclasses.replace(
         subject,
         network=_installed(copy.deepcopy(subject.network), tables, grid),
@@ -75,6 +77,14 @@ def with_standing_statistics(
             update={"truncation_modes": ["resample"], "truncation_input": taken}
         ),
     )
+
+
+def as_shipped(subject: Subject, model: Model) -> Subject:
+    """A run's generator with the statistics that its bundle, of this model, was given."""
+    taken = model.truncation_input
+    if taken is None or not taken.statistics:
+        return subject
+    return with_standing_statistics(subject, taken.statistics)
 
 
 def _collect(

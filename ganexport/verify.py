@@ -4,8 +4,9 @@ from pathlib import Path
 
 from ganexport.export import open_prover
 from ganexport.parity import Progress
+from ganexport.standing import as_shipped
 from ganexport.subject import of_run
-from ganinfer.bundle import Bundle, GateResult
+from ganinfer.bundle import Bundle, GateResult, gate_result
 from gantrain.checkpoint import load_generator
 
 
@@ -36,15 +37,16 @@ def verify_against_run(
     with Bundle(path) as bundle:
         precisions = [graph.precision for graph in bundle.manifest.graphs]
         graphs = {precision: bundle.read_graph(precision) for precision in precisions}
-        shipped = bundle.manifest.source.checkpoint_sha256
+        shipped, model = bundle.manifest.source.checkpoint_sha256, bundle.manifest.model
     trained = load_generator(run)
-    newest = GateResult(
-        artifact="manifest",
-        gate="newest checkpoint",
-        value=float(shipped != trained.sha256),
-        limit="== 0",
-        passed=shipped == trained.sha256,
-        detail=f"bundle {shipped[:12]}, newest {trained.sha256[:12]}",
+    newest = gate_result(
+        "manifest",
+        "newest checkpoint",
+        float(shipped != trained.sha256),
+        "== 0",
+        shipped == trained.sha256,
+        f"bundle {shipped[:12]}, newest {trained.sha256[:12]}",
+        num_images=0,
     )
-    prover = open_prover(of_run(trained), data, num_images, progress)
+    prover = open_prover(as_shipped(of_run(trained), model), data, num_images, progress)
     return [newest, *prover.check_graphs(graphs)]

@@ -50,6 +50,7 @@ _COMMENT_BYTES = len(_DIGEST_PREFIX) + 64
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
 Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
+Interval = tuple[float, float]
 
 
 def _rising(profile: list[int]) -> list[int]:
@@ -75,11 +76,15 @@ class FileEntry(_Part):
 
 
 class TruncationInput(_Part):
-    """The range of a graph's input "truncation", and its value for those who ask for none."""
+    """The range of a graph's input "truncation", and its value for those who ask for none.
+
+    statistics: truncations that batch-norm statistics were taken for, if any.
+    """
 
     least: float
     largest: float
     untruncated: float
+    statistics: list[float] = []
 
 
 class Model(_Part):
@@ -165,7 +170,11 @@ class Source(_Part):
 
 
 class GateResult(_Part):
-    """One gate of the parity check: measured value against its limit."""
+    """One gate of the parity check: measured value against its limit.
+
+    num_images: that it looked at; bundles of older versions do not say.
+    low, high: a 95 % interval of the value, where there is one.
+    """
 
     artifact: str
     gate: str
@@ -173,15 +182,34 @@ class GateResult(_Part):
     limit: str
     passed: bool
     detail: str = ""
+    num_images: Count | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 def gate_result(
-    artifact: str, gate: str, value: float, limit: str, passed: bool, detail: str = ""
+    artifact: str,
+    gate: str,
+    value: float,
+    limit: str,
+    passed: bool,
+    detail: str = "",
+    *,
+    num_images: int,
+    interval: Interval | None = None,
 ) -> GateResult:
     """A gate's result; JSON has neither infinity nor NaN, and 999 stands for both."""
-    finite = float(value) if math.isfinite(value) else 999.0
+    low, high = interval or (None, None)
     return GateResult(
-        artifact=artifact, gate=gate, value=finite, limit=limit, passed=bool(passed), detail=detail
+        artifact=artifact,
+        gate=gate,
+        value=float(value) if math.isfinite(value) else 999.0,
+        limit=limit,
+        passed=bool(passed),
+        detail=detail,
+        num_images=num_images,
+        low=low,
+        high=high,
     )
 
 

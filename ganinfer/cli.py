@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -14,7 +13,9 @@ from ganinfer.errors import RequestError
 from ganinfer.hub import local_path
 
 if TYPE_CHECKING:
-    from ganinfer.bundle import Engine
+    from collections.abc import Sequence
+
+    from ganinfer.bundle import Engine, GateResult
     from ganinfer.engine_report import EngineReport
 
 # No markup: names in a stranger's manifest are data.
@@ -133,7 +134,7 @@ def inspect(
     table.add_row("signed", "yes; by whom says gan verify --public-key" if signed else "no")
     console.print(table)
     if manifest.parity:
-        console.print(gate_table(manifest.parity))
+        show_gates(manifest.parity)
     for entry, report in zip(manifest.engines, reports, strict=False):
         console.print(engine_table(entry, report))
 
@@ -146,7 +147,7 @@ def engine_table(entry: "Engine", report: "EngineReport") -> Table:
         f" weights {report.weights_bytes:,} bytes, plan {report.plan_bytes:,} bytes, activations"
         f" {'not known' if memory is None else f'{memory:,} bytes'}"
     )
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
     for column in ("layer", "type", "inputs", "outputs", "of the generator"):
         table.add_column(column, overflow="fold")
     for layer in report.layers:
@@ -191,17 +192,31 @@ def push(
     console.print(f"-> {pushed.url}", soft_wrap=True)
 
 
-def gate_table(gates: list) -> Table:  # type: ignore[type-arg]
-    """A table of `ganinfer.bundle.GateResult`."""
-    table = Table(title="parity", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for column in ("", "artifact", "gate", "value", "limit"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("")
+def show_gates(gates: "Sequence[GateResult]") -> None:
+    """Print gates as a table, artifact by artifact; what there is to say of them stands below."""
+    table = Table(title="parity", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table.add_column()
+    table.add_column("gate", no_wrap=True)
+    for column in ("images", "value", "95 %"):
+        table.add_column(column, no_wrap=True, justify="right")
+    table.add_column("limit", no_wrap=True)
+    for artifact in dict.fromkeys(gate.artifact for gate in gates):
+        table.add_row("", Text(artifact, style="bold"))
+        for gate in gates:
+            if gate.artifact == artifact:
+                table.add_row(*_gate_row(gate))
+    console.print(table)
     for gate in gates:
-        mark = Text("pass", style="green") if gate.passed else Text("FAIL", style="red")
-        value = f"{gate.value:.4g}"
-        table.add_row(mark, gate.artifact, gate.gate, value, gate.limit, gate.detail)
-    return table
+        if gate.detail:
+            console.print(f"{gate.artifact}: {gate.gate}: {gate.detail}", soft_wrap=True)
+
+
+def _gate_row(gate: "GateResult") -> tuple[Text | str, ...]:
+    mark = Text("pass", style="green") if gate.passed else Text("FAIL", style="red")
+    images = "" if gate.num_images is None else f"{gate.num_images:,}"
+    known = gate.low is not None and gate.high is not None
+    interval = f"{gate.low:.3g}\u2013{gate.high:.3g}" if known else ""
+    return mark, gate.gate, images, f"{gate.value:.4g}", interval, gate.limit
 
 
 def parse_ranges(text: str, option: str) -> list[int]:

@@ -47,6 +47,7 @@ def verify_host(
         precisions = [graph.precision for graph in bundle.manifest.graphs]
         engines = list(dict.fromkeys(engine.precision for engine in bundle.manifest.engines))
         witness, files = Witness.load(bundle), bundle.manifest.witness
+        num_golden = len(bundle.manifest.golden.seeds)
         extractor = bundle.read_onnx(files.extractor) if files else b""
     wanted = [("onnxruntime", p) for p in precisions] + [("tensorrt", p) for p in engines]
     if backend is not None:
@@ -67,13 +68,14 @@ def verify_host(
             # A host without a GPU says nothing about an engine, and few runtimes have bfloat16.
             # Any other ONNX file runs anywhere.
             pending = backend is None and (name == "tensorrt" or precision == "bf16")
-            gates.append(_golden(artifact, passed=pending, detail=f"not run here: {error}"))
+            detail = f"not run here: {error}"
+            gates.append(_golden(artifact, 0, passed=pending, detail=detail))
             continue
         except ParityError as error:
-            gates.append(_golden(artifact, passed=False, detail=str(error)))
+            gates.append(_golden(artifact, num_golden, passed=False, detail=str(error)))
             continue
         with sampler:
-            gates.append(_golden(artifact, passed=True, detail=""))
+            gates.append(_golden(artifact, num_golden, passed=True))
             if witness is not None:
                 gates += _witnessed(sampler, witness, extractor, artifact, progress)
     return gates
@@ -102,5 +104,8 @@ def _witnessed(
     return paired_gates(witness, features, labels, artifact, sampler.classes)
 
 
-def _golden(artifact: str, *, passed: bool, detail: str) -> GateResult:
-    return gate_result(artifact, "golden images", float(not passed), "== 0", passed, detail)
+def _golden(artifact: str, num_images: int, *, passed: bool, detail: str = "") -> GateResult:
+    failed = float(not passed)
+    return gate_result(
+        artifact, "golden images", failed, "== 0", passed, detail, num_images=num_images
+    )

@@ -5,13 +5,13 @@ sampling floor: how far torch's images of other seeds lie from them. A backend's
 seeds, seen by the same network, must lie within a tenth of the floor. F features, K classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ganinfer.bundle import Bundle, GateResult, gate_result
+from ganinfer.bundle import Bundle, GateResult, Interval, gate_result
 from ganinfer.errors import BundleError
 
 MAX_PAIRED_SHARE = 0.10  # of the sampling floor
@@ -19,6 +19,8 @@ MAX_PAIRED_SHARE = 0.10  # of the sampling floor
 Features = NDArray[np.float32]  # (N, F)
 Labels = NDArray[np.int64] | None
 Floats = NDArray[np.float64]
+Moments = tuple[Floats, Floats]  # means (..., F), covariances (..., F, F)
+Rows = NDArray[np.bool_] | slice
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Witness:
         moments = [_moments(a[rows]) for rows in groups_a]
         least = 1e-6 * float(np.trace(moments[0][1]))  # a floor of 0 counts as a bit
         floors = [
-            max(frechet_distance(own, _moments(b[rows])), least)
+            max(float(frechet_distance(own, _moments(b[rows]))), least)
             for own, rows in zip(moments, groups_b, strict=True)
         ]
         means, covariances = (np.stack(part) for part in zip(*moments, strict=True))
@@ -108,6 +110,7 @@ def paired_gates(
     labels: Labels,
     artifact: str,
     classes: Sequence[str],
+    confidence: Callable[[int | None, float], tuple[Interval | None, str]] | None = None,
 ) -> list[GateResult]:
     """The paired distance over the sampling floor, of all images and of the worst class.
 
@@ -117,34 +120,60 @@ def paired_gates(
         labels: int64 (N,), or None.
         artifact: what ships, for the result.
         classes: names of the K classes.
+        confidence: called with a class's number (None: all images) and the value; gives its
+            interval, and what there is to say of it. It takes torch's images one by one, which
+            a bundle's witness does not hold.
     """
     shares = witness.shares(features, labels)
-    gates = [("paired FID / floor", float(shares[0]), "")]
+    gates: list[tuple[str, int | None]] = [("paired FID / floor", None)]
     if len(shares) > 1:
-        worst = int(np.argmax(shares[1:]))
-        gates.append(("paired, worst class", float(shares[1 + worst]), f"class {classes[worst]}"))
-    limit = f"<= {MAX_PAIRED_SHARE:g}"
-    return [
-        gate_result(artifact, gate, value, limit, value <= MAX_PAIRED_SHARE, detail)
-        for gate, value, detail in gates
-    ]
+        gates.append(("paired, worst class", int(np.argmax(shares[1:]))))
+    limit, results = f"<= {MAX_PAIRED_SHARE:g}", []
+    for gate, k in gates:
+        value = float(shares[0 if k is None else 1 + k])
+        interval, remark = confidence(k, value) if confidence else (None, "")
+        detail = "; ".join(filter(None, ["" if k is None else f"class {classes[k]}", remark]))
+        results.append(
+            gate_result(
+                artifact,
+                gate,
+                value,
+                limit,
+                value <= MAX_PAIRED_SHARE,
+                detail,
+                num_images=len(features[class_rows(labels, k)]),
+                interval=interval,
+            )
+        )
+    return results
 
 
-def frechet_distance(a: tuple[Floats, Floats], b: tuple[Floats, Floats]) -> float:
-    """|m1 - m2|^2 + Tr(S1 + S2 - 2 (S1 S2)^1/2) of means (F,) and covariances (F, F).
+def class_rows(labels: Labels, k: int | None) -> Rows:
+    """The rows of the images of class k, or of all."""
+    if k is None:
+        return slice(None)
+    assert labels is not None
+    rows: Rows = labels == k
+    return rows
+
+
+def frechet_distance(a: Moments, b: Moments) -> Floats:
+    """|m1 - m2|^2 + Tr(S1 + S2 - 2 (S1 S2)^1/2), one a pair of moments.
 
     gantrain.metrics has the same for many features and any device; this one needs NumPy alone.
     """
     roots = []
     for _, covariance in (a, b):
         values, vectors = np.linalg.eigh(covariance)
-        roots.append(vectors * np.sqrt(values.clip(min=0)))
-    trace_of_root = np.linalg.svd(roots[0].T @ roots[1], compute_uv=False).sum()
-    trace = np.trace(a[1]) + np.trace(b[1]) - 2 * trace_of_root
-    return float(((a[0] - b[0]) ** 2).sum() + trace)
+        roots.append(vectors * np.sqrt(values.clip(min=0))[..., None, :])
+    product = roots[0].swapaxes(-1, -2) @ roots[1]
+    trace_of_root = np.linalg.svd(product, compute_uv=False).sum(axis=-1)
+    traces = [np.trace(covariance, axis1=-2, axis2=-1) for _, covariance in (a, b)]
+    distances: Floats = ((a[0] - b[0]) ** 2).sum(axis=-1) + sum(traces) - 2 * trace_of_root
+    return distances
 
 
-def _moments(features: Features) -> tuple[Floats, Floats]:
+def _moments(features: Features) -> Moments:
     """Mean (F,) and unbiased covariance (F, F)."""
     wide = features.astype(np.float64)
     mean = wide.mean(axis=0)
@@ -152,9 +181,6 @@ def _moments(features: Features) -> tuple[Floats, Floats]:
     return mean, centred.T @ centred / (len(wide) - 1)
 
 
-def _groups(labels: Labels, num_classes: int) -> list[NDArray[np.bool_] | slice]:
+def _groups(labels: Labels, num_classes: int) -> list[Rows]:
     """Rows of all images, then of each class."""
-    if not num_classes:
-        return [slice(None)]
-    assert labels is not None
-    return [slice(None), *(labels == k for k in range(num_classes))]
+    return [class_rows(labels, k) for k in (None, *range(num_classes))]

@@ -13,6 +13,8 @@ from conftest import tiny_recipe
 from PIL import Image
 
 from ganinfer import Sampler
+from ganinfer.bundle import gate_result
+from ganinfer.cli import show_gates
 
 
 def write_toml(path: Path, tree: dict, prefix: str = "") -> Path:
@@ -83,7 +85,7 @@ def test_the_road(gan, config: Path, tmp_path: Path, shapes: Path) -> None:
         ("evaluate", "run", "--num", 200, "-o", "scores.json"),
         ("export", "run", "-o", "x.gan", "--num", 1000, "--single-file"),
         ("verify", "x.gan"),
-        ("inspect", "x.gan"),
+        ("inspect", "x.gan", "--html", "graph.html"),
         ("evaluate", "x.gan", "--num", 200, "--metrics", "fid"),
         ("evaluate", "run", "--num", 50, "--sweep", "truncation=0.5:1:0.5", "-o", "sweep.json"),
         ("report", "run", "--num", 50, "--bundle", "x.gan", "-o", "report.html"),
@@ -167,6 +169,7 @@ def test_a_label_outside_the_classes_is_a_message(gan, config, shapes, tmp_path)
         (("export", "--from", "nobody", "-o", "x.gan"), ["there is no 'nobody'"]),
         (("export", ".", "-o", "x.gan", "--profile", "1:2"), ["three batch sizes"]),
         (("verify", "x.gan"), ["x.gan: no such bundle", "gan export"]),
+        (("verify", "x.gan", "--precision", "fp16"), ["it goes with --layers"]),
         (("sample", "x.gan"), ["x.gan: no such bundle"]),
         (("sample", "x.gan", "--seeds", "a-b"), ["--seeds a-b", "0-63"]),
         (("inspect", "."), ["no manifest.json"]),
@@ -178,6 +181,43 @@ def test_a_label_outside_the_classes_is_a_message(gan, config, shapes, tmp_path)
 def test_a_mistake_is_a_message(gan, tmp_path: Path, arguments, words) -> None:
     assert_a_users_mistake(gan(*arguments, cwd=tmp_path), *words)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_verdict_is_written_for_machines(gan, bundle: Path, tmp_path: Path) -> None:
+    assert gan("verify", bundle, "--json", tmp_path / "verdict.json").returncode == 0
+    verdict = json.loads((tmp_path / "verdict.json").read_text())
+    assert verdict["passed"] is True
+    assert {"gate", "value", "limit", "num_images", "low", "high"} <= verdict["gates"][0].keys()
+
+
+def test_layers_are_printed_in_the_order_of_the_graph(gan, bundle: Path) -> None:
+    pytest.importorskip("polygraphy")
+    lines = gan("verify", bundle, "--layers").stdout.splitlines()
+    names = [line.split()[0] for line in lines if line.strip()]
+    assert names.index("project") < names.index("ups.0") < names.index("to_image")
+    assert lines[-2] == "no layer departs: none lies below 55 dB over 16 golden images"
+    assert not [line for line in lines if line.startswith("[")]  # polygraphy's own log
+
+
+def test_the_table_of_gates_fits_a_terminal_and_long_reasons_stand_below(capsys) -> None:
+    reason = "not run here: " + "the engine is for another GPU; " * 9
+    gates = [
+        gate_result(
+            "tensorrt_rtx portable fp16",
+            "paired, worst class",
+            1.234e-05,
+            "<= 0.1",
+            True,
+            reason,
+            num_images=10_000,
+            interval=(1.23e-05, 2.34e-05),
+        )
+    ]
+    show_gates(gates)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].endswith(reason)
+    assert all(len(line.rstrip()) <= 80 for line in lines[:-1])
+    assert "1.23e-05\u20132.34e-05" in lines[-2]
 
 
 def test_labels_by_name_and_range(gan, bundle: Path, tmp_path: Path) -> None:

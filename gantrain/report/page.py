@@ -14,8 +14,6 @@ import torch
 from markupsafe import Markup
 
 from ganinfer import __version__
-from ganinfer.bundle import Bundle
-from ganinfer.errors import BundleError
 from ganinfer.files import write_atomic
 from gantrain.checkpoint import load_generator
 from gantrain.evaluate import (
@@ -30,6 +28,7 @@ from gantrain.log import read_stats
 from gantrain.metrics._score import Better
 from gantrain.report import pictures
 from gantrain.report.charts import line_chart, quality_diversity
+from gantrain.report.parity import read_parity
 
 METRICS = (
     "fid",
@@ -62,7 +61,7 @@ def write_report(
         run: folder of a run.
         output: the file.
         data: prepared dataset; that of the run by default.
-        bundle: exported from the run; its parity table is shown.
+        bundle: exported from the run; the gates that it passed are shown.
         num_images: that the figures are taken from.
         extractor: see `open_reference`.
         truncations: of the quality-diversity curve; none draws none.
@@ -124,7 +123,7 @@ def write_report(
         "history": pictures.history(run),
         "pictures": shown,
         "warnings": [(s["images_seen"], w) for s in stats for w in s.get("warnings", [])],
-        "gates": _gates(bundle) if bundle else [],
+        "parity": read_parity(bundle) if bundle else None,
         "bundle": bundle,
         "config": json.dumps(json.loads((run / "config.json").read_text()), indent=2),
         "versions": {
@@ -160,14 +159,6 @@ def _charts(stats: Sequence[dict[str, Any]]) -> list[str]:
         if sum(map(len, points.values())) > len(points):
             charts.append(line_chart(title, points, x_label="kimg", rule=rule))
     return charts
-
-
-def _gates(bundle: Path) -> list[dict[str, Any]]:
-    with Bundle(bundle) as opened:
-        if "parity.json" not in opened.manifest.files:
-            raise BundleError(f"{bundle}: no parity.json in it: it was exported with --no-verify")
-        gates: list[dict[str, Any]] = json.loads(opened.read("parity.json"))["gates"]
-        return gates
 
 
 def _arrow(better: Better) -> str:

@@ -251,6 +251,27 @@ def test_the_bundle_holds_what_the_design_says(bundle: Path) -> None:
     assert len(parity["gates"]) == len(manifest.parity) == 12
 
 
+def test_a_gate_says_how_many_images_it_saw_and_how_sure_it_is(exported, bundle: Path) -> None:
+    counts = {gate.gate: gate.num_images for gate in exported.gates}
+    assert counts.pop("paired, worst class") < 500
+    assert counts == {
+        "max error": 512,
+        "max uint8 step": 512,
+        "pixels off": 512,
+        "PSNR, dB": 512,
+        "PSNR uint8, dB": 512,
+        "FID change": 1000,
+        "paired FID / floor": 1000,
+    }
+    for gate in exported.gates:
+        assert (gate.low is None) == (gate.high is None)
+        if gate.artifact == "onnx fp16" and not gate.gate.startswith("max"):
+            assert gate.low <= gate.value <= gate.high
+    hosts = verify_host(bundle)
+    assert {gate.num_images for gate in hosts if gate.gate == "paired FID / floor"} == {1000}
+    assert all(gate.low is None for gate in hosts)  # torch's images are not in the bundle
+
+
 def test_two_exports_are_byte_identical(run: Path, tmp_path: Path) -> None:
     paths = [
         export_run(run, tmp_path / name, verify=False, single_file=True).path

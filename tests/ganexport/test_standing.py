@@ -7,10 +7,12 @@ import torch
 from torch import nn
 
 from ganexport.export import export_run, export_subject
+from ganexport.layers import compare_bundle
 from ganexport.precision import convert
 from ganexport.rewrites import rewrite
 from ganexport.standing import UNTRUNCATED, StandingNorm, with_standing_statistics
 from ganexport.subject import Spec, Subject, of_module, of_run
+from ganexport.verify import verify_against_run
 from ganinfer import Sampler
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.errors import ExportError, RequestError
@@ -129,3 +131,11 @@ def test_networks_without_batch_norm_or_a_normal_latent_are_refused() -> None:
         with_standing_statistics(of_module(Linear(), Spec(4)), [0.5])
     with pytest.raises(ExportError, match="goes with a normal latent"):
         with_standing_statistics(of_module(Linear(), Spec(4, z_distribution="uniform")), [0.5])
+
+
+def test_a_bundle_is_verified_against_its_run_with_its_own_statistics(
+    run: Path, tmp_path: Path
+) -> None:
+    made = export_run(run, tmp_path / "x.gan", standing=[0.5], num_images=1000)
+    assert all(gate.passed for gate in verify_against_run(made.path, run, num_images=1000))
+    assert compare_bundle(made.path, run=run).first is None

@@ -9,9 +9,11 @@ import pytest
 from PIL import Image
 
 from ganexport.export import export_run
+from ganinfer.bundle import gate_result
 from ganinfer.errors import BundleError, CheckpointError
 from gantrain.report.charts import Axis, line_chart, quality_diversity
 from gantrain.report.page import write_report
+from gantrain.report.parity import gate_bar, read_parity
 
 
 def heights(svg: str) -> list[float]:
@@ -108,6 +110,31 @@ def test_the_page_needs_nothing_else_and_has_its_parts(page: Path) -> None:
     assert any(heading.startswith("Parity of") for heading in links.headings)
     assert "Losses" in text
     assert re.search(r"coverage.*?<b>0\.\d+", text, re.S)
+
+
+def test_the_parity_section_says_how_sure_every_gate_is(page: Path, bundle: Path) -> None:
+    text = " ".join(page.read_text().split())
+    assert "All gates passed.</b> What ships" in text
+    assert "Distances are between features of: classifier" in text
+    assert text.count('<svg class="bar"') == text.count("passed</span>") == 12
+    assert "1,000 images" in text
+    for asked in read_parity(bundle).asked:
+        assert asked.meaning
+        assert f"<h3>{asked.gate}</h3>" in text
+
+
+def bar_places(value: float, limit: str, interval: tuple[float, float]) -> list[float]:
+    """Where the ends of the interval, the value and what passes begin."""
+    gate = gate_result("onnx", "g", value, limit, True, num_images=9, interval=interval)
+    parts = {e.attrib.get("class"): e.attrib for e in ElementTree.fromstring(gate_bar(gate))}
+    line, dot, allowed = (parts[name] for name in ("interval", "value", "allowed"))
+    return [float(line["x1"]), float(line["x2"]), float(dot["cx"]), float(allowed["x"])]
+
+
+def test_a_bar_draws_a_value_against_its_limit() -> None:
+    assert bar_places(0.05, "<= 0.1", (0.02, 0.1)) == [18.0, 90.0, 45.0, 0.0]
+    assert bar_places(66.0, ">= 55", (60.5, 999.0)) == [99.0, 175.0, 108.0, 90.0]
+    assert gate_bar(gate_result("onnx", "g", 0, "== 0", True, num_images=9)) == ""
 
 
 def test_mistakes_are_named(run: Path, tmp_path: Path) -> None:

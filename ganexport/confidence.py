@@ -1,0 +1,128 @@
+"""How sure is a gate? 95 % bootstrap intervals over seeds (Efron, Ann. Statist. 7, 1979).
+
+A resampling draws N of the N seeds with replacement; torch's image of a seed and the shipped one go
+together, as they are compared as a pair, and the seeds of B are drawn on their own. The draws are
+the same every time, so that two exports of a checkpoint stay byte-identical.
+
+A Frechet distance of few images is too large, by what their moments vary. A pair varies together,
+so that the paired distance is too large only by what the differences vary, a sliver of the floor,
+and the change of the FID to the data hardly at all, though each FID is. But the sampling floor *is*
+that excess. Drawn again it is counted twice, and plain percentiles would lie half as high as the
+share: intervals are shifted to where the value is.
+
+N images, F features, R resamplings.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ganinfer.bundle import Interval
+from ganinfer.witness import Features, Floats, Moments, frechet_distance
+
+NUM_RESAMPLINGS = 200
+_ENDS = (0.025, 0.975)
+
+
+class Resampled:
+    """Torch's images of the seeds A and B as an extractor sees them, resampled."""
+
+    def __init__(self, torch_a: Features, torch_b: Features) -> None:
+        """Of features float32 (N, F)."""
+        self._a = _resampled(torch_a)
+        self._floors = frechet_distance(self._a, _resampled(torch_b, stream=1))
+
+    def share(self, share: float, shipped: Features) -> Interval | None:
+        """Around the paired distance over the floor; None where nothing varies.
+
+        Args:
+            share: the point value.
+            shipped: float32 (N, F), of the seeds A.
+        """
+        paired = frechet_distance(self._a, _resampled(shipped)).clip(min=0)
+        if not paired.all() or not (self._floors > 0).all():
+            return None
+        shares = paired / self._floors
+        low, high = share * np.quantile(shares, _ENDS) / np.median(shares)
+        return float(low), float(high)
+
+    def fid_change(self, change: float, real: Moments, shipped: Features) -> Interval:
+        """Around the size of the change of the FID to the data.
+
+        Args:
+            change: the point value, with its sign.
+            real: moments of the data, as they are.
+            shipped: float32 (N, F), of the seeds A.
+        """
+        changes = frechet_distance(real, _resampled(shipped)) - frechet_distance(real, self._a)
+        low, high = change + np.quantile(changes, _ENDS) - np.median(changes)
+        ends = sorted((abs(float(low)), abs(float(high))))
+        return (0.0 if low < 0 < high else ends[0]), ends[1]
+
+
+def mean_interval(values: NDArray[np.generic]) -> Interval | None:
+    """Around the mean of values (N, ...), resampled by image; None if all images are equal."""
+    by_image = values.reshape(len(values), -1).mean(axis=1, dtype=np.float64)
+    if by_image.min() == by_image.max():
+        return None
+    low, high = np.quantile(_counts(len(values)) @ by_image / len(values), _ENDS)
+    return float(low), float(high)
+
+
+def psnr_interval(squares: NDArray[np.generic], *, peak: float) -> Interval | None:
+    """Around the PSNR in dB of squared errors (N, ...); None if all images are equal."""
+    found = mean_interval(squares)
+    if found is None or found[0] == 0:
+        return None
+    low, high = (10 * math.log10(peak**2 / mean_square) for mean_square in reversed(found))
+    return low, high
+
+
+def remark(interval: Interval | None, limit: float, decisive: float | None = None) -> str:
+    """What there is to say if the limit lies inside the interval, else nothing.
+
+    Args:
+        interval: of the value.
+        limit: of the gate.
+        decisive: how many images would decide, if the user can choose their number.
+    """
+    if interval is None or not interval[0] < limit < interval[1]:
+        return ""
+    if decisive is None:
+        return "too close to call"
+    unit = 10 ** max(0, math.floor(math.log10(decisive)) - 1)
+    return f"too close to call; --num {math.ceil(decisive / unit) * unit} would decide"
+
+
+def decisive_for_share(num_images: int, interval: Interval | None, limit: float) -> float | None:
+    """How many images put all of a share's interval over its limit, if the difference lasts.
+
+    The floor falls as 1/N while its own spread stays what it is, so that the share of a lasting
+    difference grows as N; that of mere noise does not, and ever more images find none.
+    """
+    return None if interval is None else num_images * limit / interval[0]
+
+
+def decisive_for_change(num_images: int, change: float, interval: Interval, limit: float) -> float:
+    """How many images draw the interval, which narrows as the root of N, away from the limit."""
+    reach = max(interval[1] - change, change - interval[0])
+    return num_images * (reach / max(abs(limit - change), 1e-3 * reach)) ** 2
+
+
+def _resampled(features: Features, *, stream: int = 0) -> Moments:
+    """Means (R, F) and covariances (R, F, F) of features (N, F)."""
+    counts, num_images = _counts(len(features), stream), len(features)
+    origin = features.mean(axis=0, dtype=np.float64)
+    centred = features - origin
+    means = counts @ centred / num_images
+    squares = np.stack([centred.T @ (centred * row[:, None]) for row in counts])
+    covariances = squares - num_images * means[:, :, None] * means[:, None, :]
+    return origin + means, covariances / (num_images - 1)
+
+
+def _counts(num_images: int, stream: int = 0) -> Floats:
+    """How often each seed is drawn, float64 (R, N)."""
+    rng = np.random.default_rng([num_images, stream])
+    shares = np.full(num_images, 1 / num_images)
+    return rng.multinomial(num_images, shares, size=NUM_RESAMPLINGS).astype(np.float64)

@@ -1,0 +1,109 @@
+"""The parity section of the page: what each gate asks, what was found, and how sure that is."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from ganinfer.bundle import Bundle, GateResult
+from ganinfer.errors import BundleError
+
+_WIDTH, _HEIGHT, _MARGIN = 180, 16, 5
+
+MEANINGS = {
+    "max error": "The largest error of any pixel on [-1, 1], before it is rounded to uint8.",
+    "PSNR, dB": "The mean squared error on [-1, 1], before rounding, in decibels below the peak.",
+    "max uint8 step": "How far any pixel of any image is from torch's, of 255 steps.",
+    "PSNR uint8, dB": "The mean squared error of the uint8 images, in decibels below the peak.",
+    "pixels off": "The share of pixels that differ from torch's at all.",
+    "image shape": "The images have torch's height, width and channels.",
+    "FID change": "How much nearer to the data, or farther, the shipped images are than torch's.",
+    "paired FID / floor": "How far the shipped images are from torch's of the same seeds, as a"
+    " share of how far torch's are from torch's of other seeds.",
+    "paired, worst class": "The same, of the class in which it is largest.",
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One gate, and what it found in every artifact; `bars` are drawn one a result."""
+
+    gate: str
+    meaning: str
+    results: Sequence[GateResult]
+    bars: Sequence[Markup]
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What a bundle's parity.json says.
+
+    Attributes:
+        asked: the gates. failed: how many results are over their limit.
+        extractor: what saw the images of the FID gates.
+        kept: the layers left in float32, by precision.
+    """
+
+    asked: Sequence[Asked]
+    failed: int
+    extractor: str
+    kept: Mapping[str, Sequence[str]]
+
+
+def read_parity(path: Path) -> Parity:
+    """Of a bundle.
+
+    Raises:
+        BundleError: it cannot be read, or was exported without the gates.
+    """
+    with Bundle(path) as opened:
+        if "parity.json" not in opened.manifest.files:
+            raise BundleError(f"{path}: no parity.json in it: it was exported with --no-verify")
+        record: dict[str, Any] = json.loads(opened.read("parity.json"))
+    results = [GateResult.model_validate(gate) for gate in record["gates"]]
+    names = [gate for gate in MEANINGS if any(result.gate == gate for result in results)]
+    asked = []
+    for name in dict.fromkeys([*names, *(result.gate for result in results)]):
+        own = [result for result in results if result.gate == name]
+        asked.append(Asked(name, MEANINGS.get(name, ""), own, [Markup(gate_bar(r)) for r in own]))
+    return Parity(
+        asked,
+        sum(not result.passed for result in results),
+        record["extractor"],
+        {precision: list(found["layers"]) for precision, found in record["kept_in_fp32"].items()},
+    )
+
+
+def gate_bar(result: GateResult) -> str:
+    """A value with its interval, as SVG: the limit in the middle, what passes shaded.
+
+    What lies farther off than twice the limit is drawn at the edge.
+    """
+    sign, _, number = result.limit.partition(" ")
+    if sign not in ("<=", ">=") or not float(number):
+        return ""
+    limit = float(number)
+
+    def place(value: float) -> float:
+        return min(max(value / limit / 2 * _WIDTH, _MARGIN), _WIDTH - _MARGIN)
+
+    middle, y = _WIDTH / 2, _HEIGHT / 2
+    parts = [
+        f'<rect class="track" width="{_WIDTH}" height="{_HEIGHT}" rx="3"/>',
+        f'<rect class="allowed" x="{0 if sign == "<=" else middle}" width="{middle}"'
+        f' height="{_HEIGHT}" rx="3"/>',
+        f'<line class="limit" x1="{middle}" x2="{middle}" y1="0" y2="{_HEIGHT}"/>',
+    ]
+    if result.low is not None and result.high is not None:
+        ends = f'x1="{place(result.low):.1f}" x2="{place(result.high):.1f}"'
+        parts.append(f'<line class="interval" {ends} y1="{y}" y2="{y}"/>')
+    parts.append(f'<circle class="value" cx="{place(result.value):.1f}" cy="{y}" r="3.5"/>')
+    label = escape(f"{result.value:.3g}, limit {result.limit}")
+    return (
+        f'<svg class="bar" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">'
+        f"{''.join(parts)}</svg>"
+    )
