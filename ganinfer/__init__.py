@@ -9,9 +9,11 @@ from ganinfer.errors import (
     BackendUnavailable,
     BundleError,
     ConfigError,
+    DeadlineExceeded,
     GanError,
     MissingExtra,
     ParityError,
+    QueueFull,
     RequestError,
 )
 from ganinfer.images import grid, save_png, to_uint8
@@ -24,9 +26,11 @@ __all__ = [
     "BackendUnavailable",
     "BundleError",
     "ConfigError",
+    "DeadlineExceeded",
     "GanError",
     "MissingExtra",
     "ParityError",
+    "QueueFull",
     "RequestError",
     "Sampler",
     "__version__",

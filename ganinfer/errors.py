@@ -9,6 +9,8 @@ GanError
 ├── ParityError         what ships, or runs here, is not what was trained
 ├── BundleError         a bundle that is broken, foreign or tampered with
 ├── BackendUnavailable  a backend, device or precision that this host cannot give
+├── QueueFull           more requests wait than a Sampler allows
+├── DeadlineExceeded    images that did not come in the time that was allowed
 ├── RequestError        seeds, labels, truncation or latents that a model cannot serve
 └── MissingExtra        an optional package that is not installed
 
@@ -52,6 +54,14 @@ class BackendUnavailable(GanError):
     """A backend, device or precision was asked for that this host cannot give."""
 
 
+class QueueFull(GanError):
+    """More requests wait than a Sampler allows."""
+
+
+class DeadlineExceeded(GanError, TimeoutError):
+    """Images did not come in the time that was allowed."""
+
+
 class RequestError(GanError, ValueError):
     """Seeds, labels, truncation or latents that the model cannot serve."""
 
@@ -70,6 +80,7 @@ EXTRAS = {
     "onnx": "export",
     "onnxscript": "export",
     "onnxruntime": "cpu",
+    "openvino": "openvino",
     "polygraphy": "layers",
     "tensorrt": "tensorrt",
     "tensorrt_rtx": "rtx",

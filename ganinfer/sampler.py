@@ -3,44 +3,77 @@
 N images, Z latent, K classes; images are uint8 (N, H, W, C), C of 1 or 3.
 """
 
+import functools
 import logging
 import os
-import re
-from collections.abc import Iterator, Sequence
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ganinfer.errors import BundleError, ParityError, RequestError
+from ganinfer.asked import (
+    Label,
+    Labels,
+    SeedList,
+    checked_count,
+    checked_devices,
+    checked_integer,
+    checked_labels,
+    checked_latents,
+    checked_out,
+    labels_of,
+    numbers_asked,
+    seeds_asked,
+)
+from ganinfer.errors import BundleError, DeadlineExceeded, ParityError, RequestError, missing_extra
 from ganinfer.images import Images, to_pil
 from ganinfer.inputs import Inputs, draw_inputs, truncation_input
-from ganinfer.latents import Seeds, draw_labels, seed_array, slerp
-from ganinfer.lookup import suggest
+from ganinfer.latents import seed_array, slerp
+from ganinfer.stats import Stats
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from ganinfer.backends import Backend
+    from ganinfer.batching import Batcher
     from ganinfer.signature import PublicKey
 
 log = logging.getLogger(__name__)
 
-Label = int | str
-SeedList = Sequence[int] | NDArray[np.integer] | None
-Labels = Label | Sequence[Label] | NDArray[np.integer] | None
+Latents = NDArray[np.float32]
+
+
+class Asked(TypedDict, total=False):
+    """Keyword arguments of `Sampler.submit` and `asample`; `Sampler.sample` says what they mean."""
+
+    seed: int
+    seeds: SeedList
+    labels: Labels
+    truncation: float | None
+    truncation_mode: str | None
+    out: Images | None
+    timeout_s: float | None
 
 
 class Sampler:
     """Draws images from a bundle.
 
     The image of a seed depends on the seed, its label and the truncation alone: not on the other
-    images of a batch, nor on their order. Calls from several threads are safe.
+    images of a batch, nor on their order. Threads, asyncio tasks and processes may share one: what
+    they ask for at the same time is merged into batches, and each gets its share of the device.
 
         with Sampler("digits.gan") as sampler:
             images = sampler.sample(64, seed=0, labels=3)
+            later = sampler.submit(8, seed=64)                  # a Future
+            soon = await sampler.asample(8, seed=72, timeout_s=0.5)
     """
 
     def __init__(
@@ -48,9 +81,11 @@ class Sampler:
         path: str | os.PathLike[str],
         *,
         backend: str = "auto",
-        device: str = "auto",
+        device: str | Sequence[str] = "auto",
         precision: str = "auto",
         batch_size: int = 64,
+        max_queue: int = 1024,
+        max_wait_ms: float = 0.0,
         allow_unverified: bool = False,
         public_key: "PublicKey | None" = None,
     ) -> None:
@@ -58,11 +93,13 @@ class Sampler:
 
         Args:
             path: a bundle: a `name.gan` directory or file, or hf://owner/name[@revision].
-            backend: "auto", "onnxruntime" or "tensorrt".
-            device: "auto", "cpu", "cuda" or "cuda:<n>". One that was asked for and is not there
-                is an error, never a silent fall-back.
+            backend: "auto", "onnxruntime", "openvino", "tensorrt" or "onnxruntime_tensorrt".
+            device: "auto", "cpu", "cuda" or "cuda:<n>"; several make a pool. One that was asked for
+                and is not there is an error, never a silent fall-back.
             precision: "auto", or one that the bundle holds: "fp32", "fp16", ...
-            batch_size: images that go to the device at once.
+            batch_size: images that go to the device at once, at most.
+            max_queue: requests that may wait; one more is refused with QueueFull.
+            max_wait_ms: how long a batch that is not full waits for other requests.
             allow_unverified: open a bundle that was exported without its parity check.
             public_key: of whoever must have signed the bundle; PEM, or the path of such a file.
 
@@ -76,45 +113,108 @@ class Sampler:
         from ganinfer.bundle import Bundle
         from ganinfer.hub import local_path
 
-        self._batch_size = _checked_integer("batch_size", batch_size, least=1)
-        _check_device_name(device)
-        self._backend: Backend | None = None
-        self._bundle = Bundle(local_path(path), public_key=public_key)
+        self._batch_size = checked_integer("batch_size", batch_size, least=1)
+        self._max_queue = checked_integer("max_queue", max_queue, least=1)
+        self._max_wait_ms = max_wait_ms
+        self._wanted = (backend, checked_devices(device), precision)
+        place = local_path(path)
+        # For a process that gets this sampler: it opens the bundle for itself.
+        self._again = functools.partial(
+            Sampler, place, backend=backend, device=device, precision=precision,
+            batch_size=batch_size, max_queue=max_queue, max_wait_ms=max_wait_ms,
+            allow_unverified=allow_unverified, public_key=public_key,
+        )  # fmt: skip
+        self._bundle = Bundle(place, public_key=public_key)
+        self._manifest, self._model = self._bundle.manifest, self._bundle.manifest.model
+        self._backends: list[Backend] = []
+        self._closed = False
+        self._start_anew()
         try:
-            self._open(backend, device, precision, allow_unverified)
+            if not self._manifest.verified and not allow_unverified:
+                raise BundleError(
+                    f"{place}: was exported with --no-verify: nobody knows whether it is the"
+                    " generator that was trained; export it again, or pass allow_unverified=True"
+                )
+            self._open_backends()
         except BaseException:
             self.close()
             raise
+        _open_samplers.add(self)
 
-    def _open(self, backend: str, device: str, precision: str, allow_unverified: bool) -> None:
+    def _start_anew(self) -> None:
+        """Nothing runs yet: at first, and in a process that was forked off."""
+        self._lock = threading.Lock()
+        self._stats = Stats()
+        self._batcher: Batcher | None = None
+
+    def _open_backends(self) -> None:
         from ganinfer.backends import open_backend
 
-        path = self._bundle.path
-        self._manifest = self._bundle.manifest
-        self._model = self._manifest.model
-        if not self._manifest.verified and not allow_unverified:
-            raise BundleError(
-                f"{path}: was exported with --no-verify: nobody knows whether it is the generator"
-                " that was trained; export it again, or pass allow_unverified=True"
-            )
-        self._backend, self._reason = open_backend(self._bundle, backend, device, precision)
-        log.info("%s: %s on %s", path, self._backend.name, self._backend.device)
-        self._check_golden()
+        name, devices, precision = self._wanted
+        for device in devices:
+            backend, self._reason = open_backend(self._bundle, name, device, precision)
+            self._backends.append(backend)
+            log.info("%s: %s on %s", self._bundle.path, backend.name, backend.device)
+            self._check_golden(backend)
+
+    def _forked(self) -> None:
+        """The threads of the parent's backends are not here; freeing them would wait for them."""
+        if self._backends:
+            _abandoned.append((self._backends, self._batcher, self._bundle))
+            self._backends = []
+        self._start_anew()
+
+    def _ready(self) -> "Batcher":
+        """The batcher, in a forked process over backends of its own."""
+        from ganinfer.bundle import Bundle
+
+        with self._lock:
+            if self._closed:
+                raise RequestError(f"{self._bundle.path}: this Sampler is closed; open it again")
+            if not self._backends:
+                self._bundle = Bundle(self._bundle.path)
+                self._open_backends()
+            if self._batcher is None:
+                self._batcher = self._batcher_over(self._backends, self._stats)
+            return self._batcher
+
+    def _batcher_over(self, backends: "list[Backend]", stats: Stats | None = None) -> "Batcher":
+        from ganinfer.batching import Batcher
+
+        return Batcher(
+            backends,
+            largest=self._batch_size,
+            max_queue=self._max_queue,
+            max_wait_ms=self._max_wait_ms,
+            stats=stats or Stats(),
+        )
+
+    def __reduce__(self) -> tuple[Callable[[], "Sampler"], tuple[()]]:
+        return self._again, ()
 
     @property
     def info(self) -> dict[str, Any]:
         """What was opened, on what, and why: model, backend, device, precision, versions."""
-        backend = self._opened()
+        self._ready()
+        first = self._backends[0]
         return {
             "path": str(self._bundle.path),
             **self._model.model_dump(),
-            "backend": backend.name,
-            "device": backend.device,
-            "precision": backend.precision,
+            "backend": first.name,
+            "device": ", ".join(backend.device for backend in self._backends),
+            "precision": first.precision,
             "reason": self._reason,
             "verified": self._manifest.verified,
-            **backend.details,
+            **first.details,
         }
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """Requests, images, batches and their fill, seconds of latents and device, percentiles.
+
+        See `ganinfer.stats.Stats.read`.
+        """
+        return self._stats.read()
 
     @property
     def classes(self) -> list[str]:
@@ -141,15 +241,33 @@ class Sampler:
     def sample(
         self, n: int | None = None, *, seed: int = 0, seeds: SeedList = None,
         labels: Labels = None, truncation: float | None = None, truncation_mode: str | None = None,
-        output: Literal["numpy"] = "numpy",
+        output: Literal["numpy"] = "numpy", return_latents: Literal[False] = False,
+        out: Images | None = None, timeout_s: float | None = None,
     ) -> Images: ...  # fmt: skip
 
     @overload
     def sample(
         self, n: int | None = None, *, seed: int = 0, seeds: SeedList = None,
         labels: Labels = None, truncation: float | None = None, truncation_mode: str | None = None,
-        output: Literal["pil"],
+        output: Literal["pil"], return_latents: Literal[False] = False,
+        out: Images | None = None, timeout_s: float | None = None,
     ) -> "list[Image]": ...  # fmt: skip
+
+    @overload
+    def sample(
+        self, n: int | None = None, *, seed: int = 0, seeds: SeedList = None,
+        labels: Labels = None, truncation: float | None = None, truncation_mode: str | None = None,
+        output: Literal["torch"], return_latents: Literal[False] = False,
+        out: Images | None = None, timeout_s: float | None = None,
+    ) -> Any: ...  # fmt: skip
+
+    @overload
+    def sample(
+        self, n: int | None = None, *, seed: int = 0, seeds: SeedList = None,
+        labels: Labels = None, truncation: float | None = None, truncation_mode: str | None = None,
+        output: Literal["numpy"] = "numpy", return_latents: Literal[True],
+        out: Images | None = None, timeout_s: float | None = None,
+    ) -> tuple[Images, Latents]: ...  # fmt: skip
 
     def sample(
         self,
@@ -160,8 +278,11 @@ class Sampler:
         labels: Labels = None,
         truncation: float | None = None,
         truncation_mode: str | None = None,
-        output: Literal["numpy", "pil"] = "numpy",
-    ) -> "Images | list[Image]":
+        output: Literal["numpy", "pil", "torch"] = "numpy",
+        return_latents: bool = False,
+        out: Images | None = None,
+        timeout_s: float | None = None,
+    ) -> Any:
         """Draw images.
 
         Args:
@@ -174,40 +295,94 @@ class Sampler:
                 latents times truncation; "network": the generator's own, as StyleGAN2's psi. None
                 for that of the training, which is none as a rule.
             truncation_mode: one of the model's, see `info`; its first by default.
-            output: "numpy", or "pil" for a list of Pillow images.
+            output: "numpy", "pil" for a list of Pillow images, or "torch" for a tensor over the
+                same memory.
+            return_latents: also return z float32 (N, Z), which `generate` takes.
+            out: uint8 (N, H, W, C) to write the images into.
+            timeout_s: seconds from now within which every image must be begun.
 
         Returns:
-            uint8 (N, H, W, C), or N Pillow images.
+            uint8 (N, H, W, C), N Pillow images or a tensor; with return_latents the images and z.
 
         Raises:
             RequestError: something that this model cannot serve.
+            QueueFull: too many requests are waiting. DeadlineExceeded: they are not there in time.
         """
-        if output not in ("numpy", "pil"):
-            raise RequestError(f"output {output!r}: expected 'numpy' or 'pil'")
-        if seeds is None:
-            keys = seed_array(range(seed, seed + _checked_count(n, seed)))
-        else:
-            keys = seed_array(seeds)
-            if n is not None and n != len(keys):
-                raise RequestError(f"n is {n}, and {len(keys)} seeds were given; leave n out")
-        y = self._labels_of(keys, self._numbers(labels, len(keys)))
-        images = self._images(draw_inputs(self._model, keys, y, truncation, truncation_mode))
+        if output not in ("numpy", "pil", "torch"):
+            raise RequestError(f"output {output!r}: expected 'numpy', 'pil' or 'torch'")
+        future = self.submit(
+            n, seed=seed, seeds=seeds, labels=labels, truncation=truncation,
+            truncation_mode=truncation_mode, out=out, timeout_s=timeout_s,
+        )  # fmt: skip
+        images = _result(future, timeout_s)
+        if return_latents:
+            keys = seeds_asked(n, seed, seeds)
+            return images, draw_inputs(self._model, keys, None, truncation, truncation_mode).z
+        if output == "torch":
+            try:
+                import torch
+            except ModuleNotFoundError:
+                raise missing_extra("torch") from None
+            return torch.from_numpy(images)
         return images if output == "numpy" else [to_pil(image) for image in images]
+
+    def submit(self, n: int | None = None, **asked: Unpack[Asked]) -> "Future[Images]":
+        """Ask for images without waiting for them; arguments as in `sample`.
+
+        Returns:
+            A Future of uint8 (N, H, W, C). Cancelling it takes back what is not begun.
+
+        Raises:
+            RequestError: something that this model cannot serve.
+            QueueFull: too many requests are waiting.
+        """
+        keys = seeds_asked(n, asked.get("seed", 0), asked.get("seeds"))
+        numbers = numbers_asked(self._model, asked.get("labels"), len(keys))
+        truncation, mode = asked.get("truncation"), asked.get("truncation_mode")
+        if truncation is not None or mode is not None:
+            draw_inputs(self._model, keys[:1], None, truncation, mode)  # complain here
+
+        def draw(start: int, stop: int) -> Inputs:
+            part = keys[start:stop]
+            y = labels_of(self._model, part, None if numbers is None else numbers[start:stop])
+            return draw_inputs(self._model, part, y, truncation, mode)
+
+        images = checked_out(self._model, asked.get("out"), len(keys))
+        return self._submit(draw, images, asked.get("timeout_s"))
+
+    async def asample(self, n: int | None = None, **asked: Unpack[Asked]) -> Images:
+        """Draw images in an asyncio program; arguments as in `sample`.
+
+        Cancelling the task takes back what is not begun.
+        """
+        import asyncio
+
+        return await asyncio.wrap_future(self.submit(n, **asked))
+
+    def _submit(
+        self, draw: Callable[[int, int], Inputs], images: Images, timeout_s: float | None = None
+    ) -> "Future[Images]":
+        from ganinfer.batching import Request
+
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        return self._ready().submit(Request(draw, images, deadline))
 
     def generate(
         self,
-        z: NDArray[np.float32],
+        z: Latents,
         y: NDArray[np.integer] | None = None,
         *,
         truncation: float | None = None,
+        out: Images | None = None,
     ) -> Images:
         """Images of latents that the caller made.
 
         Args:
-            z: float (N, Z), finite.
+            z: float (N, Z), finite; a NumPy array, or what speaks DLPack.
             y: integers (N,) in [0, K) for a conditional model, else None.
             truncation: what a generator that takes it as an input gets; the latents are as they
                 are.
+            out: uint8 (N, H, W, C) to write the images into.
 
         Returns:
             uint8 (N, H, W, C).
@@ -215,13 +390,14 @@ class Sampler:
         Raises:
             RequestError: wrong shapes or types, or values out of range.
         """
-        z = self._checked_latents(z)
+        z = checked_latents(self._model, z)
         if truncation is not None and self._model.truncation_input is None:
             raise RequestError(
                 f"truncation {truncation}: this generator does not take it; truncate z instead"
             )
         truncations = truncation_input(self._model, len(z), truncation)
-        return self._images(Inputs(z, self._checked_labels(y, len(z)), truncations))
+        inputs = Inputs(z, checked_labels(self._model, y, len(z)), truncations)
+        return self._submit(inputs.rows, checked_out(self._model, out, len(z))).result()
 
     def stream(
         self,
@@ -241,24 +417,34 @@ class Sampler:
             seed, labels, truncation, truncation_mode: as in `sample`.
 
         Yields:
-            uint8 (batch_size, H, W, C), the same images that `sample` gives.
+            uint8 (batch_size, H, W, C), the same images that `sample` gives. While one is looked
+            at, the next is drawn.
 
         Raises:
             RequestError: as in `sample`, before the first image.
         """
-        batch_size = _checked_integer("batch_size", batch_size, least=1)
-        end = seed + _checked_count(n, seed)
-        numbers = self._numbers(labels, n)
+        batch_size = checked_integer("batch_size", batch_size, least=1)
+        end = seed + checked_count(n, seed)
+        numbers = numbers_asked(self._model, labels, n)
         draw_inputs(self._model, [seed], None, truncation, truncation_mode)  # complain now
 
+        def ask(start: int) -> "Future[Images]":
+            stop = min(start + batch_size, end)
+            return self.submit(
+                stop - start,
+                seed=start,
+                labels=None if numbers is None else numbers[start - seed : stop - seed],
+                truncation=truncation,
+                truncation_mode=truncation_mode,
+            )
+
         def batches() -> Iterator[Images]:
+            following = ask(seed) if n else None
             for start in range(seed, end, batch_size):
-                keys = seed_array(range(start, min(start + batch_size, end)))
-                done = start - seed
-                part = None if numbers is None else numbers[done : done + len(keys)]
-                y = self._labels_of(keys, part)
-                inputs = draw_inputs(self._model, keys, y, truncation, truncation_mode)
-                yield self._images(inputs)
+                assert following is not None
+                current = following
+                following = ask(start + batch_size) if start + batch_size < end else None
+                yield current.result()
 
         return batches()
 
@@ -284,22 +470,34 @@ class Sampler:
             uint8 (steps, H, W, C). Normal latents are interpolated along the sphere, uniform
             ones along the line.
         """
-        steps = _checked_integer("steps", steps, least=2)
+        steps = checked_integer("steps", steps, least=2)
         keys = seed_array([seed_a, seed_b])
         ends = draw_inputs(self._model, keys, None, truncation, truncation_mode).z
         if self._model.z_distribution == "normal":
             path = slerp(ends[0], ends[1], steps)
         else:
             path = np.linspace(ends[0], ends[1], steps, dtype=np.float32)
-        y = self._labels_of(keys[:1], self._numbers(label, 1))
+        y = labels_of(self._model, keys[:1], numbers_asked(self._model, label, 1))
         truncations = truncation_input(self._model, steps, truncation)
-        return self._images(Inputs(path, None if y is None else y.repeat(steps), truncations))
+        inputs = Inputs(path, None if y is None else y.repeat(steps), truncations)
+        return self._submit(inputs.rows, checked_out(self._model, None, steps)).result()
 
-    def close(self) -> None:
-        """Free the backend and the bundle's file; more than once does no harm."""
-        if self._backend is not None:
-            self._backend.close()
-            self._backend = None
+    def close(self, *, cancel: bool = False) -> None:
+        """Finish what was asked for, free the backends and the bundle's file.
+
+        More than once does no harm. No Future is left without an answer.
+
+        Args:
+            cancel: fail what is not begun, instead of finishing it.
+        """
+        with self._lock:
+            self._closed = True
+            batcher, self._batcher = self._batcher, None
+            backends, self._backends = self._backends, []
+        if batcher is not None:
+            batcher.close(cancel=cancel)
+        for backend in backends:
+            backend.close()
         self._bundle.close()
 
     def __enter__(self) -> Self:
@@ -313,103 +511,18 @@ class Sampler:
     ) -> None:
         self.close()
 
-    def _numbers(self, labels: Labels, n: int) -> NDArray[np.int64] | None:
-        """Labels as the caller gives them -> int64 (N,); None lets each seed draw its own."""
-        if labels is None:
-            return None
-        if not self._model.classes:
-            raise RequestError(f"labels {labels!r}: this model has no classes; leave labels out")
-        if isinstance(labels, int | str | np.integer):
-            number = np.array([self._number(labels)], np.int64)
-            return np.broadcast_to(number, n)
-        if not isinstance(labels, Sequence | np.ndarray) or np.ndim(labels) != 1:
-            raise RequestError(
-                f"labels: found {labels!r}; expected one class, or one for each image"
-            )
-        if len(labels) != n:
-            raise RequestError(
-                f"labels: found {len(labels)} for {n} images; give one, or one for each"
-            )
-        return np.array([self._number(label) for label in labels], np.int64)
-
-    def _number(self, label: Label | np.integer) -> int:
-        classes = self._model.classes
-        if isinstance(label, str):
-            if label not in classes:
-                raise RequestError(
-                    f"label {label!r}: there is no such class; {suggest(label, classes)}"
-                )
-            return classes.index(label)
-        if isinstance(label, bool) or not isinstance(label, int | np.integer):
-            raise RequestError(f"label {label!r}: expected a class number or name")
-        if not 0 <= label < len(classes):
-            raise RequestError(
-                f"label {label}: expected 0 to {len(classes) - 1}, for {', '.join(classes)}"
-            )
-        return int(label)
-
-    def _labels_of(
-        self, keys: Seeds, numbers: NDArray[np.int64] | None
-    ) -> NDArray[np.int64] | None:
-        if numbers is None and self._model.classes:
-            return draw_labels(keys, len(self._model.classes))
-        return numbers
-
-    def _checked_latents(self, z: NDArray[np.float32]) -> NDArray[np.float32]:
-        array = np.asarray(z)
-        if array.ndim != 2 or array.shape[1] != self._model.z_dim or array.dtype.kind != "f":
-            raise RequestError(
-                f"z: found {array.dtype} {array.shape}; expected float32 (N, {self._model.z_dim})"
-            )
-        with np.errstate(over="ignore"):
-            latents = np.ascontiguousarray(array, np.float32)
-        if not np.isfinite(latents).all():
-            raise RequestError("z: holds NaN or infinite values; expected finite float32 latents")
-        return latents
-
-    def _checked_labels(self, y: NDArray[np.integer] | None, n: int) -> NDArray[np.int64] | None:
-        num_classes = len(self._model.classes)
-        if (y is None) != (num_classes == 0):
-            expected = f"integers (N,) in [0, {num_classes})" if num_classes else "None"
-            raise RequestError(f"y: found {type(y).__name__}; this model expects {expected}")
-        if y is None:
-            return None
-        array = np.asarray(y)
-        if array.shape != (n,) or array.dtype.kind not in "iu":
-            raise RequestError(f"y: found {array.dtype} {array.shape}; expected integers ({n},)")
-        if n and not (array.min() >= 0 and array.max() < num_classes):
-            raise RequestError(
-                f"y: found {array.min()} to {array.max()}; expected 0 to {num_classes - 1}"
-            )
-        return np.ascontiguousarray(array, np.int64)
-
-    def _run(self, inputs: Inputs) -> Images:
-        """One device batch, padded to a power of two where a new batch size costs time."""
-        backend, n = self._opened(), len(inputs)
-        if not backend.fixed_batches:
-            return backend.run(inputs)
-        return backend.run(inputs.padded(1 << (n - 1).bit_length()))[:n]
-
-    def _images(self, inputs: Inputs) -> Images:
-        model, n = self._model, len(inputs)
-        images = np.empty((n, model.resolution, model.resolution, model.channels), np.uint8)
-        for start in range(0, n, self._batch_size):
-            stop = min(start + self._batch_size, n)
-            images[start:stop] = self._run(inputs.rows(start, stop))
-        return images
-
-    def _opened(self) -> "Backend":
-        if self._backend is None:
-            raise RequestError(f"{self._bundle.path}: this Sampler is closed; open it again")
-        return self._backend
-
-    def _check_golden(self) -> None:
+    def _check_golden(self, backend: "Backend") -> None:
         """Does this host give the images that torch gave where the bundle was made?"""
+        from ganinfer.batching import Request
         from ganinfer.golden import golden_failure, read_golden
 
         inputs, expected = read_golden(self._bundle)
-        found = self._images(inputs)
-        backend = self._opened()
+        batcher = self._batcher_over([backend])  # the way that all images will go
+        try:
+            found = np.empty_like(expected)
+            batcher.submit(Request(inputs.rows, found)).result()
+        finally:
+            batcher.close()
         failure = golden_failure(found, expected, backend.precision)
         if failure:
             raise ParityError(
@@ -419,21 +532,26 @@ class Sampler:
             )
 
 
-def _checked_integer(name: str, value: int, *, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise RequestError(f"{name}: found {value!r}; expected an integer, {least} or more")
-    return int(value)
+def _result(future: "Future[Images]", timeout_s: float | None) -> Images:
+    """Wait for images; what is late is taken back."""
+    try:
+        return future.result(timeout_s)
+    except FutureTimeoutError:
+        if not future.cancel():
+            return future.result()  # they came at the last moment
+        raise DeadlineExceeded(
+            f"no images after {timeout_s} s; allow more time, or ask for fewer"
+        ) from None
 
 
-def _checked_count(n: int | None, seed: int) -> int:
-    if n is None:
-        raise RequestError("n: how many images? give n, or seeds")
-    count = _checked_integer("n", n, least=0)
-    if _checked_integer("seed", seed, least=0) > 2**64 - max(count, 1):
-        raise RequestError(f"seed: found {seed} for {n} images; seeds lie in 0 to 2**64 - 1")
-    return count
+_open_samplers: "weakref.WeakSet[Sampler]" = weakref.WeakSet()
+_abandoned: list[object] = []
 
 
-def _check_device_name(device: str) -> None:
-    if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-        raise RequestError(f"device {device!r}: expected 'auto', 'cpu', 'cuda' or 'cuda:<n>'")
+def _after_fork() -> None:
+    for sampler in list(_open_samplers):
+        sampler._forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

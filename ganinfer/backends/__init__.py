@@ -4,16 +4,16 @@
 this bundle cannot do it. It never settles for another device than the one asked for.
 """
 
+import math
 import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ganinfer.bundle import Bundle
 from ganinfer.errors import BackendUnavailable
+from ganinfer.images import Images
 from ganinfer.inputs import Inputs
 from ganinfer.lookup import find_module
 
@@ -23,18 +23,28 @@ class Backend(Protocol):
 
     Attributes:
         name: of the backend's module. device: "cpu" or "cuda:<n>". precision: "fp32", "fp16", ...
-        fixed_batches: whether a new batch size costs time, so that sizes should be few.
+        parallel_runs: how many runs at once the device has threads for.
+        batch_sizes: those that it should be given, since a new one costs time; rising. Empty: any.
+        pads: whether a batch in between is padded to the next size; else it is cut into several.
         details: what `Sampler.info` adds: versions, threads, engine.
     """
 
     name: str
     device: str
     precision: str
-    fixed_batches: bool
+    parallel_runs: int
+    batch_sizes: tuple[int, ...]
+    pads: bool
     details: dict[str, str]
 
-    def run(self, inputs: Inputs) -> NDArray[np.uint8]:
-        """Images (N, H, W, C) of N inputs."""
+    def run(self, inputs: Inputs, *, out: Images | None = None, alone: bool = True) -> Images:
+        """Images uint8 (N, H, W, C) of N inputs.
+
+        Args:
+            inputs: a batch.
+            out: contiguous uint8 (N, H, W, C) to write them into.
+            alone: nothing else is to do: all threads may work on it.
+        """
 
     def close(self) -> None:
         """Free what the backend holds."""
@@ -46,7 +56,7 @@ def open_backend(bundle: Bundle, name: str, device: str, precision: str) -> tupl
     Args:
         bundle: an opened bundle.
         name: module in this package, or "auto": TensorRT where the bundle has an engine that
-            runs here, else onnxruntime.
+            runs here; on the CPU OpenVINO, if it is installed; else onnxruntime.
         device: "auto", "cpu", "cuda" or "cuda:<n>".
         precision: "auto", or one that the bundle holds.
 
@@ -60,9 +70,12 @@ def open_backend(bundle: Bundle, name: str, device: str, precision: str) -> tupl
     if name != "auto":
         module = find_module("ganinfer.backends", name, where="backend")
         return module.open(bundle, device, precision), "asked for"
-    candidates = ["tensorrt", "onnxruntime"] if bundle.manifest.engines else ["onnxruntime"]
-    if device == "cpu":
-        candidates = ["onnxruntime"]
+    candidates = ["onnxruntime"]
+    if device == "cpu" or not gpu_present():
+        if find_spec("openvino"):
+            candidates.insert(0, "openvino")
+    elif bundle.manifest.engines:
+        candidates.insert(0, "tensorrt")
     refusals: list[str] = []
     for candidate in candidates:
         module = find_module("ganinfer.backends", candidate, where="backend")
@@ -73,6 +86,18 @@ def open_backend(bundle: Bundle, name: str, device: str, precision: str) -> tupl
         else:
             return backend, "; ".join(["first that opens", *refusals])
     raise BackendUnavailable(f"{bundle.path}: no backend can be opened. " + " | ".join(refusals))
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may use: its affinity, cut down by a container's quota."""
+    count = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return count
+    return count if quota == "max" else max(1, min(count, math.ceil(int(quota) / int(period))))
 
 
 def gpu_present() -> bool:

@@ -1,19 +1,19 @@
 """onnxruntime on the CPU or on CUDA."""
 
+import functools
 import logging
-import math
-import os
+import threading
 from collections.abc import Sequence
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ganinfer.backends import Backend, device_index, gpu_present, pick_precision
+from ganinfer.backends import Backend, device_index, gpu_present, pick_precision, usable_cpus
 from ganinfer.bundle import Bundle
 from ganinfer.errors import BackendUnavailable, RequestError, missing_extra
+from ganinfer.images import Images
 from ganinfer.inputs import Inputs
 
 log = logging.getLogger(__name__)
@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 Provider = tuple[str, dict[str, str]]  # an execution provider's name and options
 CUDA = "CUDAExecutionProvider"
 _CPU: Provider = ("CPUExecutionProvider", {})
+# cuDNN tunes itself for every new size.
+GPU_BATCH_SIZES = tuple(1 << n for n in range(13))
 
 
 def open(bundle: Bundle, device: str, precision: str) -> Backend:
@@ -42,7 +44,10 @@ def open(bundle: Bundle, device: str, precision: str) -> Backend:
 
 
 class OnnxRuntimeBackend:
-    """A session over one ONNX file; see `ganinfer.backends.Backend`."""
+    """Sessions over one ONNX file; see `ganinfer.backends.Backend`.
+
+    On a CPU there are two: many runs at once are soonest done with a thread each, one run with all.
+    """
 
     name = "onnxruntime"
 
@@ -69,33 +74,59 @@ class OnnxRuntimeBackend:
             _prepare_gpu(ort, device, providers[0][0])
         self.device = device
         self.precision = precision
-        self.fixed_batches = device != "cpu"
-        threads = usable_cpus()
-        self._session: Any = _open_session(ort, graph, providers, threads)
-        self._session.disable_fallback()  # it would go on on the CPU after a failure on the GPU
-        got = self._session.get_providers()[0]
+        on_cpu = device == "cpu"
+        self._threads = usable_cpus()
+        self.parallel_runs = self._threads if on_cpu else 1
+        self.batch_sizes = () if on_cpu else GPU_BATCH_SIZES
+        self.pads = not on_cpu
+        self._open = functools.partial(_open_session, ort, graph, providers)
+        self._lock = threading.Lock()
+        self._sessions: dict[int, Any] = {}  # by number of threads
+        self._closed = False
+        got = self._session(self._threads).get_providers()[0]
         if got != providers[0][0]:
             raise BackendUnavailable(
                 f"device {device}: onnxruntime {ort.__version__} fell back to {got}, because"
                 f" libraries of its {providers[0][0]} (CUDA, cuDNN, TensorRT) cannot be loaded; see"
                 " its log, or use device='cpu'"
             )
-        self.details = {"onnxruntime": ort.__version__, "provider": got, "threads": str(threads)}
+        self.details = {
+            "onnxruntime": ort.__version__,
+            "provider": got,
+            "threads": str(self._threads),
+        }
 
-    def run(self, inputs: Inputs) -> NDArray[np.uint8]:
-        """Images uint8 (N, H, W, C) of N inputs."""
-        session = self._session
-        if session is None:
-            raise RequestError("this backend is closed; open the bundle again")
+    def run(self, inputs: Inputs, *, out: Images | None = None, alone: bool = True) -> Images:
+        """Images uint8 (N, H, W, C) of N inputs; see `ganinfer.backends.Backend`."""
+        session = self._session(1 if self.device == "cpu" and not alone else self._threads)
         try:
-            images: NDArray[np.uint8] = session.run(None, inputs.feed())[0]
+            if out is None:
+                images: Images = session.run(None, inputs.feed())[0]
+                return images
+            binding = session.io_binding()
+            for name, array in inputs.feed().items():
+                binding.bind_cpu_input(name, np.ascontiguousarray(array))
+            binding.bind_output("images", "cpu", 0, np.uint8, out.shape, out.ctypes.data)
+            session.run_with_iobinding(binding)
         except Exception as error:
             raise BackendUnavailable(f"onnxruntime failed on {self.device}: {error}") from error
-        return images
+        return out
 
     def close(self) -> None:
-        """Free the session."""
-        self._session = None
+        """Free the sessions."""
+        with self._lock:
+            self._closed = True
+            self._sessions.clear()
+
+    def _session(self, threads: int) -> Any:
+        with self._lock:
+            if self._closed:
+                raise RequestError("this backend is closed; open the bundle again")
+            if threads not in self._sessions:
+                session = self._open(threads)
+                session.disable_fallback()  # it would go on on the CPU after a failure on the GPU
+                self._sessions[threads] = session
+            return self._sessions[threads]
 
 
 class FeatureNetwork:
@@ -148,18 +179,6 @@ def installed() -> tuple[str, list[str]]:
     """
     ort = _import()
     return ort.__version__, ort.get_available_providers()
-
-
-def usable_cpus() -> int:
-    """CPUs that this process may use: its affinity, cut down by a container's quota."""
-    count = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
-        return count
-    return count if quota == "max" else max(1, min(count, math.ceil(int(quota) / int(period))))
 
 
 def _import() -> ModuleType:

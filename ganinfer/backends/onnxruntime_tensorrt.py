@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ganinfer.backends import Backend, device_index, pick_precision
 from ganinfer.backends.onnxruntime import CUDA, OnnxRuntimeBackend, Provider, cuda, installed
 from ganinfer.bundle import Bundle, Model
 from ganinfer.errors import BackendUnavailable
+from ganinfer.images import Images
 from ganinfer.inputs import Inputs
 
 Batches = tuple[int, int, int]  # smallest, likeliest and largest
@@ -101,10 +101,12 @@ class TensorRTSession(OnnxRuntimeBackend):
         super().__init__(graph, device, precision, providers=providers)
         self._largest = largest
 
-    def run(self, inputs: Inputs) -> NDArray[np.uint8]:
+    def run(self, inputs: Inputs, *, out: Images | None = None, alone: bool = True) -> Images:
         """Images uint8 (N, H, W, C) of N inputs; N beyond the profile is split."""
         step, run = self._largest, super().run
-        parts = [run(inputs.rows(i, i + step)) for i in range(0, len(inputs), step)]
+        if len(inputs) <= step:
+            return run(inputs, out=out, alone=alone)
+        parts = [run(inputs.rows(i, i + step), alone=alone) for i in range(0, len(inputs), step)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ganinfer.backends import Backend, device_index, pick_precision
 from ganinfer.bundle import Bundle, Engine, Model
 from ganinfer.errors import BackendUnavailable, RequestError, missing_extra
+from ganinfer.images import Images
 from ganinfer.inputs import Inputs
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,9 @@ class TensorRTBackend:
     """One engine, a context for each profile, one stream; see `ganinfer.backends.Backend`."""
 
     name = "tensorrt"
-    fixed_batches = True
+    parallel_runs = 1
+    batch_sizes = tuple(1 << n for n in range(13))
+    pads = True
 
     def __init__(self, plan: bytes, entry: Engine, model: Model, device: str) -> None:
         """Deserialise a plan on a GPU ("auto", "cuda" or "cuda:<n>"); allocate its buffers.
@@ -132,13 +135,15 @@ class TensorRTBackend:
         information: str = inspector.get_engine_information(self._trt.LayerInformationFormat.JSON)
         return information, int(self._engine.device_memory_size_v2)
 
-    def run(self, inputs: Inputs) -> NDArray[np.uint8]:
+    def run(self, inputs: Inputs, *, out: Images | None = None, alone: bool = True) -> Images:  # noqa: ARG002
         """Images uint8 (N, H, W, C) of N inputs; N beyond the profiles is split."""
         parts = [
             self._run(inputs.rows(start, start + self._max_batch))
             for start in range(0, len(inputs), self._max_batch)
         ]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        if out is None and len(parts) == 1:
+            return parts[0]
+        return np.concatenate(parts, out=out)
 
     def _run(self, inputs: Inputs) -> NDArray[np.uint8]:
         cuda, n = self._cuda, len(inputs)

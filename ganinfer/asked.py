@@ -1,0 +1,181 @@
+"""What a caller asks for, checked before any work: counts, seeds, labels, latents.
+
+N images, Z latent, K classes.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ganinfer.errors import RequestError
+from ganinfer.images import Images
+from ganinfer.latents import Seeds, draw_labels, seed_array
+from ganinfer.lookup import suggest
+
+if TYPE_CHECKING:
+    from ganinfer.bundle import Model
+
+Label = int | str
+SeedList = Sequence[int] | NDArray[np.integer] | None
+Labels = Label | Sequence[Label] | NDArray[np.integer] | None
+
+
+def seeds_asked(n: int | None, seed: int, seeds: SeedList) -> Seeds:
+    """The seeds (N,) of `seeds`, or of n images from `seed` on.
+
+    Raises:
+        RequestError: they do not fit together, or are no seeds.
+    """
+    if seeds is None:
+        return seed_array(range(seed, seed + checked_count(n, seed)))
+    keys = seed_array(seeds)
+    if n is not None and n != len(keys):
+        raise RequestError(f"n is {n}, and {len(keys)} seeds were given; leave n out")
+    return keys
+
+
+def numbers_asked(model: "Model", labels: Labels, n: int) -> NDArray[np.int64] | None:
+    """Labels as the caller gives them -> int64 (N,); None lets each seed draw its own.
+
+    Raises:
+        RequestError: a label that the model does not have, or another number of them.
+    """
+    if labels is None:
+        return None
+    if not model.classes:
+        raise RequestError(f"labels {labels!r}: this model has no classes; leave labels out")
+    if isinstance(labels, int | str | np.integer):
+        number = np.array([_number(model, labels)], np.int64)
+        return np.broadcast_to(number, n)
+    if not isinstance(labels, Sequence | np.ndarray) or np.ndim(labels) != 1:
+        raise RequestError(f"labels: found {labels!r}; expected one class, or one for each image")
+    if len(labels) != n:
+        raise RequestError(f"labels: found {len(labels)} for {n} images; give one, or one for each")
+    return np.array([_number(model, label) for label in labels], np.int64)
+
+
+def _number(model: "Model", label: Label | np.integer) -> int:
+    classes = model.classes
+    if isinstance(label, str):
+        if label not in classes:
+            raise RequestError(
+                f"label {label!r}: there is no such class; {suggest(label, classes)}"
+            )
+        return classes.index(label)
+    if isinstance(label, bool) or not isinstance(label, int | np.integer):
+        raise RequestError(f"label {label!r}: expected a class number or name")
+    if not 0 <= label < len(classes):
+        raise RequestError(
+            f"label {label}: expected 0 to {len(classes) - 1}, for {', '.join(classes)}"
+        )
+    return int(label)
+
+
+def labels_of(
+    model: "Model", keys: Seeds, numbers: NDArray[np.int64] | None
+) -> NDArray[np.int64] | None:
+    """The classes asked for, or those that the seeds draw; None in an unconditional model."""
+    if numbers is None and model.classes:
+        return draw_labels(keys, len(model.classes))
+    return numbers
+
+
+def checked_latents(model: "Model", z: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A caller's own latents, finite float32 (N, Z); anything that numpy or DLPack can read.
+
+    Raises:
+        RequestError: wrong shape, type or values.
+    """
+    array = np.asarray(z) if hasattr(z, "__array__") else np.from_dlpack(z)
+    if array.ndim != 2 or array.shape[1] != model.z_dim or array.dtype.kind != "f":
+        raise RequestError(
+            f"z: found {array.dtype} {array.shape}; expected float32 (N, {model.z_dim})"
+        )
+    with np.errstate(over="ignore"):
+        latents = np.ascontiguousarray(array, np.float32)
+    if not np.isfinite(latents).all():
+        raise RequestError("z: holds NaN or infinite values; expected finite float32 latents")
+    return latents
+
+
+def checked_labels(
+    model: "Model", y: NDArray[np.integer] | None, n: int
+) -> NDArray[np.int64] | None:
+    """A caller's own class numbers, int64 (N,).
+
+    Raises:
+        RequestError: wrong shape, type or values.
+    """
+    num_classes = len(model.classes)
+    if (y is None) != (num_classes == 0):
+        expected = f"integers (N,) in [0, {num_classes})" if num_classes else "None"
+        raise RequestError(f"y: found {type(y).__name__}; this model expects {expected}")
+    if y is None:
+        return None
+    array = np.asarray(y)
+    if array.shape != (n,) or array.dtype.kind not in "iu":
+        raise RequestError(f"y: found {array.dtype} {array.shape}; expected integers ({n},)")
+    if n and not (array.min() >= 0 and array.max() < num_classes):
+        raise RequestError(
+            f"y: found {array.min()} to {array.max()}; expected 0 to {num_classes - 1}"
+        )
+    return np.ascontiguousarray(array, np.int64)
+
+
+def checked_out(model: "Model", out: Images | None, n: int) -> Images:
+    """A caller's buffer for n images, or a new one.
+
+    Raises:
+        RequestError: wrong shape or type, or not writeable in one piece.
+    """
+    shape = (n, model.resolution, model.resolution, model.channels)
+    if out is None:
+        return np.empty(shape, np.uint8)
+    fits = isinstance(out, np.ndarray) and out.shape == shape and out.dtype == np.uint8
+    if not fits or not out.flags.c_contiguous or not out.flags.writeable:
+        found = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+        raise RequestError(f"out: found {found}; expected a writeable, contiguous uint8 {shape}")
+    return out
+
+
+def checked_integer(name: str, value: int, *, least: int) -> int:
+    """An integer that is large enough.
+
+    Raises:
+        RequestError: something else.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise RequestError(f"{name}: found {value!r}; expected an integer, {least} or more")
+    return int(value)
+
+
+def checked_count(n: int | None, seed: int) -> int:
+    """How many images, whose seeds begin with `seed`.
+
+    Raises:
+        RequestError: no count, or the seeds end before.
+    """
+    if n is None:
+        raise RequestError("n: how many images? give n, or seeds")
+    count = checked_integer("n", n, least=0)
+    if checked_integer("seed", seed, least=0) > 2**64 - max(count, 1):
+        raise RequestError(f"seed: found {seed} for {n} images; seeds lie in 0 to 2**64 - 1")
+    return count
+
+
+def checked_devices(device: str | Sequence[str]) -> list[str]:
+    """One device, or several of a pool, by name.
+
+    Raises:
+        RequestError: a name that is none.
+    """
+    names = [device] if isinstance(device, str) else list(device)
+    for name in names:
+        if not isinstance(name, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+            raise RequestError(f"device {name!r}: expected 'auto', 'cpu', 'cuda' or 'cuda:<n>'")
+    if not names:
+        raise RequestError("device: none was named; expected 'auto', 'cpu', 'cuda' or 'cuda:<n>'")
+    return names

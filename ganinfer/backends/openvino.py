@@ -1,0 +1,121 @@
+"""OpenVINO on the CPU: float32, bfloat16 where the CPU computes in it, int8."""
+
+import threading
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from ganinfer.backends import Backend, pick_precision, usable_cpus
+from ganinfer.bundle import Bundle
+from ganinfer.errors import BackendUnavailable, RequestError, missing_extra
+from ganinfer.images import Images
+from ganinfer.inputs import Inputs
+
+# A new size is compiled once, in some 50 ms: so they are few.
+BATCH_SIZES: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+def open(bundle: Bundle, device: str, precision: str) -> Backend:
+    """Open a bundle's ONNX file; see `ganinfer.backends`.
+
+    bfloat16 is computed from the float32 graph, if the bundle's own bfloat16 passed its gates.
+    """
+    if device not in ("auto", "cpu"):
+        raise BackendUnavailable(f"openvino runs on the CPU; device {device!r} was asked for")
+    ov = _import()
+    core = ov.Core()
+    has_bfloat16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    held = [graph.precision for graph in bundle.manifest.graphs]
+    available = [p for p in held if p in ("fp32", "int8") or (p == "bf16" and has_bfloat16)]
+    chosen = pick_precision(bundle, available, precision, ["bf16", "fp32"])
+    graph = bundle.read_graph("fp32" if chosen == "bf16" else chosen)
+    return OpenVINOBackend(graph, chosen)
+
+
+class OpenVINOBackend:
+    """A model compiled twice: a thread for each of many runs, or all threads for one."""
+
+    name = "openvino"
+    device = "cpu"
+    batch_sizes = BATCH_SIZES
+    pads = False
+
+    def __init__(self, graph: bytes, precision: str) -> None:
+        """Compile a graph.
+
+        Args:
+            graph: an ONNX file; in float32 for the precision "bf16".
+            precision: what it is computed in: "fp32", "bf16" or "int8".
+        """
+        ov = _import()
+        self.precision = precision
+        self.parallel_runs = usable_cpus()
+        self._core = ov.Core()
+        try:
+            self._model: Any = self._core.read_model(graph, b"")
+        except RuntimeError as error:
+            raise BackendUnavailable(
+                f"openvino {ov.__version__} refuses the graph: {error}"
+            ) from None
+        self._lock = threading.Lock()
+        self._compiled: dict[int, Any] = {}  # by how many runs at once
+        self._requests = threading.local()
+        self.details = {
+            "openvino": ov.__version__.partition("-")[0],
+            "threads": str(self.parallel_runs),
+        }
+        self._compile(self.parallel_runs)
+
+    def run(self, inputs: Inputs, *, out: Images | None = None, alone: bool = True) -> Images:
+        """Images uint8 (N, H, W, C) of N inputs; see `ganinfer.backends.Backend`."""
+        try:
+            request = self._request(1 if alone else self.parallel_runs)
+            found = request.infer(inputs.feed(), share_inputs=True, share_outputs=True)[0]
+        except RuntimeError as error:
+            raise BackendUnavailable(f"openvino failed: {error}") from error
+        if out is None:
+            return np.array(found)  # the request keeps its own
+        np.copyto(out, found)
+        return out
+
+    def close(self) -> None:
+        """Free the models."""
+        with self._lock:
+            self._model = None
+            self._compiled.clear()
+            self._requests = threading.local()
+
+    def _request(self, num_streams: int) -> Any:
+        """This thread's own request."""
+        name = f"of_{num_streams}_streams"
+        if not hasattr(self._requests, name):
+            setattr(self._requests, name, self._compile(num_streams).create_infer_request())
+        return getattr(self._requests, name)
+
+    def _compile(self, num_streams: int) -> Any:
+        with self._lock:
+            if self._model is None:
+                raise RequestError("this backend is closed; open the bundle again")
+            if num_streams not in self._compiled:
+                self._compiled[num_streams] = self._core.compile_model(
+                    self._model,
+                    "CPU",
+                    {
+                        "INFERENCE_PRECISION_HINT": "bf16" if self.precision == "bf16" else "f32",
+                        "NUM_STREAMS": str(num_streams),
+                        "INFERENCE_NUM_THREADS": str(self.parallel_runs),
+                    },
+                )
+            return self._compiled[num_streams]
+
+
+def _import() -> ModuleType:
+    try:
+        import openvino
+    except ModuleNotFoundError:
+        raise BackendUnavailable(str(missing_extra("openvino"))) from None
+    except (ImportError, OSError) as error:
+        raise BackendUnavailable(f"openvino is installed and cannot be loaded: {error}") from None
+    module: ModuleType = openvino
+    return module
