@@ -172,6 +172,8 @@ def checked_devices(device: str | Sequence[str]) -> list[str]:
     Raises:
         RequestError: a name that is none.
     """
+    if not isinstance(device, str | Sequence):
+        raise RequestError(f"device {device!r}: expected 'auto', 'cpu', 'cuda' or 'cuda:<n>'")
     names = [device] if isinstance(device, str) else list(device)
     for name in names:
         if not isinstance(name, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):

@@ -119,7 +119,8 @@ class Batcher:
             self._closed = True
             if cancel:
                 for request in self._queue:
-                    _fail(request, RequestError("this Sampler was closed before its turn"))
+                    if request.waiting:
+                        _fail(request, RequestError("this Sampler was closed before its turn"))
             self._changed.notify_all()
         for worker in self._workers:
             if worker is not threading.current_thread():

@@ -33,7 +33,7 @@ from ganinfer.asked import (
     numbers_asked,
     seeds_asked,
 )
-from ganinfer.errors import BundleError, DeadlineExceeded, ParityError, RequestError, missing_extra
+from ganinfer.errors import BundleError, DeadlineExceeded, ParityError, RequestError
 from ganinfer.images import Images, to_pil
 from ganinfer.inputs import Inputs, draw_inputs, truncation_input
 from ganinfer.latents import seed_array, slerp
@@ -257,14 +257,6 @@ class Sampler:
     def sample(
         self, n: int | None = None, *, seed: int = 0, seeds: SeedList = None,
         labels: Labels = None, truncation: float | None = None, truncation_mode: str | None = None,
-        output: Literal["torch"], return_latents: Literal[False] = False,
-        out: Images | None = None, timeout_s: float | None = None,
-    ) -> Any: ...  # fmt: skip
-
-    @overload
-    def sample(
-        self, n: int | None = None, *, seed: int = 0, seeds: SeedList = None,
-        labels: Labels = None, truncation: float | None = None, truncation_mode: str | None = None,
         output: Literal["numpy"] = "numpy", return_latents: Literal[True],
         out: Images | None = None, timeout_s: float | None = None,
     ) -> tuple[Images, Latents]: ...  # fmt: skip
@@ -278,7 +270,7 @@ class Sampler:
         labels: Labels = None,
         truncation: float | None = None,
         truncation_mode: str | None = None,
-        output: Literal["numpy", "pil", "torch"] = "numpy",
+        output: Literal["numpy", "pil"] = "numpy",
         return_latents: bool = False,
         out: Images | None = None,
         timeout_s: float | None = None,
@@ -295,21 +287,21 @@ class Sampler:
                 latents times truncation; "network": the generator's own, as StyleGAN2's psi. None
                 for that of the training, which is none as a rule.
             truncation_mode: one of the model's, see `info`; its first by default.
-            output: "numpy", "pil" for a list of Pillow images, or "torch" for a tensor over the
-                same memory.
+            output: "numpy", or "pil" for a list of Pillow images.
             return_latents: also return z float32 (N, Z), which `generate` takes.
             out: uint8 (N, H, W, C) to write the images into.
             timeout_s: seconds from now within which every image must be begun.
 
         Returns:
-            uint8 (N, H, W, C), N Pillow images or a tensor; with return_latents the images and z.
+            uint8 (N, H, W, C), which torch.from_dlpack takes without a copy, or N Pillow images;
+            with return_latents the images and z.
 
         Raises:
             RequestError: something that this model cannot serve.
             QueueFull: too many requests are waiting. DeadlineExceeded: they are not there in time.
         """
-        if output not in ("numpy", "pil", "torch"):
-            raise RequestError(f"output {output!r}: expected 'numpy', 'pil' or 'torch'")
+        if output not in ("numpy", "pil"):
+            raise RequestError(f"output {output!r}: expected 'numpy' or 'pil'")
         future = self.submit(
             n, seed=seed, seeds=seeds, labels=labels, truncation=truncation,
             truncation_mode=truncation_mode, out=out, timeout_s=timeout_s,
@@ -318,12 +310,6 @@ class Sampler:
         if return_latents:
             keys = seeds_asked(n, seed, seeds)
             return images, draw_inputs(self._model, keys, None, truncation, truncation_mode).z
-        if output == "torch":
-            try:
-                import torch
-            except ModuleNotFoundError:
-                raise missing_extra("torch") from None
-            return torch.from_numpy(images)
         return images if output == "numpy" else [to_pil(image) for image in images]
 
     def submit(self, n: int | None = None, **asked: Unpack[Asked]) -> "Future[Images]":

@@ -1,11 +1,13 @@
 """Checks a bundle on the host at hand, without torch: its bytes, its golden images, its witness."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from ganinfer.backends.onnxruntime import FeatureNetwork
+from ganinfer.backends.openvino import PRECISIONS as OPENVINO_PRECISIONS
 from ganinfer.bundle import Bundle, GateResult, gate_result
 from ganinfer.errors import BackendUnavailable, ParityError
 from ganinfer.latents import draw_labels
@@ -30,7 +32,8 @@ def verify_host(
 
     Args:
         path: the bundle.
-        backend: the one to check; onnxruntime, and tensorrt if there are engines, by default.
+        backend: the one to check; by default onnxruntime, openvino if it is installed, and
+            tensorrt if there are engines.
         device: where it runs.
         public_key: of whoever must have signed it.
         progress: called with (what is being done, images done, images in all).
@@ -49,9 +52,11 @@ def verify_host(
         witness, files = Witness.load(bundle), bundle.manifest.witness
         num_golden = len(bundle.manifest.golden.seeds)
         extractor = bundle.read_onnx(files.extractor) if files else b""
-    wanted = [("onnxruntime", p) for p in precisions] + [("tensorrt", p) for p in engines]
-    if backend is not None:
-        wanted = [(backend, p) for p in (engines if backend == "tensorrt" else precisions)]
+    held = {"tensorrt": engines, "openvino": [p for p in precisions if p in OPENVINO_PRECISIONS]}
+    names = [backend] if backend else ["onnxruntime", "tensorrt"]
+    if backend is None and find_spec("openvino"):
+        names.insert(1, "openvino")
+    wanted = [(name, p) for name in names for p in held.get(name, precisions)]
     gates = []
     for name, precision in wanted:
         artifact = f"{name} {precision}"

@@ -12,6 +12,7 @@ from ganinfer.errors import BackendUnavailable, RequestError, missing_extra
 from ganinfer.images import Images
 from ganinfer.inputs import Inputs
 
+PRECISIONS = ("fp32", "bf16", "int8")
 # A new size is compiled once, in some 50 ms: so they are few.
 BATCH_SIZES: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -26,8 +27,8 @@ def open(bundle: Bundle, device: str, precision: str) -> Backend:
     ov = _import()
     core = ov.Core()
     has_bfloat16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    held = [graph.precision for graph in bundle.manifest.graphs]
-    available = [p for p in held if p in ("fp32", "int8") or (p == "bf16" and has_bfloat16)]
+    held = [graph.precision for graph in bundle.manifest.graphs if graph.precision in PRECISIONS]
+    available = [p for p in held if p != "bf16" or has_bfloat16]
     chosen = pick_precision(bundle, available, precision, ["bf16", "fp32"])
     graph = bundle.read_graph("fp32" if chosen == "bf16" else chosen)
     return OpenVINOBackend(graph, chosen)

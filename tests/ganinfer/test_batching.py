@@ -1,0 +1,281 @@
+"""Many callers, one device: merged fairly, each answer as if it were alone."""
+
+import asyncio
+import multiprocessing
+import os
+import pickle
+import threading
+import time
+from concurrent.futures import CancelledError, Future
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ganinfer import DeadlineExceeded, QueueFull, RequestError, Sampler
+from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
+from ganinfer.batching import Batcher, Request, next_batch, padded_size
+from ganinfer.bundle import Bundle
+from ganinfer.errors import BackendUnavailable
+from ganinfer.images import Images
+from ganinfer.inputs import Inputs, draw_inputs
+from ganinfer.stats import Stats
+
+
+class Watched(OnnxRuntimeBackend):
+    """The real backend, that can be held, and can be told to fail."""
+
+    def __init__(self, graph: bytes) -> None:
+        super().__init__(graph, "cpu", "fp32")
+        self.parallel_runs = 1
+        self.sizes: list[int] = []
+        self.entered, self.gate = threading.Semaphore(0), threading.Event()
+        self.gate.set()
+        self.failures = 0
+
+    def run(self, inputs: Inputs, *, out: Images | None = None, alone: bool = True) -> Images:
+        self.entered.release()
+        assert self.gate.wait(20)
+        self.sizes.append(len(inputs))
+        if self.failures:
+            self.failures -= 1
+            raise BackendUnavailable("the device fell off the bus")
+        return super().run(inputs, out=out, alone=alone)
+
+
+@pytest.fixture
+def watched(bundle: Path):
+    with Bundle(bundle) as opened:
+        backend = Watched(opened.read_graph("fp32"))
+        backend.model = opened.manifest.model
+    yield backend
+    backend.gate.set()
+    backend.close()
+
+
+@pytest.fixture
+def batcher(watched: Watched):
+    made = Batcher([watched], largest=16, max_queue=4, max_wait_ms=0, stats=Stats())
+    yield made
+    watched.gate.set()
+    made.close()
+
+
+def request(backend: Watched, n: int, seed: int = 0, **options) -> Request:
+    seeds, y = range(seed, seed + n), np.arange(n) % 3
+    inputs = draw_inputs(backend.model, seeds, y)
+    return Request(inputs.rows, np.zeros((n, 16, 16, 3), np.uint8), **options)
+
+
+def hold(backend: Watched, batcher: Batcher) -> Future:
+    """Occupy the device with one image, so that what comes next has to wait."""
+    backend.gate.clear()
+    future = batcher.submit(request(backend, 1))
+    assert backend.entered.acquire(timeout=20)
+    return future
+
+
+def test_what_waits_is_merged_into_one_batch(watched: Watched, batcher: Batcher) -> None:
+    first = hold(watched, batcher)
+    others = [batcher.submit(request(watched, n, seed=10 * n)) for n in (2, 3, 4)]
+    watched.gate.set()
+    answers = [future.result(20) for future in (first, *others)]
+    assert watched.sizes == [1, 9]
+    for n, answer in zip((2, 3, 4), answers[1:], strict=True):
+        alone = batcher.submit(request(watched, n, seed=10 * n)).result(20)
+        assert np.array_equal(answer, alone)
+
+
+def test_a_large_request_holds_up_no_small_one(watched: Watched, batcher: Batcher) -> None:
+    first = hold(watched, batcher)
+    large = batcher.submit(request(watched, 200))
+    small = batcher.submit(request(watched, 5, seed=7))
+    order: list[str] = []
+    large.add_done_callback(lambda _: order.append("large"))
+    small.add_done_callback(lambda _: order.append("small"))
+    watched.gate.set()
+    large.result(20)
+    first.result(20)
+    assert order == ["small", "large"]
+    assert watched.sizes[1] == 16  # 5 of the one, 11 of the other
+
+
+def test_one_more_than_the_queue_holds_is_refused(watched: Watched, batcher: Batcher) -> None:
+    hold(watched, batcher)
+    waiting = [batcher.submit(request(watched, 1)) for _ in range(4)]
+    with pytest.raises(QueueFull, match="4 requests are waiting, and max_queue is 4"):
+        batcher.submit(request(watched, 1))
+    assert waiting[0].cancel()  # what is taken back makes room
+    batcher.submit(request(watched, 1))
+
+
+def test_a_late_request_fails_and_the_others_do_not(watched: Watched, batcher: Batcher) -> None:
+    hold(watched, batcher)
+    late = batcher.submit(request(watched, 2, deadline=time.monotonic() + 0.01))
+    good = batcher.submit(request(watched, 2, deadline=time.monotonic() + 60))
+    time.sleep(0.05)
+    watched.gate.set()
+    with pytest.raises(DeadlineExceeded, match="2 of 2 images were not begun"):
+        late.result(20)
+    assert good.result(20).any()
+
+
+def test_a_cancelled_request_is_not_run(watched: Watched, batcher: Batcher) -> None:
+    hold(watched, batcher)
+    cancelled, good = (batcher.submit(request(watched, 3)) for _ in range(2))
+    assert cancelled.cancel()
+    watched.gate.set()
+    good.result(20)
+    assert watched.sizes == [1, 3]
+    with pytest.raises(CancelledError):
+        cancelled.result(1)
+
+
+def test_a_failing_backend_fails_its_batch_alone(watched: Watched, batcher: Batcher) -> None:
+    watched.failures = 1
+    with pytest.raises(BackendUnavailable, match="fell off the bus"):
+        batcher.submit(request(watched, 2)).result(20)
+    assert batcher.submit(request(watched, 2)).result(20).any()
+
+
+def test_closing_finishes_what_was_asked_for(watched: Watched, batcher: Batcher) -> None:
+    first = hold(watched, batcher)
+    waiting = [batcher.submit(request(watched, 20)) for _ in range(3)]
+    threading.Timer(0.05, watched.gate.set).start()
+    batcher.close()
+    assert all(future.done() and future.result().any() for future in (first, *waiting))
+    with pytest.raises(RequestError, match="closed"):
+        batcher.submit(request(watched, 1))
+
+
+def test_closing_may_fail_what_is_not_begun(watched: Watched, batcher: Batcher) -> None:
+    first = hold(watched, batcher)
+    waiting = batcher.submit(request(watched, 20))
+    threading.Timer(0.05, watched.gate.set).start()
+    batcher.close(cancel=True)
+    assert first.result(1).any()
+    with pytest.raises(RequestError, match="closed before its turn"):
+        waiting.result(1)
+
+
+def test_a_batch_may_wait_for_company(watched: Watched) -> None:
+    patient = Batcher([watched], largest=8, max_queue=9, max_wait_ms=200, stats=Stats())
+    futures = [patient.submit(request(watched, 2)) for _ in range(4)]
+    for future in futures:
+        future.result(20)
+    assert watched.sizes == [8]
+    patient.close()
+
+
+@pytest.mark.parametrize(
+    ("pending", "runs", "sizes", "pads", "idle", "expected"),
+    [
+        (64, 2, (), False, True, 32),  # shared out
+        (1, 2, (), False, True, 1),
+        (7, 16, (), False, True, 7),  # so few that one run with all threads is sooner done
+        (7, 16, (), False, False, 1),
+        (500, 2, (), False, True, 64),
+        (11, 2, (1, 2, 4, 8), False, True, 4),  # cut
+        (11, 1, (1, 2, 4, 8, 16), True, True, 11),  # padded
+    ],
+)
+def test_the_size_of_the_next_batch(watched, pending, runs, sizes, pads, idle, expected) -> None:
+    watched.parallel_runs, watched.batch_sizes, watched.pads = runs, sizes, pads
+    assert next_batch(pending, 64, watched, idle=idle) == expected
+    if pads:
+        assert padded_size(expected, 64, watched) == 16
+
+
+# The same through Sampler, on every backend of this host.
+
+
+@pytest.fixture(params=["onnxruntime", "openvino"])
+def sampler(bundle: Path, request: pytest.FixtureRequest):
+    pytest.importorskip(request.param)
+    with Sampler(bundle, backend=request.param) as opened:
+        yield opened
+
+
+def test_concurrent_callers_get_what_they_would_get_alone(sampler: Sampler) -> None:
+    asked = [
+        {"n": n, "seed": 1000 * n, "labels": n % 3 if n % 2 else None, "truncation": t}
+        for n in (1, 2, 5, 33, 130)
+        for t in (None, 0.5)
+    ]
+    alone = [sampler.sample(**one) for one in asked]
+    futures = [sampler.submit(**one) for one in asked * 3]
+    for n, future in enumerate(futures):
+        assert np.array_equal(future.result(60), alone[n % len(asked)])
+    stats = sampler.stats
+    assert stats["requests"] == 4 * len(asked)
+    assert stats["batches"] < 4 * stats["requests"]
+    assert stats["fill"] == 1.0
+    assert stats["request_ms"]["p99"] >= stats["request_ms"]["p50"] > 0
+
+
+def test_asyncio_tasks_share_a_sampler_and_can_be_cancelled(sampler: Sampler) -> None:
+    async def main() -> list[np.ndarray]:
+        doomed = asyncio.create_task(sampler.asample(2000))
+        tasks = [asyncio.create_task(sampler.asample(2, seed=s)) for s in range(20)]
+        await asyncio.sleep(0)
+        doomed.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await doomed
+        return await asyncio.gather(*tasks)
+
+    expected = sampler.sample(21)
+    for seed, images in enumerate(asyncio.run(main())):
+        assert np.array_equal(images, expected[seed : seed + 2])
+
+
+def test_images_are_written_into_the_callers_buffer(sampler: Sampler) -> None:
+    out = np.zeros((70, 16, 16, 3), np.uint8)
+    assert sampler.sample(70, out=out) is out
+    assert np.array_equal(out, sampler.sample(70))
+    with pytest.raises(RequestError, match=r"out: found uint8 \(70, 16, 16, 3\); .*\(3, 16"):
+        sampler.sample(3, out=out)
+    with pytest.raises(RequestError, match="writeable, contiguous"):
+        sampler.sample(35, out=out[::2])
+
+
+def test_latents_come_back_and_give_the_same_images(sampler: Sampler) -> None:
+    images, z = sampler.sample(5, seed=3, labels=1, truncation=0.5, return_latents=True)
+    assert np.array_equal(sampler.generate(z, np.full(5, 1)), images)
+    torch = pytest.importorskip("torch")
+    assert np.array_equal(sampler.generate(torch.from_numpy(z), np.full(5, 1)), images)
+    assert torch.from_dlpack(images).data_ptr() == images.ctypes.data
+
+
+def test_too_late_is_said_and_nothing_is_left_behind(sampler: Sampler) -> None:
+    with pytest.raises(DeadlineExceeded):
+        sampler.sample(50_000, timeout_s=0.05)
+    assert sampler.sample(1).any()
+
+
+def test_a_sampler_goes_to_another_process(bundle: Path) -> None:
+    with Sampler(bundle, backend="onnxruntime") as sampler:
+        again = pickle.loads(pickle.dumps(sampler))
+        assert np.array_equal(again.sample(3), sampler.sample(3))
+        again.close()
+        expected = sampler.sample(3)
+        context = multiprocessing.get_context("spawn")
+        with context.Pool(1) as pool:
+            assert np.array_equal(pool.apply(sampler.sample, (3,)), expected)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_opens_backends_of_its_own(sampler: Sampler) -> None:
+    expected = sampler.sample(3)
+    child = os.fork()
+    if child == 0:
+        good = False
+        try:
+            good = np.array_equal(sampler.sample(3), expected)
+        finally:
+            os._exit(0 if good else 1)
+    deadline = time.monotonic() + 60
+    while (done := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert done[1] == 0
+    assert np.array_equal(sampler.sample(3), expected)
