@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from ganinfer.backends import Backend
 from ganinfer.errors import DeadlineExceeded, QueueFull, RequestError
 from ganinfer.images import Images
-from ganinfer.inputs import Inputs
+from ganinfer.inputs import Inputs, Wanted
 from ganinfer.stats import Stats
 
 log = logging.getLogger(__name__)
 
-Draw = Callable[[int, int], Inputs]  # inputs of the images from one number to another
+Draw = Callable[[Sequence[Wanted | Inputs]], Inputs]
 
 
 @dataclass(eq=False)
@@ -29,13 +29,13 @@ class Request:
     """Images that somebody waits for.
 
     Attributes:
-        draw: makes the inputs of images start to stop.
+        wanted: what they are drawn from, or their inputs.
         images: uint8 (N, H, W, C), filled in as they come.
         deadline: by time.monotonic(); what is not taken by then fails.
         future: gets `images` when all are there.
     """
 
-    draw: Draw
+    wanted: Wanted | Inputs
     images: Images
     deadline: float | None = None
     future: "Future[Images]" = field(default_factory=Future)
@@ -64,6 +64,7 @@ class Batcher:
     def __init__(
         self,
         backends: Sequence[Backend],
+        draw: Draw,
         *,
         largest: int,
         max_queue: int,
@@ -74,12 +75,13 @@ class Batcher:
 
         Args:
             backends: one a device.
+            draw: makes one batch's inputs.
             largest: images in a batch, at most.
             max_queue: requests that may wait.
             max_wait_ms: how long a batch that is not full waits for company.
             stats: is told of every batch.
         """
-        self._backends, self._largest = backends, largest
+        self._backends, self._draw, self._largest = backends, draw, largest
         self._max_queue, self._max_wait = max_queue, max_wait_ms / 1000
         self._stats = stats
         self._queue: list[Request] = []
@@ -193,8 +195,7 @@ class Batcher:
     def _run(self, backend: Backend, pieces: list[Piece], *, alone: bool) -> None:
         """Draw the inputs, run them as one batch, hand the images out."""
         began = time.monotonic()
-        parts = [piece.request.draw(piece.start, piece.stop) for piece in pieces]
-        inputs = Inputs.joined(parts)
+        inputs = self._draw([p.request.wanted.rows(p.start, p.stop) for p in pieces])
         n, drawn = len(inputs), time.monotonic()
         size = padded_size(n, self._largest, backend)
         first = pieces[0]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganinfer.errors import RequestError
-from ganinfer.latents import Seeds, draw_latents, seed_array
+from ganinfer.latents import Seeds, draw_labels, draw_latents, seed_array
 
 if TYPE_CHECKING:
     from ganinfer.bundle import Model
@@ -62,6 +62,56 @@ class Inputs:
             return parts[0]
         feeds = [part.feed() for part in parts]
         return cls(**{name: np.concatenate([feed[name] for feed in feeds]) for name in feeds[0]})
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Images that are known by their seeds, not drawn yet.
+
+    Attributes:
+        keys: uint64 (N,).
+        numbers: int64 (N,), the classes asked for; None lets each seed draw its own.
+        truncation, mode: as `Sampler.sample` takes them.
+    """
+
+    keys: Seeds
+    numbers: NDArray[np.int64] | None
+    truncation: float | None = None
+    mode: str | None = None
+
+    def rows(self, start: int, stop: int) -> "Wanted":
+        """Images start to stop."""
+        numbers = None if self.numbers is None else self.numbers[start:stop]
+        return Wanted(self.keys[start:stop], numbers, self.truncation, self.mode)
+
+
+def draw_wanted(model: "Model", parts: Sequence[Wanted | Inputs]) -> Inputs:
+    """The inputs of several requests, one after the other.
+
+    What is drawn alike is drawn together: for a few images the time goes by calls, not numbers.
+    """
+    alike: dict[tuple[float | None, str | None, bool], list[int]] = {}
+    drawn: dict[int, Inputs] = {}
+    for n, part in enumerate(parts):
+        if isinstance(part, Inputs):
+            drawn[n] = part
+        else:
+            own = (part.truncation, part.mode, part.numbers is None)
+            alike.setdefault(own, []).append(n)
+    for (truncation, mode, random_labels), places in alike.items():
+        group = [part for part in (parts[n] for n in places) if isinstance(part, Wanted)]
+        keys = np.concatenate([part.keys for part in group])
+        y: NDArray[np.int64] | None = None
+        if model.classes:
+            if random_labels:
+                y = draw_labels(keys, len(model.classes))
+            else:
+                y = np.concatenate([part.numbers for part in group if part.numbers is not None])
+        inputs, start = draw_inputs(model, keys, y, truncation, mode), 0
+        for n, part in zip(places, group, strict=True):
+            drawn[n] = inputs.rows(start, start + len(part.keys))
+            start += len(part.keys)
+    return Inputs.joined([drawn[n] for n in range(len(parts))])
 
 
 def draw_inputs(

@@ -35,7 +35,7 @@ from ganinfer.asked import (
 )
 from ganinfer.errors import BundleError, DeadlineExceeded, ParityError, RequestError
 from ganinfer.images import Images, to_pil
-from ganinfer.inputs import Inputs, draw_inputs, truncation_input
+from ganinfer.inputs import Inputs, Wanted, draw_inputs, draw_wanted, truncation_input
 from ganinfer.latents import seed_array, slerp
 from ganinfer.stats import Stats
 
@@ -183,6 +183,7 @@ class Sampler:
 
         return Batcher(
             backends,
+            functools.partial(draw_wanted, self._model),
             largest=self._batch_size,
             max_queue=self._max_queue,
             max_wait_ms=self._max_wait_ms,
@@ -328,13 +329,9 @@ class Sampler:
         if truncation is not None or mode is not None:
             draw_inputs(self._model, keys[:1], None, truncation, mode)  # complain here
 
-        def draw(start: int, stop: int) -> Inputs:
-            part = keys[start:stop]
-            y = labels_of(self._model, part, None if numbers is None else numbers[start:stop])
-            return draw_inputs(self._model, part, y, truncation, mode)
-
         images = checked_out(self._model, asked.get("out"), len(keys))
-        return self._submit(draw, images, asked.get("timeout_s"))
+        wanted = Wanted(keys, numbers, truncation, mode)
+        return self._submit(wanted, images, asked.get("timeout_s"))
 
     async def asample(self, n: int | None = None, **asked: Unpack[Asked]) -> Images:
         """Draw images in an asyncio program; arguments as in `sample`.
@@ -346,12 +343,12 @@ class Sampler:
         return await asyncio.wrap_future(self.submit(n, **asked))
 
     def _submit(
-        self, draw: Callable[[int, int], Inputs], images: Images, timeout_s: float | None = None
+        self, wanted: Wanted | Inputs, images: Images, timeout_s: float | None = None
     ) -> "Future[Images]":
         from ganinfer.batching import Request
 
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        return self._ready().submit(Request(draw, images, deadline))
+        return self._ready().submit(Request(wanted, images, deadline))
 
     def generate(
         self,
@@ -383,7 +380,7 @@ class Sampler:
             )
         truncations = truncation_input(self._model, len(z), truncation)
         inputs = Inputs(z, checked_labels(self._model, y, len(z)), truncations)
-        return self._submit(inputs.rows, checked_out(self._model, out, len(z))).result()
+        return self._submit(inputs, checked_out(self._model, out, len(z))).result()
 
     def stream(
         self,
@@ -466,7 +463,7 @@ class Sampler:
         y = labels_of(self._model, keys[:1], numbers_asked(self._model, label, 1))
         truncations = truncation_input(self._model, steps, truncation)
         inputs = Inputs(path, None if y is None else y.repeat(steps), truncations)
-        return self._submit(inputs.rows, checked_out(self._model, None, steps)).result()
+        return self._submit(inputs, checked_out(self._model, None, steps)).result()
 
     def close(self, *, cancel: bool = False) -> None:
         """Finish what was asked for, free the backends and the bundle's file.
@@ -506,7 +503,7 @@ class Sampler:
         batcher = self._batcher_over([backend])  # the way that all images will go
         try:
             found = np.empty_like(expected)
-            batcher.submit(Request(inputs.rows, found)).result()
+            batcher.submit(Request(inputs, found)).result()
         finally:
             batcher.close()
         failure = golden_failure(found, expected, backend.precision)

@@ -55,7 +55,7 @@ def watched(bundle: Path):
 
 @pytest.fixture
 def batcher(watched: Watched):
-    made = Batcher([watched], largest=16, max_queue=4, max_wait_ms=0, stats=Stats())
+    made = Batcher([watched], Inputs.joined, largest=16, max_queue=4, max_wait_ms=0, stats=Stats())
     yield made
     watched.gate.set()
     made.close()
@@ -64,7 +64,7 @@ def batcher(watched: Watched):
 def request(backend: Watched, n: int, seed: int = 0, **options) -> Request:
     seeds, y = range(seed, seed + n), np.arange(n) % 3
     inputs = draw_inputs(backend.model, seeds, y)
-    return Request(inputs.rows, np.zeros((n, 16, 16, 3), np.uint8), **options)
+    return Request(inputs, np.zeros((n, 16, 16, 3), np.uint8), **options)
 
 
 def hold(backend: Watched, batcher: Batcher) -> Future:
@@ -159,7 +159,9 @@ def test_closing_may_fail_what_is_not_begun(watched: Watched, batcher: Batcher) 
 
 
 def test_a_batch_may_wait_for_company(watched: Watched) -> None:
-    patient = Batcher([watched], largest=8, max_queue=9, max_wait_ms=200, stats=Stats())
+    patient = Batcher(
+        [watched], Inputs.joined, largest=8, max_queue=9, max_wait_ms=200, stats=Stats()
+    )
     futures = [patient.submit(request(watched, 2)) for _ in range(4)]
     for future in futures:
         future.result(20)
