@@ -1,6 +1,6 @@
 """Sampler against what one would write by hand: throughput, overhead, latents, cold start.
 
-    python benchmarks/sampling.py [-o benchmarks/results/sampling-cpu-2-cores.json]
+    python benchmarks/sampling.py [--bundles FOLDER] [-o benchmarks/results/sampling-cpu-2-cores.json]
 
 Two generators, untrained, their batch norms having seen latents: BigGAN-32 (256 channels, ten
 classes) and DCGAN-64. All that is compared is timed in turn, in one process, and the medians are
@@ -50,6 +50,8 @@ def bundle_of(name: str, folder: Path) -> tuple[torch.nn.Module, Path]:
     standing_statistics(network, num_batches=8)
     spec = Spec(network.z_dim, [str(k) for k in range(num_classes)], family=name)
     path = folder / f"{name}.gan"
+    if path.exists():
+        return network.eval(), path
     options: dict[str, Any] = {"num_images": 1000, "precisions": ["bf16", "int8"]}
     try:
         export(network, spec, path, **options)
@@ -190,8 +192,10 @@ def cold_start(path: Path) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument("--bundles", type=Path, help="where they are kept for the next time")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.bundles or Path(temporary)
         found: dict[str, Any] = {
             "host": {
                 "cpus": len(os.sched_getaffinity(0)),
@@ -204,8 +208,8 @@ def main() -> None:
             "latents": latents(),
         }
         for name in NETWORKS:
-            found[name] = measured(name, Path(folder))
-        found["cold_start"] = cold_start(Path(folder) / "dcgan-64.gan")
+            found[name] = measured(name, folder)
+        found["cold_start"] = cold_start(folder / "dcgan-64.gan")
     text = json.dumps(found, indent=1)
     print(text)
     if options.output:

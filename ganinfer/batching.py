@@ -115,7 +115,7 @@ class Batcher:
             self._changed.notify_all()
         return request.future
 
-    def close(self, *, cancel: bool = False) -> None:
+    def close(self, *, cancel: bool = False, wait: bool = True) -> None:
         """Take no more requests; finish those that are here, or fail those not begun; stop."""
         with self._changed:
             self._closed = True
@@ -124,7 +124,7 @@ class Batcher:
                     if request.waiting:
                         _fail(request, RequestError("this Sampler was closed before its turn"))
             self._changed.notify_all()
-        for worker in self._workers:
+        for worker in self._workers if wait else ():
             if worker is not threading.current_thread():
                 worker.join()
 

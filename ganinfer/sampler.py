@@ -483,6 +483,10 @@ class Sampler:
             backend.close()
         self._bundle.close()
 
+    def __del__(self) -> None:
+        if (batcher := getattr(self, "_batcher", None)) is not None:
+            batcher.close(wait=False)  # or its threads would outlive a sampler that nobody closed
+
     def __enter__(self) -> Self:
         return self
 

@@ -1,6 +1,7 @@
 """Many callers, one device: merged fairly, each answer as if it were alone."""
 
 import asyncio
+import gc
 import multiprocessing
 import os
 import pickle
@@ -252,6 +253,19 @@ def test_too_late_is_said_and_nothing_is_left_behind(sampler: Sampler) -> None:
     with pytest.raises(DeadlineExceeded):
         sampler.sample(50_000, timeout_s=0.05)
     assert sampler.sample(1).any()
+
+
+def test_a_sampler_that_nobody_closed_leaves_no_threads(bundle: Path) -> None:
+    before = set(threading.enumerate())
+    sampler = Sampler(bundle, backend="onnxruntime")
+    future = sampler.submit(3)
+    del sampler
+    gc.collect()
+    assert future.result(20).any()  # what was asked for is answered
+    deadline = time.monotonic() + 20
+    while set(threading.enumerate()) - before and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not set(threading.enumerate()) - before
 
 
 def test_a_sampler_goes_to_another_process(bundle: Path) -> None:
