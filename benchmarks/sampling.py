@@ -1,6 +1,6 @@
 """Sampler against what one would write by hand: throughput, overhead, latents, cold start.
 
-    python benchmarks/sampling.py [--bundles FOLDER] [-o benchmarks/results/sampling-cpu-2-cores.json]
+    python benchmarks/sampling.py [--bundles FOLDER] [-o FILE.json]
 
 Two generators, untrained, their batch norms having seen latents: BigGAN-32 (256 channels, ten
 classes) and DCGAN-64. All that is compared is timed in turn, in one process, and the medians are
