@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import ganinfer.cli
+import ganinfer.film_cli
 import gantrain.cli
 from ganinfer.cli import BundlePath, PublicKeyPath, console, gate_table
 from ganinfer.errors import EXTRAS, ExportError, GanError, missing_extra
@@ -244,6 +245,8 @@ def verify(
 
 
 app.command()(ganinfer.cli.sample)
+app.command()(ganinfer.film_cli.interpolate)
+app.command()(ganinfer.film_cli.truncations)
 app.command()(ganinfer.cli.inspect)
 app.command()(ganinfer.cli.keygen)
 app.command()(ganinfer.cli.sign)

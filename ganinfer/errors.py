@@ -74,6 +74,7 @@ EXTRAS = {
     "cuda": "tensorrt",
     "cryptography": "signing",
     "huggingface_hub": "hub",
+    "av": "video",
 }
 
 

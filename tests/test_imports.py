@@ -85,6 +85,7 @@ def test_only_cli_and_demo_print() -> None:
     }
     assert {Path(name).name for name in printing} == {
         "cli.py",
+        "film_cli.py",
         "shards_cli.py",
         "demo.py",
     }
