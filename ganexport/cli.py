@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 import ganinfer.cli
+import ganinfer.film_cli
 import gantrain.cli
 from ganinfer.cli import BundlePath, PublicKeyPath, console, show_gates
 from ganinfer.errors import EXTRAS, ExportError, GanError, missing_extra
@@ -306,6 +307,8 @@ def _show_layers(found: "Comparison") -> None:
 
 
 app.command()(ganinfer.cli.sample)
+app.command()(ganinfer.film_cli.interpolate)
+app.command()(ganinfer.film_cli.truncations)
 app.command()(ganinfer.cli.keygen)
 app.command()(ganinfer.cli.sign)
 app.command()(ganinfer.cli.push)

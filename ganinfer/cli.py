@@ -42,9 +42,27 @@ PublicKeyPath = Annotated[
 def sample(
     bundle: BundlePath,
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="x.png for a grid, else a folder of PNG files.")
+        Path,
+        typer.Option(
+            "-o", "--output", help="x.png for a grid, else a folder: of PNG files; with -n, shards."
+        ),
     ] = Path("samples.png"),
-    seeds: Annotated[str, typer.Option(help="As in 0-63, or 5, or 1,4,9-12.")] = "0-63",
+    seeds: Annotated[
+        str | None, typer.Option(help="As in 0-63, the default, or 5, or 1,4,9-12.")
+    ] = None,
+    num: Annotated[
+        int | None, typer.Option("-n", "--num", min=1, help="Write so many images as shards.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="With -n: the first; 0 by default.")] = None,
+    shard_format: Annotated[
+        str | None, typer.Option("--format", help="With -n: tar (WebDataset; default) or npz.")
+    ] = None,
+    shard_size: Annotated[
+        int | None, typer.Option(min=1, help="With -n: images in a file; 10000 by default.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="With -n: threads that encode.")
+    ] = None,
     labels: Annotated[
         str | None, typer.Option(help="Class names or numbers, as in 3 or 0-9; repeated in turn.")
     ] = None,
@@ -60,8 +78,18 @@ def sample(
     """Draw images from a bundle: image i depends on its seed and label alone."""
     from ganinfer.images import grid, save_png
     from ganinfer.sampler import Sampler
+    from ganinfer.shards import write_shards
+    from ganinfer.shards_cli import shards_bar
 
-    numbers = parse_ranges(seeds, "--seeds")
+    of_shards = (seed, shard_format, shard_size, workers)
+    if num is None and any(option is not None for option in of_shards):
+        raise RequestError("--seed, --format, --shard-size, --workers: they go with -n")
+    if num is not None and (seeds is not None or output.suffix.lower() == ".png"):
+        raise RequestError(
+            "-n: writes shards of --seed and those that follow into the folder -o; for a picture,"
+            " or seeds of your choice, leave -n out"
+        )
+    numbers = parse_ranges(seeds or "0-63", "--seeds")
     with Sampler(
         bundle,
         backend=backend,
@@ -70,10 +98,29 @@ def sample(
         allow_unverified=allow_unverified,
         public_key=public_key,
     ) as sampler:
-        wanted = None if labels is None else parse_labels(labels, sampler.classes, len(numbers))
+        classes = None if labels is None else parse_labels(labels, sampler.classes)
+        wanted = None if classes is None else in_turn(classes, len(numbers))
         step = 64
         starts = range(0, len(numbers), step)
-        if output.suffix.lower() == ".png":
+        if num is not None:
+            with shards_bar() as report:
+                written = write_shards(
+                    sampler,
+                    num,
+                    output,
+                    seed=seed or 0,
+                    labels=classes,
+                    truncation=truncation,
+                    truncation_mode=truncation_mode,
+                    format=shard_format or "tar",
+                    shard_size=shard_size or 10_000,
+                    workers=workers,
+                    progress=report,
+                )
+            console.print(f"{written.num_kept} of {len(written.shards)} shards were there before")
+            for name in written.damaged:
+                console.print(f"{name}: damaged or missing; drawn again", style="yellow")
+        elif output.suffix.lower() == ".png":
             images = sampler.sample(
                 seeds=numbers, labels=wanted, truncation=truncation, truncation_mode=truncation_mode
             )
@@ -93,8 +140,8 @@ def sample(
                     save_png(output / f"{seed:08d}.png", image)
         info = sampler.info
     console.print(
-        f"{len(numbers)} images by {info['backend']} on {info['device']} in {info['precision']}"
-        f" -> {output}"
+        f"{num or len(numbers)} images by {info['backend']} on {info['device']}"
+        f" in {info['precision']} -> {output}"
     )
 
 
@@ -241,8 +288,8 @@ def parse_ranges(text: str, option: str) -> list[int]:
     return numbers
 
 
-def parse_labels(text: str, classes: list[str], count: int) -> list[int | str]:
-    """Class names, numbers and ranges of numbers, repeated in turn to `count` labels."""
+def parse_labels(text: str, classes: list[str]) -> list[int | str]:
+    """Class names, numbers and ranges of numbers."""
     labels: list[int | str] = []
     for part in text.split(","):
         name = part.strip()
@@ -250,4 +297,9 @@ def parse_labels(text: str, classes: list[str], count: int) -> list[int | str]:
             labels.append(name)
         else:
             labels.extend(parse_ranges(name, "--labels"))
+    return labels
+
+
+def in_turn(labels: list[int | str], count: int) -> list[int | str]:
+    """Labels repeated to `count`."""
     return [labels[i % len(labels)] for i in range(count)]

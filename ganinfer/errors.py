@@ -87,6 +87,7 @@ EXTRAS = {
     "cuda": "tensorrt",
     "cryptography": "signing",
     "huggingface_hub": "hub",
+    "av": "video",
 }
 
 

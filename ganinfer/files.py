@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -29,6 +30,47 @@ def write_atomic(path: Path, data: bytes) -> None:
     try:
         with temporary.open("xb") as file:
             file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+class Sink:
+    """A file being written from front to back: its size and its sha256 are known at the end."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes | memoryview) -> int:
+        self._file.write(data)
+        self._digest.update(data)
+        self.size += len(data)
+        return len(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    @property
+    def sha256(self) -> str:
+        """Hexadecimal, of what was written so far."""
+        return self._digest.hexdigest()
+
+
+@contextmanager
+def stream_atomic(path: Path) -> Iterator[Sink]:
+    """As `write_atomic`, piece by piece; in a folder that `only_writer` holds.
+
+    What a killed process leaves aside has a fixed name: the next process writes over it.
+    """
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        with temporary.open("wb") as file:
+            yield Sink(file)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -2,6 +2,8 @@
 
 import io
 import math
+import struct
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Images = NDArray[np.uint8]
+
+# Below, Huffman's tables take six times as long as all the rest, and save 3 %.
+_TOO_SMALL_TO_COMPRESS = 400  # bytes of pixels
 
 
 def to_uint8(images: NDArray[np.float32]) -> Images:
@@ -80,3 +85,34 @@ def encode_png(image: Images) -> bytes:
 def save_png(path: Path, image: Images) -> None:
     """Write one image, uint8 (H, W, C) with C of 1 or 3, as a PNG file, whole or not at all."""
     write_atomic(path, encode_png(image))
+
+
+def encode_pngs(images: Images) -> list[bytes]:
+    """PNG files of many images, uint8 (N, H, W, C) with C of 1 or 3.
+
+    Several times as fast as `encode_png`, which searches each row's best filter, and for that up
+    to a quarter larger. Each row is told by its difference to the one above; the bytes depend on
+    the pixels and on zlib alone.
+    """
+    n, height, width, channels = images.shape
+    if channels not in (1, 3):
+        raise RequestError(f"images of shape {images.shape}: expected (N, H, W, 1) or (N, H, W, 3)")
+    rows = np.empty((n, height, 1 + width * channels), np.uint8)
+    rows[:, :, 0] = 2  # the filter's number
+    rows[:, :, 1:] = images.reshape(n, height, -1)
+    rows[:, 1:, 1:] -= images.reshape(n, height, -1)[:, :-1]
+    colour_type = 0 if channels == 1 else 2
+    header = struct.pack(">IIBBBBB", width, height, 8, colour_type, 0, 0, 0)
+    start, end = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header), _chunk(b"IEND", b"")
+    level = 0 if height * width * channels <= _TOO_SMALL_TO_COMPRESS else 1
+    files = []
+    for image in rows:
+        packer = zlib.compressobj(level, strategy=zlib.Z_RLE)
+        packed = packer.compress(image.data) + packer.flush()
+        files.append(start + _chunk(b"IDAT", packed) + end)
+    return files
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    check = zlib.crc32(data, zlib.crc32(kind))
+    return b"%b%b%b%b" % (struct.pack(">I", len(data)), kind, data, struct.pack(">I", check))

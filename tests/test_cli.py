@@ -3,13 +3,15 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import tiny_recipe
+from conftest import GAN, tiny_recipe
 from PIL import Image
 
 from ganinfer import Sampler
@@ -65,6 +67,8 @@ def test_help_names_every_command_and_needs_no_torch(gan) -> None:
         "export",
         "verify",
         "sample",
+        "interpolate",
+        "truncations",
         "inspect",
         "keygen",
         "sign",
@@ -172,6 +176,11 @@ def test_a_label_outside_the_classes_is_a_message(gan, config, shapes, tmp_path)
         (("verify", "x.gan", "--precision", "fp16"), ["it goes with --layers"]),
         (("sample", "x.gan"), ["x.gan: no such bundle"]),
         (("sample", "x.gan", "--seeds", "a-b"), ["--seeds a-b", "0-63"]),
+        (("sample", "x.gan", "--seed", "4"), ["--seed, --format", "go with -n"]),
+        (("sample", "x.gan", "-n", "4", "-o", "x.png"), ["the folder -o", "leave -n out"]),
+        (("sample", "x.gan", "-n", "4", "--seeds", "1"), ["the folder -o", "leave -n out"]),
+        (("interpolate", "x.gan", "--seeds", "1,5", "-o", "x.gif"), ["x.gan: no such bundle"]),
+        (("truncations", "x.gan", "--values", "a", "-o", "x.png"), ["--values a", "0.3,0.5,1"]),
         (("inspect", "."), ["no manifest.json"]),
         (("verify", "x.gan", "--public-key", "k.pem"), ["k.pem: the key cannot be read"]),
         (("sign", "x.gan", "--key", "k.pem"), ["k.pem: the key cannot be read"]),
@@ -225,6 +234,34 @@ def test_labels_by_name_and_range(gan, bundle: Path, tmp_path: Path) -> None:
     result = gan("sample", bundle, "--labels", "dog", "-o", tmp_path / "b.png")
     assert_a_users_mistake(result, "label 'dog'", "it takes 0, 1, 2")
     assert os.listdir(tmp_path) == ["a.png"]
+
+
+def test_shards_go_on_after_an_interruption(gan, bundle: Path, tmp_path: Path) -> None:
+    command = ["sample", bundle, "-n", "200000", "-o", "shards", "--shard-size", "100"]
+    process = subprocess.Popen(
+        [*GAN, *map(str, command)], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    while not (tmp_path / "shards" / "shard-000001.tar").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on" in output
+    assert not list((tmp_path / "shards").glob(".*"))
+    result = gan(*command, "--labels", "1", cwd=tmp_path)
+    assert_a_users_mistake(result, "another request: labels None, now [1]")
+
+
+def test_a_film_and_a_sheet_of_truncations(gan, bundle: Path, tmp_path: Path) -> None:
+    film = ("--seeds", "1,5", "--frames", "3", "--loop", "--labels", "0,2", "-o", "new/x.webp")
+    assert gan("interpolate", bundle, *film, cwd=tmp_path).returncode == 0
+    with Image.open(tmp_path / "new" / "x.webp") as picture:
+        assert picture.n_frames == 6
+    sheet = ("--seeds", "0-4", "--values", "0.5,1", "--labels", "1", "-o", "new/x.png")
+    assert gan("truncations", bundle, *sheet, cwd=tmp_path).returncode == 0
+    with Image.open(tmp_path / "new" / "x.png") as picture:
+        assert picture.size == (5 * 50 + 2, 2 * 50 + 2)
 
 
 def test_a_failed_verification_exits_with_1(gan, bundle: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from ganinfer.errors import RequestError
-from ganinfer.images import encode_png, grid, save_png, to_uint8
+from ganinfer.images import encode_png, encode_pngs, grid, save_png, to_uint8
 
 
 def test_every_level_maps_to_itself() -> None:
@@ -48,6 +48,17 @@ def test_png_keeps_every_pixel(channels: int, tmp_path: Path) -> None:
     assert Image.open(io.BytesIO(encode_png(image))).format == "PNG"
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 7), (64, 48)])
+def test_pngs_of_many_images_keep_every_pixel(height: int, width: int, channels: int) -> None:
+    shape = (3, height, width, channels)
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    decoded = [np.asarray(Image.open(io.BytesIO(file))) for file in encode_pngs(images)]
+    assert np.array_equal(np.stack(decoded).reshape(shape), images)
+
+
 def test_two_channels_are_no_image() -> None:
     with pytest.raises(RequestError, match="shape"):
         encode_png(np.zeros((4, 4, 2), np.uint8))
+    with pytest.raises(RequestError, match="shape"):
+        encode_pngs(np.zeros((1, 4, 4, 2), np.uint8))

@@ -1,0 +1,140 @@
+"""Moving pictures: ways from seed to seed, and the files that hold them."""
+
+import io
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ganinfer.asked import Label
+from ganinfer.errors import RequestError, missing_extra
+from ganinfer.files import write_atomic
+from ganinfer.images import Images, grid, save_png, to_pil
+from ganinfer.latents import draw_labels, seed_array
+from ganinfer.sampler import Sampler
+
+SUFFIXES = (".gif", ".webp", ".mp4", ".png")
+_LEAST_WIDTH = 256  # pixels of a film; smaller images are enlarged by a whole number
+
+
+def walk(
+    sampler: Sampler,
+    seeds: Sequence[int],
+    frames_per_step: int,
+    *,
+    loop: bool = False,
+    labels: Label | Sequence[Label] | None = None,
+    truncation: float | None = None,
+    truncation_mode: str | None = None,
+) -> Iterator[Images]:
+    """The way through the images of some seeds; one step of it is in memory at a time.
+
+    Args:
+        sampler: of an opened bundle.
+        seeds: two or more, in the order in which they are met.
+        frames_per_step: frames from a seed's image, included, to the next, excluded.
+        loop: go back to the first seed at the end, instead of ending with the last one's image.
+        labels: a class for all frames; or one for each step, repeated in turn: the picture jumps
+            where the class changes. The first seed's own by default.
+        truncation, truncation_mode: as in `Sampler.sample`.
+
+    Yields:
+        uint8 (H, W, C); normal latents move along the sphere, uniform ones along the line.
+
+    Raises:
+        RequestError: something that this model cannot serve.
+    """
+    stops = [int(seed) for seed in seed_array(seeds)]
+    if len(stops) < 2 or frames_per_step < 1:
+        raise RequestError(
+            f"{len(stops)} seeds, {frames_per_step} frames a step: expected 2 seeds or more, and a"
+            " frame or more"
+        )
+    if labels is None and sampler.classes:
+        labels = draw_labels(stops[:1], len(sampler.classes)).tolist()
+    turns = [labels] if labels is None or isinstance(labels, int | str) else list(labels)
+    if not turns:
+        raise RequestError("labels: found none; give a class or several, or leave labels out")
+    steps = list(zip(stops, stops[1:] + stops[:1], strict=True))
+    for number, (start, end) in enumerate(steps if loop else steps[:-1]):
+        frames = sampler.interpolate(
+            start,
+            end,
+            frames_per_step + 1,
+            label=turns[number % len(turns)],
+            truncation=truncation,
+            truncation_mode=truncation_mode,
+        )
+        yield from frames[:-1]
+    if not loop:
+        yield frames[-1]
+
+
+def save_film(path: Path, frames: Iterable[Images], *, fps: int = 30) -> None:
+    """Write frames to a file, whole or not at all; small ones are enlarged.
+
+    Args:
+        path: x.gif, x.webp (lossless), x.mp4 (H.264, of the extra `video`), or x.png for a strip.
+        frames: uint8 (H, W, C), C of 1 or 3; at least one.
+        fps: frames a second, 1 to 100. A gif counts hundredths of a second and rounds.
+
+    Raises:
+        RequestError: another kind of file, or speed.
+        MissingExtra: an mp4, and PyAV is not installed.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise RequestError(f"{path}: expected a name that ends in {', '.join(SUFFIXES)}")
+    if not 1 <= fps <= 100:
+        raise RequestError(f"fps: found {fps}; expected 1 to 100")
+    if suffix == ".png":
+        strip = np.stack(list(frames))
+        save_png(path, grid(strip, columns=len(strip)))
+    elif suffix == ".mp4":
+        write_atomic(path, _mp4(map(_enlarged, frames), fps))
+    else:
+        write_atomic(path, _animation(map(_enlarged, frames), fps, suffix))
+
+
+def _enlarged(frame: Images) -> Images:
+    scale = math.ceil(_LEAST_WIDTH / frame.shape[1])
+    return frame.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def _animation(frames: Iterator[Images], fps: int, suffix: str) -> bytes:
+    """A gif or webp that plays for ever."""
+    pictures = map(to_pil, frames)
+    buffer = io.BytesIO()
+    next(pictures).save(
+        buffer,
+        format=suffix[1:],
+        save_all=True,
+        append_images=pictures,
+        duration=round(100 / fps) * 10 if suffix == ".gif" else round(1000 / fps),
+        loop=0,
+        lossless=True,  # of a webp
+    )
+    return buffer.getvalue()
+
+
+def _mp4(frames: Iterator[Images], fps: int) -> bytes:
+    """H.264 as every player takes it: even sides, and colours at half the resolution."""
+    try:
+        import av
+    except ModuleNotFoundError:
+        raise missing_extra("av") from None
+    first = next(frames)
+    height, width = first.shape[0] + first.shape[0] % 2, first.shape[1] + first.shape[1] % 2
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=fps, options={"crf": "16"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for frame in itertools.chain([first], frames):
+            missing = [(0, height - frame.shape[0]), (0, width - frame.shape[1]), (0, 0)]
+            whole = np.pad(frame, missing, mode="edge")
+            colour = np.ascontiguousarray(np.broadcast_to(whole, (height, width, 3)))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(colour, format="rgb24")))
+        container.mux(stream.encode())
+    return buffer.getvalue()

@@ -1,0 +1,109 @@
+"""gan interpolate, gan truncations."""
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from ganinfer.cli import BundlePath, PublicKeyPath, console, in_turn, parse_labels, parse_ranges
+from ganinfer.errors import RequestError
+
+Backend = Annotated[str, typer.Option(help="auto, onnxruntime or tensorrt.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Precision = Annotated[str, typer.Option(help="auto, fp32, fp16.")]
+AllowUnverified = Annotated[bool, typer.Option(help="Open a --no-verify bundle.")]
+
+
+def interpolate(
+    bundle: BundlePath,
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", help="x.gif, x.webp, x.mp4, or x.png for a strip."),
+    ],
+    seeds: Annotated[str, typer.Option(help="As in 1,5,9: where the way leads through.")],
+    frames: Annotated[int, typer.Option(min=1, help="From one seed to the next.")] = 60,
+    loop: Annotated[bool, typer.Option("--loop", help="Back to the first seed.")] = False,
+    fps: Annotated[int, typer.Option(help="Frames a second.")] = 30,
+    labels: Annotated[
+        str | None, typer.Option(help="A class, or one for each step, as in 3,8.")
+    ] = None,
+    truncation: Annotated[float | None, typer.Option(help="As in 0.7; none by default.")] = None,
+    truncation_mode: Annotated[str | None, typer.Option(help="resample or scale.")] = None,
+    backend: Backend = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    allow_unverified: AllowUnverified = False,
+    public_key: PublicKeyPath = None,
+) -> None:
+    """Film the way from seed to seed."""
+    from ganinfer.film import save_film, walk
+    from ganinfer.sampler import Sampler
+
+    stops = parse_ranges(seeds, "--seeds")
+    with Sampler(
+        bundle,
+        backend=backend,
+        device=device,
+        precision=precision,
+        allow_unverified=allow_unverified,
+        public_key=public_key,
+    ) as sampler:
+        film = walk(
+            sampler,
+            stops,
+            frames,
+            loop=loop,
+            labels=None if labels is None else parse_labels(labels, sampler.classes),
+            truncation=truncation,
+            truncation_mode=truncation_mode,
+        )
+        output.parent.mkdir(parents=True, exist_ok=True)
+        save_film(output, film, fps=fps)
+    console.print(f"-> {output}")
+
+
+def truncations(
+    bundle: BundlePath,
+    output: Annotated[Path, typer.Option("-o", "--output", help="x.png.")],
+    seeds: Annotated[str, typer.Option(help="The columns.")] = "0-7",
+    values: Annotated[str, typer.Option(help="The rows.")] = "0.3,0.5,0.7,1",
+    labels: Annotated[
+        str | None, typer.Option(help="Class names or numbers, repeated in turn.")
+    ] = None,
+    truncation_mode: Annotated[str | None, typer.Option(help="resample or scale.")] = None,
+    backend: Backend = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    allow_unverified: AllowUnverified = False,
+    public_key: PublicKeyPath = None,
+) -> None:
+    """Show what truncation does: a row for each value, a column for each seed."""
+    from ganinfer.images import grid, save_png
+    from ganinfer.sampler import Sampler
+
+    try:
+        rows = [float(part) for part in values.split(",")]
+    except ValueError:
+        raise RequestError(f"--values {values}: expected truncations, as in 0.3,0.5,1") from None
+    columns = parse_ranges(seeds, "--seeds")
+    with Sampler(
+        bundle,
+        backend=backend,
+        device=device,
+        precision=precision,
+        allow_unverified=allow_unverified,
+        public_key=public_key,
+    ) as sampler:
+        wanted = None
+        if labels is not None:
+            wanted = in_turn(parse_labels(labels, sampler.classes), len(columns))
+        images = [
+            sampler.sample(
+                seeds=columns, labels=wanted, truncation=value, truncation_mode=truncation_mode
+            )
+            for value in rows
+        ]
+    output.parent.mkdir(parents=True, exist_ok=True)
+    save_png(output, grid(np.concatenate(images), columns=len(columns)))
+    console.print(f"-> {output}")

@@ -1,0 +1,30 @@
+"""Formats of shards: one module each, with `pack` and `write`.
+
+pack(batch) -> part: what a thread can do for a batch ahead of the writing.
+write(sink, parts, count): a shard of `count` images, of its parts in their order. The bytes depend
+on the batches alone: no dates, no owners.
+
+N images; K classes.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ganinfer.images import Images
+from ganinfer.latents import Seeds
+
+
+class Batch(NamedTuple):
+    """Some images of a shard.
+
+    Attributes:
+        seeds: uint64 (N,).
+        labels: int64 (N,) in [0, K); None if there are no classes.
+        images: uint8 (N, H, W, C).
+    """
+
+    seeds: Seeds
+    labels: NDArray[np.int64] | None
+    images: Images
