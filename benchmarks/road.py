@@ -22,7 +22,7 @@ import torch
 
 from ganexport.export import export_run
 from ganinfer import Sampler
-from ganinfer.backends.onnxruntime import usable_cpus
+from ganinfer.backends import usable_cpus
 from ganinfer.errors import BackendUnavailable
 from gantrain.checkpoint import load_generator
 from gantrain.config import load_config
@@ -108,7 +108,7 @@ def main() -> None:
         bundle = export_run(
             folder / "fp32", folder / "x.gan", num_images=1000, tensorrt=engines
         ).path
-        for backend in ("onnxruntime", "tensorrt"):
+        for backend in ("onnxruntime", "openvino", "tensorrt"):
             for precision in ("fp32", "fp16"):
                 name = f"{backend} {precision}"
                 try:

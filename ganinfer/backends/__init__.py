@@ -70,12 +70,11 @@ def open_backend(bundle: Bundle, name: str, device: str, precision: str) -> tupl
     if name != "auto":
         module = find_module("ganinfer.backends", name, where="backend")
         return module.open(bundle, device, precision), "asked for"
-    candidates = ["onnxruntime"]
-    if device == "cpu" or not gpu_present():
-        if find_spec("openvino"):
-            candidates.insert(0, "openvino")
-    elif bundle.manifest.engines:
-        candidates.insert(0, "tensorrt")
+    on_gpu = device != "cpu"
+    candidates = ["tensorrt"] if on_gpu and bundle.manifest.engines else []
+    if find_spec("openvino") and not (on_gpu and gpu_present()):
+        candidates.append("openvino")
+    candidates.append("onnxruntime")
     refusals: list[str] = []
     for candidate in candidates:
         module = find_module("ganinfer.backends", candidate, where="backend")
