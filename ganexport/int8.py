@@ -2,7 +2,7 @@
 
 Weights are int8 by channel, activations int8 by tensor, symmetric, their ranges calibrated on
 latents of the shared stream. The first layer, which sees the latent, and the last, which makes the
-image, stay float32, and so does the tail.
+image, stay float32, and so do the tail and mixtures of classes.
 """
 
 import tempfile
@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from ganexport.class_weights import class_products
 from ganinfer.errors import missing_extra
 
 _BATCH = 32
@@ -43,7 +44,8 @@ def quantize(
     except ModuleNotFoundError:
         raise missing_extra("onnxruntime") from None
     proto = onnx.load_from_string(model)
-    layers = [node.name for node in proto.graph.node if node.op_type in _QUANTIZED]
+    mixing = class_products(proto.graph)
+    layers = [n.name for n in proto.graph.node if n.op_type in _QUANTIZED and n.name not in mixing]
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         # It asks for shapes and folded constants, which the graph has; so say that it was told.
@@ -55,7 +57,7 @@ def quantize(
             _Calibration(calibration),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(_QUANTIZED),
-            nodes_to_exclude=[*layers[:1], *layers[-1:], *keep],
+            nodes_to_exclude=[*layers[:1], *layers[-1:], *mixing, *keep],
             per_channel=True,
             weight_type=QuantType.QInt8,
             activation_type=QuantType.QInt8,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ganexport.export import open_prover
 from ganexport.parity import Progress
-from ganexport.subject import of_run
+from ganexport.subject import of_run, with_class_weights
 from ganinfer.bundle import Bundle, GateResult
 from gantrain.checkpoint import load_generator
 
@@ -37,6 +37,7 @@ def verify_against_run(
         precisions = [graph.precision for graph in bundle.manifest.graphs]
         graphs = {precision: bundle.read_graph(precision) for precision in precisions}
         shipped = bundle.manifest.source.checkpoint_sha256
+        weights = bundle.manifest.model.class_input == "weights"
     trained = load_generator(run)
     newest = GateResult(
         artifact="manifest",
@@ -46,5 +47,6 @@ def verify_against_run(
         passed=shipped == trained.sha256,
         detail=f"bundle {shipped[:12]}, newest {trained.sha256[:12]}",
     )
-    prover = open_prover(of_run(trained), data, num_images, progress)
+    subject = with_class_weights(of_run(trained)) if weights else of_run(trained)
+    prover = open_prover(subject, data, num_images, progress)
     return [newest, *prover.check_graphs(graphs)]

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from ganinfer.errors import RequestError
 from ganinfer.hub import local_path
+from ganinfer.mixing import Mixture, parse_mixture
 
 # No markup: names in a stranger's manifest are data.
 console = Console(highlight=False, markup=False)
@@ -41,7 +42,8 @@ def sample(
     ] = Path("samples.png"),
     seeds: Annotated[str, typer.Option(help="As in 0-63, or 5, or 1,4,9-12.")] = "0-63",
     labels: Annotated[
-        str | None, typer.Option(help="Class names or numbers, as in 3 or 0-9; repeated in turn.")
+        str | None,
+        typer.Option(help="Class names or numbers, as in 3, 0-9, 3:0.5+8:0.5; repeated in turn."),
     ] = None,
     truncation: Annotated[float | None, typer.Option(help="As in 0.7; none by default.")] = None,
     truncation_mode: Annotated[str | None, typer.Option(help="resample or scale.")] = None,
@@ -197,12 +199,14 @@ def parse_ranges(text: str, option: str) -> list[int]:
     return numbers
 
 
-def parse_labels(text: str, classes: list[str], count: int) -> list[int | str]:
-    """Class names, numbers and ranges of numbers, repeated in turn to `count` labels."""
-    labels: list[int | str] = []
+def parse_labels(text: str, classes: list[str], count: int) -> list[int | str | Mixture]:
+    """Class names, numbers, ranges of numbers and mixtures, repeated in turn to `count` labels."""
+    labels: list[int | str | Mixture] = []
     for part in text.split(","):
         name = part.strip()
-        if name in classes or not name[:1].isdecimal():
+        if ":" in name and name not in classes:
+            labels.append(parse_mixture(name, classes))
+        elif name in classes or not name[:1].isdecimal():
             labels.append(name)
         else:
             labels.extend(parse_ranges(name, "--labels"))

@@ -16,6 +16,8 @@ from ganinfer.latents import Seeds, draw_latents, seed_array
 if TYPE_CHECKING:
     from ganinfer.bundle import Model
 
+ClassInput = NDArray[np.int64] | NDArray[np.float32]
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -23,12 +25,13 @@ class Inputs:
 
     Attributes:
         z: float32 (N, Z).
-        y: int64 (N,); None if there are no classes.
+        y: int64 (N,), or float32 (N, K) of a graph that takes weights; None if there are no
+            classes.
         truncation: float32 (N,); None if the graph has no such input.
     """
 
     z: NDArray[np.float32]
-    y: NDArray[np.int64] | None = None
+    y: ClassInput | None = None
     truncation: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
@@ -38,6 +41,14 @@ class Inputs:
         """The inputs that there are, by their names in the graph."""
         named = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: array for name, array in named.items() if array is not None}
+
+    @property
+    def labels(self) -> NDArray[np.int64] | None:
+        """Classes int64 (N,): y itself, or what its rows weigh most."""
+        if self.y is None:
+            return None
+        classes = self.y.argmax(axis=1) if self.y.ndim == 2 else self.y
+        return classes.astype(np.int64, copy=False)
 
     def rows(self, start: int, stop: int) -> "Inputs":
         """Images start to stop."""
@@ -67,7 +78,7 @@ class Inputs:
 def draw_inputs(
     model: "Model",
     seeds: Seeds | Sequence[int] | range,
-    y: NDArray[np.int64] | None,
+    y: ClassInput | None,
     truncation: float | None = None,
     mode: str | None = None,
 ) -> Inputs:
@@ -76,7 +87,7 @@ def draw_inputs(
     Args:
         model: what the bundle says of it.
         seeds: integers in [0, 2**64), one an image.
-        y: int64 (N,), or None if there are no classes.
+        y: see `class_input`.
         truncation: see `Sampler.sample`; None for that of the training.
         mode: one of the model's; its first by default.
 
@@ -93,7 +104,20 @@ def draw_inputs(
         truncation=model.default_truncation if of_latents is None else of_latents,
         truncation_mode="resample" if of_latents is None else mode,
     )
-    return Inputs(z, y, truncation_input(model, len(keys), truncation))
+    return Inputs(z, class_input(model, y), truncation_input(model, len(keys), truncation))
+
+
+def class_input(model: "Model", y: ClassInput | None) -> ClassInput | None:
+    """What the graph's input "y" gets: int64 (N,), or float32 (N, K) if it takes weights.
+
+    Args:
+        model: what the bundle says of it.
+        y: classes int64 (N,), or, if the graph takes them, weights float32 (N, K); None if there
+            are no classes.
+    """
+    if y is None or y.ndim == 2 or model.class_input == "index":
+        return y
+    return (y[:, None] == np.arange(len(model.classes))).astype(np.float32)
 
 
 def truncation_input(

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from ganinfer.errors import BundleError, ParityError, RequestError
 from ganinfer.images import Images, to_pil
-from ganinfer.inputs import Inputs, draw_inputs, truncation_input
+from ganinfer.inputs import ClassInput, Inputs, class_input, draw_inputs, truncation_input
 from ganinfer.latents import Seeds, draw_labels, seed_array, slerp
 from ganinfer.lookup import suggest
+from ganinfer.mixing import Mixture, Weights, between, checked_weights, is_mixed, mix
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 
 Label = int | str
 SeedList = Sequence[int] | NDArray[np.integer] | None
-Labels = Label | Sequence[Label] | NDArray[np.integer] | None
+Labels = Label | Mixture | Sequence[Label | Mixture] | NDArray[np.integer] | None
 
 
 class Sampler:
@@ -169,7 +170,8 @@ class Sampler:
             seed: images get the seeds seed, seed + 1, ..., seed + n - 1.
             seeds: one seed an image, integers in [0, 2**64), instead of `seed`.
             labels: a class (its number in [0, K) or its name) for all images, one class for each,
-                or None: each seed draws its own.
+                or None: each seed draws its own. Of a bundle that takes weights also mixtures,
+                {"3": 0.5, "8": 0.5}, which sum to 1.
             truncation: "resample": latents from N(0, 1) given abs(z) <= truncation; "scale":
                 latents times truncation; "network": the generator's own, as StyleGAN2's psi. None
                 for that of the training, which is none as a rule.
@@ -197,7 +199,7 @@ class Sampler:
     def generate(
         self,
         z: NDArray[np.float32],
-        y: NDArray[np.integer] | None = None,
+        y: NDArray[np.integer] | Weights | None = None,
         *,
         truncation: float | None = None,
     ) -> Images:
@@ -205,7 +207,8 @@ class Sampler:
 
         Args:
             z: float (N, Z), finite.
-            y: integers (N,) in [0, K) for a conditional model, else None.
+            y: integers (N,) in [0, K) for a conditional model, else None; of a bundle that takes
+                weights also float (N, K).
             truncation: what a generator that takes it as an input gets; the latents are as they
                 are.
 
@@ -221,7 +224,8 @@ class Sampler:
                 f"truncation {truncation}: this generator does not take it; truncate z instead"
             )
         truncations = truncation_input(self._model, len(z), truncation)
-        return self._images(Inputs(z, self._checked_labels(y, len(z)), truncations))
+        classes = class_input(self._model, self._checked_labels(y, len(z)))
+        return self._images(Inputs(z, classes, truncations))
 
     def stream(
         self,
@@ -268,16 +272,18 @@ class Sampler:
         seed_b: int,
         steps: int,
         *,
-        label: Label | None = None,
+        label: Label | Mixture | None = None,
+        to_label: Label | Mixture | None = None,
         truncation: float | None = None,
         truncation_mode: str | None = None,
     ) -> Images:
         """Images along the way from one seed to another, both included.
 
         Args:
-            seed_a, seed_b: the ends.
+            seed_a, seed_b: the ends; the same one shows a latent as another class.
             steps: how many images, >= 2.
             label: the class of them all; seed_a's own by default.
+            to_label: the class of the last one, by mixtures of the two.
             truncation, truncation_mode: as in `sample`.
 
         Returns:
@@ -291,9 +297,13 @@ class Sampler:
             path = slerp(ends[0], ends[1], steps)
         else:
             path = np.linspace(ends[0], ends[1], steps, dtype=np.float32)
-        y = self._labels_of(keys[:1], self._numbers(label, 1))
-        truncations = truncation_input(self._model, steps, truncation)
-        return self._images(Inputs(path, None if y is None else y.repeat(steps), truncations))
+        y = class_input(self._model, self._labels_of(keys[:1], self._numbers(label, 1)))
+        if to_label is not None:
+            end = class_input(self._model, self._numbers(to_label, 1))
+            y = between(self._model, y, end, steps)
+        elif y is not None:
+            y = y.repeat(steps, axis=0)
+        return self._images(Inputs(path, y, truncation_input(self._model, steps, truncation)))
 
     def close(self) -> None:
         """Free the backend and the bundle's file; more than once does no harm."""
@@ -313,12 +323,17 @@ class Sampler:
     ) -> None:
         self.close()
 
-    def _numbers(self, labels: Labels, n: int) -> NDArray[np.int64] | None:
-        """Labels as the caller gives them -> int64 (N,); None lets each seed draw its own."""
+    def _numbers(self, labels: Any, n: int) -> ClassInput | None:
+        """Labels as the caller gives them -> int64 (N,), or float32 (N, K) of mixtures.
+
+        None lets each seed draw its own.
+        """
         if labels is None:
             return None
         if not self._model.classes:
             raise RequestError(f"labels {labels!r}: this model has no classes; leave labels out")
+        if is_mixed(labels):
+            return mix(self._model, labels, n, self._number)
         if isinstance(labels, int | str | np.integer):
             number = np.array([self._number(labels)], np.int64)
             return np.broadcast_to(number, n)
@@ -348,9 +363,7 @@ class Sampler:
             )
         return int(label)
 
-    def _labels_of(
-        self, keys: Seeds, numbers: NDArray[np.int64] | None
-    ) -> NDArray[np.int64] | None:
+    def _labels_of(self, keys: Seeds, numbers: ClassInput | None) -> ClassInput | None:
         if numbers is None and self._model.classes:
             return draw_labels(keys, len(self._model.classes))
         return numbers
@@ -367,7 +380,7 @@ class Sampler:
             raise RequestError("z: holds NaN or infinite values; expected finite float32 latents")
         return latents
 
-    def _checked_labels(self, y: NDArray[np.integer] | None, n: int) -> NDArray[np.int64] | None:
+    def _checked_labels(self, y: NDArray[np.integer] | Weights | None, n: int) -> ClassInput | None:
         num_classes = len(self._model.classes)
         if (y is None) != (num_classes == 0):
             expected = f"integers (N,) in [0, {num_classes})" if num_classes else "None"
@@ -375,6 +388,8 @@ class Sampler:
         if y is None:
             return None
         array = np.asarray(y)
+        if array.shape == (n, num_classes) and array.dtype.kind == "f":
+            return checked_weights(self._model, array)
         if array.shape != (n,) or array.dtype.kind not in "iu":
             raise RequestError(f"y: found {array.dtype} {array.shape}; expected integers ({n},)")
         if n and not (array.min() >= 0 and array.max() < num_classes):

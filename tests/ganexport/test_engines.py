@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ganexport.class_weights import take_weights
 from ganexport.engines.tensorrt import build_engine, engine_key, pick_product
 from ganexport.export import export_run
 from ganexport.graph import bake, to_onnx
@@ -39,6 +40,12 @@ def test_an_engine_is_built_without_a_gpu(graph: bytes, target: str, precision: 
     assert len(built.plan) > 10_000
     assert built.entry.status == "pending"
     assert (built.entry.target, built.entry.profile) == (target, [1, 8, 32])
+
+
+def test_an_engine_takes_weights_of_classes(graph: bytes) -> None:
+    weights = convert(take_weights(graph, 3), "fp16")
+    built = build_engine(weights, product="tensorrt_rtx", target="portable", precision="fp16")
+    assert built.entry.status == "pending"
 
 
 def test_the_key_names_all_that_decides_an_engine() -> None:
