@@ -90,6 +90,9 @@ def export(
         str | None,
         typer.Option(help="0.3,0.5,1: batch-norm statistics for these truncations, in the graph."),
     ] = None,
+    class_weights: Annotated[
+        bool, typer.Option("--class-weights", help="Take a weight for each class: mixtures.")
+    ] = False,
     trt: Annotated[bool, typer.Option("--trt", help="Also build TensorRT engines.")] = False,
     trt_target: Annotated[
         list[str] | None,
@@ -151,6 +154,7 @@ def export(
             min_psnr_db=_decibels(auto_precision),
             without=without or (),
             standing=_truncations(standing_statistics),
+            class_weights=class_weights,
             data=data,
             num_images=num,
             verify=verify,

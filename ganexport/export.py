@@ -30,7 +30,7 @@ from ganexport.precision import PRECISIONS, Feed, convert
 from ganexport.rewrites import rewrite
 from ganexport.sensitivity import Kept, keep_worst_layers
 from ganexport.standing import with_standing_statistics
-from ganexport.subject import Spec, Subject, of_module, of_run
+from ganexport.subject import Spec, Subject, of_module, of_run, with_class_weights
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.backends.tensorrt import TensorRTBackend
 from ganinfer.bundle import (
@@ -88,6 +88,7 @@ class Options(TypedDict, total=False):
     min_psnr_db: float | None
     without: Collection[str]
     standing: Sequence[float]
+    class_weights: bool
     data: Path | None
     num_images: int
     verify: bool
@@ -142,6 +143,7 @@ def export_subject(
     min_psnr_db: float | None = None,
     without: Collection[str] = (),
     standing: Sequence[float] = (),
+    class_weights: bool = False,
     data: Path | None = None,
     num_images: int = 10_000,
     verify: bool = True,
@@ -164,6 +166,7 @@ def export_subject(
         without: names of rewrites that are left out; see ganexport.rewrites.
         standing: truncations for which batch-norm statistics are taken anew and kept in the
             graph; see ganexport.standing.
+        class_weights: the graph takes a weight for each class, so that classes can be mixed.
         data: the prepared dataset; by default where the run found it.
         num_images: of each set of the distributional gates.
         verify: False writes a bundle that is marked unverified.
@@ -188,6 +191,8 @@ def export_subject(
     sign = None if sign_key is None else open_private_key(sign_key)
     if standing:
         subject = with_standing_statistics(subject, standing, progress)
+    if class_weights:
+        subject = with_class_weights(subject)
     prover = open_prover(subject, data, num_images, progress) if verify else None
 
     single = subject.to_onnx(rewrite(subject.twin(), without))
@@ -333,7 +338,7 @@ def _assemble(
         golden=Golden(
             path="golden/images.npy",
             seeds=list(range(NUM_GOLDEN)),
-            labels=None if inputs.y is None else inputs.y.tolist(),
+            labels=None if inputs.labels is None else inputs.labels.tolist(),
             truncations=truncations,
         ),
         witness=witness,

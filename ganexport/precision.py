@@ -1,8 +1,8 @@
 """float32 ONNX -> a variant that computes in another precision.
 
-Everything up to the image runs in the new type; what depends on the truncation alone, tanh, the
-quantisation to uint8 and all outputs stay float32: a half-precision tail alone costs a quarter of a
-uint8 step. Layers that are named to be kept stay float32, too.
+Everything up to the image runs in the new type; what depends on the truncation alone, mixtures of
+classes, tanh, the quantisation to uint8 and all outputs stay float32: a half-precision tail alone
+costs a quarter of a uint8 step. Layers that are named to be kept stay float32, too.
 """
 
 from collections.abc import Collection
@@ -15,6 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
+from ganexport.class_weights import class_products
 from ganexport.graph import float_images
 from ganinfer.bundle import Precision
 from ganinfer.errors import ExportError
@@ -93,7 +94,8 @@ def convert(
 def layers(model: bytes) -> list[str]:
     """Names of the nodes that may be kept in float32, first to last."""
     graph = onnx.load_from_string(model).graph
-    return [node.name for node in graph.node if node.op_type in _LAYERS]
+    mixing = class_products(graph)
+    return [n.name for n in graph.node if n.op_type in _LAYERS and n.name not in mixing]
 
 
 def emulate(model: bytes) -> bytes:
@@ -139,7 +141,7 @@ def _to_half(model: onnx.ModelProto, half: _Half, keep: frozenset[str]) -> bytes
         | {
             n
             for n, node in enumerate(graph.node)
-            if node.name in keep or node.op_type in half.refused
+            if node.name in keep | class_products(graph) or node.op_type in half.refused
         }
     )
     typed = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph

@@ -2,7 +2,7 @@
 
 Weights are quantised by channel, activations by tensor, symmetric, their ranges calibrated on
 latents of the shared stream. The first layer, which sees the latent, and the last, which makes the
-image, stay float32, and so does the tail.
+image, stay float32, and so do the tail and mixtures of classes.
 """
 
 import tempfile
@@ -16,6 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
+from ganexport.class_weights import class_products
 from ganinfer.errors import missing_extra
 
 _BATCH = 32
@@ -65,7 +66,8 @@ def _to_int8(
         )
     except ModuleNotFoundError:
         raise missing_extra("onnxruntime") from None
-    layers = [node.name for node in proto.graph.node if node.op_type in _QUANTIZED]
+    mixing = class_products(proto.graph)
+    layers = [n.name for n in proto.graph.node if n.op_type in _QUANTIZED and n.name not in mixing]
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         # It asks for shapes and folded constants, which the graph has; so say that it was told.
@@ -77,7 +79,7 @@ def _to_int8(
             _Calibration(calibration),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(_QUANTIZED),
-            nodes_to_exclude=[*layers[:1], *layers[-1:], *keep],
+            nodes_to_exclude=[*layers[:1], *layers[-1:], *mixing, *keep],
             per_channel=True,
             weight_type=QuantType.QInt8,
             activation_type=QuantType.QInt8,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from ganexport.subject import Subject
+from ganexport.subject import Subject, with_class_weights
 from ganinfer.bundle import Model, TruncationInput
 from ganinfer.errors import ExportError
 from ganinfer.latents import draw_labels, draw_latents
@@ -80,11 +80,11 @@ def with_standing_statistics(
 
 
 def as_shipped(subject: Subject, model: Model) -> Subject:
-    """A run's generator with the statistics that its bundle, of this model, was given."""
+    """A run's generator as its bundle, of this model, has it: its statistics, its classes."""
     taken = model.truncation_input
-    if taken is None or not taken.statistics:
-        return subject
-    return with_standing_statistics(subject, taken.statistics)
+    if taken is not None and taken.statistics:
+        subject = with_standing_statistics(subject, taken.statistics)
+    return with_class_weights(subject) if model.class_input == "weights" else subject
 
 
 def _collect(

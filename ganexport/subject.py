@@ -1,6 +1,7 @@
 """What is exported: a generator, and what a bundle says of it, wherever it comes from."""
 
 import copy
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ganexport import graph
+from ganexport.class_weights import take_weights
 from ganinfer.bundle import Model, Source, TruncationInput
 from ganinfer.errors import ExportError
 from ganinfer.files import sha256_bytes
@@ -67,18 +69,21 @@ class Subject:
         return len(self.model.classes)
 
     def __call__(self, inputs: Inputs) -> Tensor:
-        """The reference's images."""
-        images: Tensor = self.network(*(torch.from_numpy(a) for a in inputs.feed().values()))
+        """The reference's images, each of one class."""
+        feed = dataclasses.replace(inputs, y=inputs.labels).feed()
+        images: Tensor = self.network(*(torch.from_numpy(array) for array in feed.values()))
         return images
 
     def to_onnx(self, network: nn.Module) -> bytes:
         """The file of a network that takes and gives what this one does; see `graph.to_onnx`."""
-        return graph.to_onnx(
+        file = graph.to_onnx(
             network,
             z_dim=self.model.z_dim,
             num_classes=self.num_classes,
             truncation=self.model.truncation_input is not None,
         )
+        weights = self.model.class_input == "weights"
+        return take_weights(file, self.num_classes) if weights else file
 
 
 def of_run(trained: TrainedGenerator) -> Subject:
@@ -144,6 +149,18 @@ def of_module(module: nn.Module, spec: Spec) -> Subject:
     )
     model = _model(spec, images.shape[2], images.shape[1])
     return Subject(network, model, source, name, lambda: _plain(network))
+
+
+def with_class_weights(subject: Subject) -> Subject:
+    """The same generator, to be exported with a weight for each class instead of a class.
+
+    Raises:
+        ExportError: it has no classes.
+    """
+    if not subject.num_classes:
+        raise ExportError(f"{subject.where}: has no classes to mix; leave --class-weights out")
+    model = subject.model.model_copy(update={"class_input": "weights"})
+    return dataclasses.replace(subject, model=model)
 
 
 @torch.no_grad()

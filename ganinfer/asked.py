@@ -3,24 +3,27 @@
 N images, Z latent, K classes.
 """
 
+import functools
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ganinfer.errors import RequestError
 from ganinfer.images import Images
+from ganinfer.inputs import ClassInput
 from ganinfer.latents import Seeds, draw_labels, seed_array
 from ganinfer.lookup import suggest
+from ganinfer.mixing import Mixture, Weights, checked_weights, is_mixed, mix
 
 if TYPE_CHECKING:
     from ganinfer.bundle import Model
 
 Label = int | str
 SeedList = Sequence[int] | NDArray[np.integer] | None
-Labels = Label | Sequence[Label] | NDArray[np.integer] | None
+Labels = Label | Mixture | Sequence[Label | Mixture] | NDArray[np.integer] | None
 
 
 def seeds_asked(n: int | None, seed: int, seeds: SeedList) -> Seeds:
@@ -37,8 +40,10 @@ def seeds_asked(n: int | None, seed: int, seeds: SeedList) -> Seeds:
     return keys
 
 
-def numbers_asked(model: "Model", labels: Labels, n: int) -> NDArray[np.int64] | None:
-    """Labels as the caller gives them -> int64 (N,); None lets each seed draw its own.
+def numbers_asked(model: "Model", labels: Any, n: int) -> ClassInput | None:
+    """Labels as the caller gives them -> int64 (N,), or float32 (N, K) of mixtures.
+
+    None lets each seed draw its own.
 
     Raises:
         RequestError: a label that the model does not have, or another number of them.
@@ -47,6 +52,8 @@ def numbers_asked(model: "Model", labels: Labels, n: int) -> NDArray[np.int64] |
         return None
     if not model.classes:
         raise RequestError(f"labels {labels!r}: this model has no classes; leave labels out")
+    if is_mixed(labels):
+        return mix(model, labels, n, functools.partial(_number, model))
     if isinstance(labels, int | str | np.integer):
         number = np.array([_number(model, labels)], np.int64)
         return np.broadcast_to(number, n)
@@ -74,9 +81,7 @@ def _number(model: "Model", label: Label | np.integer) -> int:
     return int(label)
 
 
-def labels_of(
-    model: "Model", keys: Seeds, numbers: NDArray[np.int64] | None
-) -> NDArray[np.int64] | None:
+def labels_of(model: "Model", keys: Seeds, numbers: ClassInput | None) -> ClassInput | None:
     """The classes asked for, or those that the seeds draw; None in an unconditional model."""
     if numbers is None and model.classes:
         return draw_labels(keys, len(model.classes))
@@ -102,9 +107,9 @@ def checked_latents(model: "Model", z: NDArray[np.float32]) -> NDArray[np.float3
 
 
 def checked_labels(
-    model: "Model", y: NDArray[np.integer] | None, n: int
-) -> NDArray[np.int64] | None:
-    """A caller's own class numbers, int64 (N,).
+    model: "Model", y: NDArray[np.integer] | Weights | None, n: int
+) -> ClassInput | None:
+    """A caller's own class numbers, int64 (N,), or weights of classes, float32 (N, K).
 
     Raises:
         RequestError: wrong shape, type or values.
@@ -116,6 +121,8 @@ def checked_labels(
     if y is None:
         return None
     array = np.asarray(y)
+    if array.shape == (n, num_classes) and array.dtype.kind == "f":
+        return checked_weights(model, array)
     if array.shape != (n,) or array.dtype.kind not in "iu":
         raise RequestError(f"y: found {array.dtype} {array.shape}; expected integers ({n},)")
     if n and not (array.min() >= 0 and array.max() < num_classes):

@@ -94,6 +94,7 @@ class Model(_Part):
         does it all, as StyleGAN2 does with psi.
     default_truncation: what it was trained with, for those who ask for none; of mode "resample".
     truncation_input: None if the graph has no such input.
+    class_input: "weights" if y is a weight for each class, and classes can be mixed.
     """
 
     family: str
@@ -105,12 +106,13 @@ class Model(_Part):
     truncation_modes: list[Literal["resample", "scale", "network"]]
     default_truncation: Annotated[float, Field(gt=0)] | None = None
     truncation_input: TruncationInput | None = None
+    class_input: Literal["index", "weights"] = "index"
 
 
 class Graph(_Part):
     """An ONNX file: z float32 (N, Z) [, y int64 (N,)] [, truncation float32 (N,)] -> images.
 
-    They are uint8 (N, H, W, C).
+    They are uint8 (N, H, W, C). A graph that takes weights has y float32 (N, K).
     """
 
     path: str

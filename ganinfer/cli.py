@@ -11,6 +11,7 @@ from rich.text import Text
 
 from ganinfer.errors import RequestError
 from ganinfer.hub import local_path
+from ganinfer.mixing import Mixture, parse_mixture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,7 +65,8 @@ def sample(
         int | None, typer.Option(min=1, help="With -n: threads that encode.")
     ] = None,
     labels: Annotated[
-        str | None, typer.Option(help="Class names or numbers, as in 3 or 0-9; repeated in turn.")
+        str | None,
+        typer.Option(help="Class names or numbers, as in 3, 0-9, 3:0.5+8:0.5; repeated in turn."),
     ] = None,
     truncation: Annotated[float | None, typer.Option(help="As in 0.7; none by default.")] = None,
     truncation_mode: Annotated[str | None, typer.Option(help="resample or scale.")] = None,
@@ -288,18 +290,20 @@ def parse_ranges(text: str, option: str) -> list[int]:
     return numbers
 
 
-def parse_labels(text: str, classes: list[str]) -> list[int | str]:
-    """Class names, numbers and ranges of numbers."""
-    labels: list[int | str] = []
+def parse_labels(text: str, classes: list[str]) -> list[int | str | Mixture]:
+    """Class names, numbers, ranges of numbers, and mixtures."""
+    labels: list[int | str | Mixture] = []
     for part in text.split(","):
         name = part.strip()
-        if name in classes or not name[:1].isdecimal():
+        if ":" in name and name not in classes:
+            labels.append(parse_mixture(name, classes))
+        elif name in classes or not name[:1].isdecimal():
             labels.append(name)
         else:
             labels.extend(parse_ranges(name, "--labels"))
     return labels
 
 
-def in_turn(labels: list[int | str], count: int) -> list[int | str]:
+def in_turn(labels: list[int | str | Mixture], count: int) -> list[int | str | Mixture]:
     """Labels repeated to `count`."""
     return [labels[i % len(labels)] for i in range(count)]

@@ -3,7 +3,7 @@
 import io
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from ganinfer.errors import RequestError, missing_extra
 from ganinfer.files import write_atomic
 from ganinfer.images import Images, grid, save_png, to_pil
 from ganinfer.latents import draw_labels, seed_array
+from ganinfer.mixing import Mixture
 from ganinfer.sampler import Sampler
 
 SUFFIXES = (".gif", ".webp", ".mp4", ".png")
@@ -25,7 +26,7 @@ def walk(
     frames_per_step: int,
     *,
     loop: bool = False,
-    labels: Label | Sequence[Label] | None = None,
+    labels: Label | Mixture | Sequence[Label | Mixture] | None = None,
     truncation: float | None = None,
     truncation_mode: str | None = None,
 ) -> Iterator[Images]:
@@ -54,7 +55,7 @@ def walk(
         )
     if labels is None and sampler.classes:
         labels = draw_labels(stops[:1], len(sampler.classes)).tolist()
-    turns = [labels] if labels is None or isinstance(labels, int | str) else list(labels)
+    turns = [labels] if labels is None or isinstance(labels, int | str | Mapping) else list(labels)
     if not turns:
         raise RequestError("labels: found none; give a class or several, or leave labels out")
     steps = list(zip(stops, stops[1:] + stops[:1], strict=True))

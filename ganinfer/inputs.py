@@ -16,6 +16,8 @@ from ganinfer.latents import Seeds, draw_labels, draw_latents, seed_array
 if TYPE_CHECKING:
     from ganinfer.bundle import Model
 
+ClassInput = NDArray[np.int64] | NDArray[np.float32]
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -23,12 +25,13 @@ class Inputs:
 
     Attributes:
         z: float32 (N, Z).
-        y: int64 (N,); None if there are no classes.
+        y: int64 (N,), or float32 (N, K) of a graph that takes weights; None if there are no
+            classes.
         truncation: float32 (N,); None if the graph has no such input.
     """
 
     z: NDArray[np.float32]
-    y: NDArray[np.int64] | None = None
+    y: ClassInput | None = None
     truncation: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
@@ -38,6 +41,14 @@ class Inputs:
         """The inputs that there are, by their names in the graph."""
         named = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: array for name, array in named.items() if array is not None}
+
+    @property
+    def labels(self) -> NDArray[np.int64] | None:
+        """Classes int64 (N,): y itself, or what its rows weigh most."""
+        if self.y is None:
+            return None
+        classes = self.y.argmax(axis=1) if self.y.ndim == 2 else self.y
+        return classes.astype(np.int64, copy=False)
 
     def rows(self, start: int, stop: int) -> "Inputs":
         """Images start to stop."""
@@ -70,12 +81,13 @@ class Wanted:
 
     Attributes:
         keys: uint64 (N,).
-        numbers: int64 (N,), the classes asked for; None lets each seed draw its own.
+        numbers: int64 (N,), the classes asked for, or float32 (N, K), mixtures of them; None lets
+            each seed draw its own.
         truncation, mode: as `Sampler.sample` takes them.
     """
 
     keys: Seeds
-    numbers: NDArray[np.int64] | None
+    numbers: ClassInput | None
     truncation: float | None = None
     mode: str | None = None
 
@@ -101,12 +113,12 @@ def draw_wanted(model: "Model", parts: Sequence[Wanted | Inputs]) -> Inputs:
     for (truncation, mode, random_labels), places in alike.items():
         group = [part for part in (parts[n] for n in places) if isinstance(part, Wanted)]
         keys = np.concatenate([part.keys for part in group])
-        y: NDArray[np.int64] | None = None
-        if model.classes:
-            if random_labels:
-                y = draw_labels(keys, len(model.classes))
-            else:
-                y = np.concatenate([part.numbers for part in group if part.numbers is not None])
+        y: ClassInput | None = None
+        if model.classes and random_labels:
+            y = draw_labels(keys, len(model.classes))
+        elif model.classes:
+            given = [class_input(model, part.numbers) for part in group]
+            y = np.concatenate([numbers for numbers in given if numbers is not None])
         inputs, start = draw_inputs(model, keys, y, truncation, mode), 0
         for n, part in zip(places, group, strict=True):
             drawn[n] = inputs.rows(start, start + len(part.keys))
@@ -117,7 +129,7 @@ def draw_wanted(model: "Model", parts: Sequence[Wanted | Inputs]) -> Inputs:
 def draw_inputs(
     model: "Model",
     seeds: Seeds | Sequence[int] | range,
-    y: NDArray[np.int64] | None,
+    y: ClassInput | None,
     truncation: float | None = None,
     mode: str | None = None,
 ) -> Inputs:
@@ -126,7 +138,7 @@ def draw_inputs(
     Args:
         model: what the bundle says of it.
         seeds: integers in [0, 2**64), one an image.
-        y: int64 (N,), or None if there are no classes.
+        y: see `class_input`.
         truncation: see `Sampler.sample`; None for that of the training.
         mode: one of the model's; its first by default.
 
@@ -143,7 +155,21 @@ def draw_inputs(
         truncation=model.default_truncation if of_latents is None else of_latents,
         truncation_mode="resample" if of_latents is None else mode,
     )
-    return Inputs(z, y, truncation_input(model, len(keys), truncation))
+    return Inputs(z, class_input(model, y), truncation_input(model, len(keys), truncation))
+
+
+def class_input(model: "Model", y: ClassInput | None) -> ClassInput | None:
+    """What the graph's input "y" gets: int64 (N,), or float32 (N, K) if it takes weights.
+
+    Args:
+        model: what the bundle says of it.
+        y: classes int64 (N,), or, if the graph takes them, weights float32 (N, K); None if there
+            are no classes.
+    """
+    if y is None or y.ndim == 2 or model.class_input == "index":
+        return y
+    one_hot: NDArray[np.float32] = np.eye(len(model.classes), dtype=np.float32)[y]
+    return one_hot
 
 
 def truncation_input(

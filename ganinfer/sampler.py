@@ -35,8 +35,16 @@ from ganinfer.asked import (
 )
 from ganinfer.errors import BundleError, DeadlineExceeded, ParityError, RequestError
 from ganinfer.images import Images, to_pil
-from ganinfer.inputs import Inputs, Wanted, draw_inputs, draw_wanted, truncation_input
+from ganinfer.inputs import (
+    Inputs,
+    Wanted,
+    class_input,
+    draw_inputs,
+    draw_wanted,
+    truncation_input,
+)
 from ganinfer.latents import seed_array, slerp
+from ganinfer.mixing import Mixture, Weights, between
 from ganinfer.stats import Stats
 
 if TYPE_CHECKING:
@@ -283,7 +291,8 @@ class Sampler:
             seed: images get the seeds seed, seed + 1, ..., seed + n - 1.
             seeds: one seed an image, integers in [0, 2**64), instead of `seed`.
             labels: a class (its number in [0, K) or its name) for all images, one class for each,
-                or None: each seed draws its own.
+                or None: each seed draws its own. Of a bundle that takes weights also mixtures,
+                {"3": 0.5, "8": 0.5}, which sum to 1.
             truncation: "resample": latents from N(0, 1) given abs(z) <= truncation; "scale":
                 latents times truncation; "network": the generator's own, as StyleGAN2's psi. None
                 for that of the training, which is none as a rule.
@@ -353,7 +362,7 @@ class Sampler:
     def generate(
         self,
         z: Latents,
-        y: NDArray[np.integer] | None = None,
+        y: NDArray[np.integer] | Weights | None = None,
         *,
         truncation: float | None = None,
         out: Images | None = None,
@@ -362,7 +371,8 @@ class Sampler:
 
         Args:
             z: float (N, Z), finite; a NumPy array, or what speaks DLPack.
-            y: integers (N,) in [0, K) for a conditional model, else None.
+            y: integers (N,) in [0, K) for a conditional model, else None; of a bundle that takes
+                weights also float (N, K).
             truncation: what a generator that takes it as an input gets; the latents are as they
                 are.
             out: uint8 (N, H, W, C) to write the images into.
@@ -379,7 +389,8 @@ class Sampler:
                 f"truncation {truncation}: this generator does not take it; truncate z instead"
             )
         truncations = truncation_input(self._model, len(z), truncation)
-        inputs = Inputs(z, checked_labels(self._model, y, len(z)), truncations)
+        classes = class_input(self._model, checked_labels(self._model, y, len(z)))
+        inputs = Inputs(z, classes, truncations)
         return self._submit(inputs, checked_out(self._model, out, len(z))).result()
 
     def stream(
@@ -413,13 +424,9 @@ class Sampler:
 
         def ask(start: int) -> "Future[Images]":
             stop = min(start + batch_size, end)
-            return self.submit(
-                stop - start,
-                seed=start,
-                labels=None if numbers is None else numbers[start - seed : stop - seed],
-                truncation=truncation,
-                truncation_mode=truncation_mode,
-            )
+            part = None if numbers is None else numbers[start - seed : stop - seed]
+            wanted = Wanted(seed_array(range(start, stop)), part, truncation, truncation_mode)
+            return self._submit(wanted, checked_out(self._model, None, stop - start))
 
         def batches() -> Iterator[Images]:
             following = ask(seed) if n else None
@@ -437,16 +444,18 @@ class Sampler:
         seed_b: int,
         steps: int,
         *,
-        label: Label | None = None,
+        label: Label | Mixture | None = None,
+        to_label: Label | Mixture | None = None,
         truncation: float | None = None,
         truncation_mode: str | None = None,
     ) -> Images:
         """Images along the way from one seed to another, both included.
 
         Args:
-            seed_a, seed_b: the ends.
+            seed_a, seed_b: the ends; the same one shows a latent as another class.
             steps: how many images, >= 2.
             label: the class of them all; seed_a's own by default.
+            to_label: the class of the last one, by mixtures of the two.
             truncation, truncation_mode: as in `sample`.
 
         Returns:
@@ -460,9 +469,14 @@ class Sampler:
             path = slerp(ends[0], ends[1], steps)
         else:
             path = np.linspace(ends[0], ends[1], steps, dtype=np.float32)
-        y = labels_of(self._model, keys[:1], numbers_asked(self._model, label, 1))
-        truncations = truncation_input(self._model, steps, truncation)
-        inputs = Inputs(path, None if y is None else y.repeat(steps), truncations)
+        own = labels_of(self._model, keys[:1], numbers_asked(self._model, label, 1))
+        y = class_input(self._model, own)
+        if to_label is not None:
+            end = class_input(self._model, numbers_asked(self._model, to_label, 1))
+            y = between(self._model, y, end, steps)
+        elif y is not None:
+            y = y.repeat(steps, axis=0)
+        inputs = Inputs(path, y, truncation_input(self._model, steps, truncation))
         return self._submit(inputs, checked_out(self._model, None, steps)).result()
 
     def close(self, *, cancel: bool = False) -> None:

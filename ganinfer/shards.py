@@ -24,6 +24,7 @@ from ganinfer.files import only_writer, sha256_file, stream_atomic
 from ganinfer.formats import Batch
 from ganinfer.latents import draw_labels
 from ganinfer.lookup import explain, find_module
+from ganinfer.mixing import is_mixed
 from ganinfer.sampler import Sampler
 
 INDEX = "shards.json"
@@ -326,6 +327,8 @@ def _in_order(finished: dict[str, Shard]) -> list[Shard]:
 def _class_numbers(sampler: Sampler, labels: Labels) -> list[int] | None:
     if labels is None:
         return None
+    if is_mixed(labels):
+        raise RequestError("labels: a shard holds one class an image, and no mixtures")
     given = [labels] if isinstance(labels, int | str | np.integer) else list(labels)
     if not given:
         raise RequestError("labels: found none; give a class or several, or leave labels out")

@@ -107,7 +107,7 @@ class TensorRTBackend:
         (self._stream,) = _check(self._cuda.cudaStreamCreate())
         sizes = {"z": 4 * model.z_dim, "images": math.prod(self._image_shape)}
         if model.classes:
-            sizes["y"] = 8
+            sizes["y"] = 8 if model.class_input == "index" else 4 * len(model.classes)
         if model.truncation_input is not None:
             sizes["truncation"] = 4
         for name, bytes_per_image in sizes.items():

@@ -6,6 +6,7 @@ from pathlib import Path
 import onnx.parser
 import pytest
 
+from ganexport.class_weights import take_weights
 from ganexport.engines.tensorrt import build_engine, check_profiles, engine_key, pick_product
 from ganexport.export import export_run
 from ganexport.graph import bake, to_onnx
@@ -61,6 +62,12 @@ def test_a_float8_engine_is_built_and_refused_by_name_where_there_is_no_float8()
         build_engine(model, product="tensorrt_rtx", target="sm86", precision="fp8")
     with pytest.raises(ExportError, match="target sm80: fp8 needs sm89 or newer"):
         pick_product("tensorrt_rtx", ["sm89", "sm80"], ["fp32", "fp8"])
+
+
+def test_an_engine_takes_weights_of_classes(graph: bytes) -> None:
+    weights = convert(take_weights(graph, 3), "fp16")
+    built = build_engine(weights, product="tensorrt_rtx", target="portable", precision="fp16")
+    assert built.entry.status == "pending"
 
 
 def test_the_key_names_all_that_decides_an_engine() -> None:
