@@ -87,7 +87,7 @@ class Batcher:
         self._queue: list[Request] = []
         self._changed = threading.Condition()
         self._workers: list[threading.Thread] = []
-        self._running = 0
+        self._running: dict[Backend, int] = {}
         self._closed = False
 
     def submit(self, request: Request) -> "Future[Images]":
@@ -150,7 +150,7 @@ class Batcher:
                 for piece in pieces:
                     _fail(piece.request, error)
             with self._changed:
-                self._running -= 1
+                self._running[backend] -= 1
             del pieces, taken  # while it waits it keeps nobody's images
 
     def _take(self, backend: Backend) -> tuple[list[Piece], bool] | None:
@@ -166,10 +166,10 @@ class Batcher:
                     return None
                 else:
                     self._changed.wait()
-            size = next_batch(pending, self._largest, backend, idle=self._running == 0)
-            alone = self._running == 0 and size == pending
-            self._running += 1
-            return _share(self._queue, size), alone
+            running = self._running.get(backend, 0)
+            size = next_batch(pending, self._largest, backend, running=running)
+            self._running[backend] = running + 1
+            return _share(self._queue, size), running == 0 and size == pending
 
     def _patience(self, pending: int) -> float:
         """Seconds that a batch of so few images may wait for company yet."""
@@ -219,17 +219,18 @@ class Batcher:
             _finish(request)
 
 
-def next_batch(pending: int, largest: int, backend: Backend, *, idle: bool) -> int:
-    """How many of the images that wait go into the next batch.
+def next_batch(pending: int, largest: int, backend: Backend, *, running: int) -> int:
+    """How many of the images that wait go into the next batch, while others are running.
 
     Where sizes are padded, a batch is as full as it can be. Elsewhere the images are shared out
-    among the runs that a device does at once, unless they are so few that one run with all its
-    threads is sooner done.
+    among the runs that the device has still threads for, unless they are so few that one run with
+    all threads is sooner done.
     """
     if backend.pads:
         return min(pending, largest)
-    few = idle and 2 * pending <= backend.parallel_runs
-    share = min(pending if few else -(-pending // backend.parallel_runs), largest)
+    few = running == 0 and 2 * pending <= backend.parallel_runs
+    free = 1 if few else max(backend.parallel_runs - running, 1)
+    share = min(-(-pending // free), largest)
     return max((size for size in backend.batch_sizes if size <= share), default=share)
 
 

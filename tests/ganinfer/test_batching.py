@@ -171,20 +171,21 @@ def test_a_batch_may_wait_for_company(watched: Watched) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pending", "runs", "sizes", "pads", "idle", "expected"),
+    ("pending", "runs", "sizes", "pads", "running", "expected"),
     [
-        (64, 2, (), False, True, 32),  # shared out
-        (1, 2, (), False, True, 1),
-        (7, 16, (), False, True, 7),  # so few that one run with all threads is sooner done
-        (7, 16, (), False, False, 1),
-        (500, 2, (), False, True, 64),
-        (11, 2, (1, 2, 4, 8), False, True, 4),  # cut
-        (11, 1, (1, 2, 4, 8, 16), True, True, 11),  # padded
+        (64, 2, (), False, 0, 32),  # shared out
+        (32, 2, (), False, 1, 32),  # and the other half
+        (1, 2, (), False, 0, 1),
+        (7, 16, (), False, 0, 7),  # so few that one run with all threads is sooner done
+        (7, 16, (), False, 1, 1),
+        (500, 2, (), False, 0, 64),
+        (11, 2, (1, 2, 4, 8), False, 0, 4),  # cut
+        (11, 1, (1, 2, 4, 8, 16), True, 0, 11),  # padded
     ],
 )
-def test_the_size_of_the_next_batch(watched, pending, runs, sizes, pads, idle, expected) -> None:
+def test_the_size_of_the_next_batch(watched, pending, runs, sizes, pads, running, expected) -> None:
     watched.parallel_runs, watched.batch_sizes, watched.pads = runs, sizes, pads
-    assert next_batch(pending, 64, watched, idle=idle) == expected
+    assert next_batch(pending, 64, watched, running=running) == expected
     if pads:
         assert padded_size(expected, 64, watched) == 16
 
@@ -229,6 +230,12 @@ def test_asyncio_tasks_share_a_sampler_and_can_be_cancelled(sampler: Sampler) ->
     expected = sampler.sample(21)
     for seed, images in enumerate(asyncio.run(main())):
         assert np.array_equal(images, expected[seed : seed + 2])
+
+
+def test_a_batch_is_shared_out_once(bundle: Path) -> None:
+    with Sampler(bundle, backend="onnxruntime") as sampler:
+        sampler.sample(64)
+        assert sampler.stats["batches"] == sampler._backends[0].parallel_runs
 
 
 def test_images_are_written_into_the_callers_buffer(sampler: Sampler) -> None:

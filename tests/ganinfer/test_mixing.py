@@ -76,7 +76,7 @@ def test_what_is_no_mixture_is_refused_in_words(sampler: Sampler, labels, messag
 
 def test_mixtures_are_written_with_colons_and_plus() -> None:
     classes = ["3", "8", "a:b"]
-    found = parse_labels("3:0.5+8:0.5, 1, a:b, 0:1", classes, 4)
+    found = parse_labels("3:0.5+8:0.5, 1, a:b, 0:1", classes)
     assert found == [{"3": 0.5, "8": 0.5}, 1, "a:b", {0: 1.0}]
     with pytest.raises(
         RequestError, match=r"--labels 3:0.5\+8: expected classes and their weights"
