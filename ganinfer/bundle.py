@@ -94,6 +94,7 @@ class Model(_Part):
         does it all, as StyleGAN2 does with psi.
     default_truncation: what it was trained with, for those who ask for none; of mode "resample".
     truncation_input: None if the graph has no such input.
+    macs: multiply-accumulates of one image in the fp32 graph; bundles of older versions do not say.
     """
 
     family: str
@@ -105,6 +106,7 @@ class Model(_Part):
     truncation_modes: list[Literal["resample", "scale", "network"]]
     default_truncation: Annotated[float, Field(gt=0)] | None = None
     truncation_input: TruncationInput | None = None
+    macs: Count | None = None
 
 
 class Graph(_Part):
