@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ganinfer.bundle import Bundle
-from ganinfer.errors import BackendUnavailable
+from ganinfer.errors import BackendUnavailable, GanError
 from ganinfer.images import Images
 from ganinfer.inputs import Inputs
 from ganinfer.lookup import find_module
@@ -55,8 +55,9 @@ def open_backend(bundle: Bundle, name: str, device: str, precision: str) -> tupl
 
     Args:
         bundle: an opened bundle.
-        name: module in this package, or "auto": TensorRT where the bundle has an engine that
-            runs here; on the CPU OpenVINO, if it is installed; else onnxruntime.
+        name: module in this package, or "auto": what `gan bench --tune` found fastest here, if
+            device and precision are "auto" as well; else TensorRT where the bundle has an engine
+            that runs here; on the CPU OpenVINO, if it is installed; else onnxruntime.
         device: "auto", "cpu", "cuda" or "cuda:<n>".
         precision: "auto", or one that the bundle holds.
 
@@ -67,16 +68,26 @@ def open_backend(bundle: Bundle, name: str, device: str, precision: str) -> tupl
         ConfigError: there is no backend of that name.
         BackendUnavailable: none can be opened; every reason is named.
     """
+    from ganinfer.tuned import recall
+
     if name != "auto":
         module = find_module("ganinfer.backends", name, where="backend")
         return module.open(bundle, device, precision), "asked for"
+    refusals: list[str] = []
+    if device == precision == "auto" and (choice := recall(bundle.sha256)):
+        try:
+            module = find_module("ganinfer.backends", choice.backend, where="backend")
+            tuned: Backend = module.open(bundle, choice.device, choice.precision)
+        except GanError as refusal:
+            refusals.append(f"tuned {choice.backend} {choice.precision}: {refusal}")
+        else:
+            return tuned, f"tuned on this host: {choice}"
     candidates = ["onnxruntime"]
     if device == "cpu" or not gpu_present():
         if find_spec("openvino"):
             candidates.insert(0, "openvino")
     elif bundle.manifest.engines:
         candidates.insert(0, "tensorrt")
-    refusals: list[str] = []
     for candidate in candidates:
         module = find_module("ganinfer.backends", candidate, where="backend")
         try:
