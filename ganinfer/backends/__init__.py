@@ -99,6 +99,19 @@ def open_backend(bundle: Bundle, name: str, device: str, precision: str) -> tupl
     raise BackendUnavailable(f"{bundle.path}: no backend can be opened. " + " | ".join(refusals))
 
 
+def precisions_of(bundle: Bundle, name: str) -> list[str]:
+    """A bundle's precisions that a backend takes, on hosts where it opens."""
+    from ganinfer.backends.openvino import PRECISIONS
+
+    graphs: list[str] = [graph.precision for graph in bundle.manifest.graphs]
+    engines: list[str] = [engine.precision for engine in bundle.manifest.engines]
+    held = {
+        "tensorrt": list(dict.fromkeys(engines)),
+        "openvino": [precision for precision in graphs if precision in PRECISIONS],
+    }
+    return held.get(name, graphs)
+
+
 def usable_cpus() -> int:
     """CPUs that this process may use: its affinity, cut down by a container's quota."""
     count = (
