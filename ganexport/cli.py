@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+import ganinfer.bench.cli
 import ganinfer.cli
 import ganinfer.film_cli
 import gantrain.cli
@@ -313,6 +314,7 @@ def _show_layers(found: "Comparison") -> None:
 app.command()(ganinfer.cli.sample)
 app.command()(ganinfer.film_cli.interpolate)
 app.command()(ganinfer.film_cli.truncations)
+app.command()(ganinfer.bench.cli.bench)
 app.command()(ganinfer.cli.keygen)
 app.command()(ganinfer.cli.sign)
 app.command()(ganinfer.cli.push)

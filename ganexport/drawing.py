@@ -11,10 +11,9 @@ import onnx
 from onnx import TensorProto, helper
 
 from ganexport.layers import layers_of
+from ganexport.macs import Shape, dims, node_macs, shapes_of
 from ganinfer.bundle import Bundle, Precision
 from ganinfer.files import write_atomic
-
-Shape = tuple[int, ...]
 
 _FLOATS = {TensorProto.FLOAT: "fp32", TensorProto.FLOAT16: "fp16", TensorProto.BFLOAT16: "bf16"}
 
@@ -74,7 +73,7 @@ def draw_bundle(path: Path, output: Path) -> None:
         "sizes": {name: len(data) for name, data in graphs.items()},
         "opset": variants["fp32"].opset_import[0].version,
         "values": [
-            (kind, value.name, _dtype(value), _dims(value))
+            (kind, value.name, _dtype(value), dims(value))
             for kind, part in (("input", graph.input), ("output", graph.output))
             for value in part
         ],
@@ -96,7 +95,7 @@ def blocks_of(variants: Mapping[Precision, onnx.ModelProto]) -> list[Block]:
         variants: the graphs by precision; "fp32" is among them.
     """
     graph = onnx.shape_inference.infer_shapes(variants["fp32"], data_prop=True).graph
-    shapes = {v.name: _dims(v)[1:] for v in (*graph.input, *graph.value_info, *graph.output)}
+    shapes, macs = shapes_of(graph), node_macs(graph)
     weights = {w.name: tuple(w.dims) for w in graph.initializer if w.data_type in _FLOATS}
     owners = layers_of(graph)
     precisions = {name: _precisions(variant.graph) for name, variant in variants.items()}
@@ -104,7 +103,7 @@ def blocks_of(variants: Mapping[Precision, onnx.ModelProto]) -> list[Block]:
     takes: dict[str, list[str]] = {}
     made_by: dict[str, str] = {value.name: value.name for value in graph.input}
     counted: set[str] = set()
-    for node, owner in zip(graph.node, owners, strict=True):
+    for node, owner, cost in zip(graph.node, owners, macs, strict=True):
         block = block_name(owner)
         made_by |= dict.fromkeys(node.output, block)
         new = {name for name in node.input if weights.get(name)} - counted
@@ -115,7 +114,7 @@ def blocks_of(variants: Mapping[Precision, onnx.ModelProto]) -> list[Block]:
             [*(before.operators if before else ()), node.op_type],
             shapes.get(node.output[0], ()),
             (before.num_parameters if before else 0) + sum(math.prod(weights[n]) for n in new),
-            (before.macs if before else 0) + _macs(node, shapes, weights),
+            (before.macs if before else 0) + cost,
             before.precisions
             if before and before.precisions
             else {name: own[node.name] for name, own in precisions.items() if node.name in own},
@@ -141,20 +140,6 @@ def short(count: int) -> str:
     return str(count)
 
 
-def _macs(node: onnx.NodeProto, shapes: Mapping[str, Shape], weights: Mapping[str, Shape]) -> int:
-    """Multiply-accumulates of one image; 0 for what is no product of matrices."""
-    out = shapes.get(node.output[0], ())
-    if node.op_type in ("Conv", "ConvTranspose"):
-        # A kernel goes into every number of the output or, transposed, of the input.
-        numbers = out if node.op_type == "Conv" else shapes.get(node.input[0], (0,))
-        kernel = node.input[1]  # a weight, or a tensor that the graph computes
-        size = weights[kernel][1:] if kernel in weights else shapes.get(kernel, (0,))
-        return math.prod(numbers) * math.prod(size)
-    if node.op_type in ("Gemm", "MatMul"):
-        return math.prod(out) * shapes.get(node.input[0], (0,))[-1]
-    return 0
-
-
 def _precisions(graph: onnx.GraphProto) -> dict[str, str]:
     """What the nodes with weights are computed in."""
     types = {w.name: _FLOATS.get(w.data_type, "") for w in graph.initializer if w.dims}
@@ -167,11 +152,6 @@ def _precisions(graph: onnx.GraphProto) -> dict[str, str]:
         if node.name and own:
             found[node.name] = own[-1] if "int8" not in own else "int8"
     return found
-
-
-def _dims(value: onnx.ValueInfoProto) -> tuple[int, ...]:
-    """Its shape; what is not fixed, as the batch, is 0."""
-    return tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
 
 
 def _dtype(value: onnx.ValueInfoProto) -> str:

@@ -26,6 +26,7 @@ from ganexport.engines.tensorrt import (
     check_profiles,
     pick_product,
 )
+from ganexport.macs import macs_per_image
 from ganexport.precision import PRECISIONS, Feed, convert
 from ganexport.rewrites import rewrite
 from ganexport.sensitivity import Kept, keep_worst_layers
@@ -332,7 +333,7 @@ def _assemble(
         files[witness.extractor] = prover.extractor_graph()
     manifest = Manifest(
         format_version=FORMAT_VERSION,
-        model=subject.model,
+        model=subject.model.model_copy(update={"macs": macs_per_image(graphs["fp32"])}),
         graphs=[Graph(path=f"onnx/{p}.onnx", precision=p) for p in graphs],
         engines=[engine.entry for engine in engines],
         golden=Golden(

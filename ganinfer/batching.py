@@ -167,7 +167,8 @@ class Batcher:
                 else:
                     self._changed.wait()
             running = self._running.get(backend, 0)
-            size = next_batch(pending, self._largest, backend, running=running)
+            asked = sum(len(request.images) for request in self._queue)
+            size = next_batch(asked, min(pending, self._largest), backend, running=running)
             self._running[backend] = running + 1
             return _share(self._queue, size), running == 0 and size == pending
 
@@ -219,18 +220,19 @@ class Batcher:
             _finish(request)
 
 
-def next_batch(pending: int, largest: int, backend: Backend, *, running: int) -> int:
-    """How many of the images that wait go into the next batch, while others are running.
+def next_batch(asked: int, largest: int, backend: Backend, *, running: int) -> int:
+    """How many images go into the next batch, at most `largest`, of requests for so many.
 
     Where sizes are padded, a batch is as full as it can be. Elsewhere the images are shared out
     among the runs that the device has still threads for, unless they are so few that one run with
-    all threads is sooner done.
+    all threads is sooner done. It counts what was asked for, not what is left of it: or the shares
+    of one request would shrink as it is served.
     """
     if backend.pads:
-        return min(pending, largest)
-    few = running == 0 and 2 * pending <= backend.parallel_runs
+        return min(asked, largest)
+    few = running == 0 and 2 * asked <= backend.parallel_runs
     free = 1 if few else max(backend.parallel_runs - running, 1)
-    share = min(-(-pending // free), largest)
+    share = min(-(-asked // free), largest)
     return max((size for size in backend.batch_sizes if size <= share), default=share)
 
 

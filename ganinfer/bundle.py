@@ -95,6 +95,7 @@ class Model(_Part):
     default_truncation: what it was trained with, for those who ask for none; of mode "resample".
     truncation_input: None if the graph has no such input.
     class_input: "weights" if y is a weight for each class, and classes can be mixed.
+    macs: multiply-accumulates of one image in the fp32 graph; bundles of older versions do not say.
     """
 
     family: str
@@ -107,6 +108,7 @@ class Model(_Part):
     default_truncation: Annotated[float, Field(gt=0)] | None = None
     truncation_input: TruncationInput | None = None
     class_input: Literal["index", "weights"] = "index"
+    macs: Count | None = None
 
 
 class Graph(_Part):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ganinfer.backends import precisions_of
 from ganinfer.backends.onnxruntime import FeatureNetwork
-from ganinfer.backends.openvino import PRECISIONS as OPENVINO_PRECISIONS
 from ganinfer.bundle import Bundle, GateResult, gate_result
 from ganinfer.errors import BackendUnavailable, ParityError
 from ganinfer.latents import draw_labels
@@ -47,16 +47,13 @@ def verify_host(
         ConfigError: the key cannot be used.
     """
     with Bundle(path, public_key=public_key) as bundle:
-        precisions = [graph.precision for graph in bundle.manifest.graphs]
-        engines = list(dict.fromkeys(engine.precision for engine in bundle.manifest.engines))
+        names = [backend] if backend else ["onnxruntime", "tensorrt"]
+        if backend is None and find_spec("openvino"):
+            names.insert(1, "openvino")
+        wanted = [(name, p) for name in names for p in precisions_of(bundle, name)]
         witness, files = Witness.load(bundle), bundle.manifest.witness
         num_golden = len(bundle.manifest.golden.seeds)
         extractor = bundle.read_onnx(files.extractor) if files else b""
-    held = {"tensorrt": engines, "openvino": [p for p in precisions if p in OPENVINO_PRECISIONS]}
-    names = [backend] if backend else ["onnxruntime", "tensorrt"]
-    if backend is None and find_spec("openvino"):
-        names.insert(1, "openvino")
-    wanted = [(name, p) for name in names for p in held.get(name, precisions)]
     gates = []
     for name, precision in wanted:
         artifact = f"{name} {precision}"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -69,6 +70,7 @@ def test_help_names_every_command_and_needs_no_torch(gan) -> None:
         "sample",
         "interpolate",
         "truncations",
+        "bench",
         "inspect",
         "keygen",
         "sign",
@@ -181,6 +183,7 @@ def test_a_label_outside_the_classes_is_a_message(gan, config, shapes, tmp_path)
         (("sample", "x.gan", "-n", "4", "--seeds", "1"), ["the folder -o", "leave -n out"]),
         (("interpolate", "x.gan", "--seeds", "1,5", "-o", "x.gif"), ["x.gan: no such bundle"]),
         (("truncations", "x.gan", "--values", "a", "-o", "x.png"), ["--values a", "0.3,0.5,1"]),
+        (("bench", "x.gan"), ["x.gan: no such bundle"]),
         (("inspect", "."), ["no manifest.json"]),
         (("verify", "x.gan", "--public-key", "k.pem"), ["k.pem: the key cannot be read"]),
         (("sign", "x.gan", "--key", "k.pem"), ["k.pem: the key cannot be read"]),
@@ -197,6 +200,22 @@ def test_a_verdict_is_written_for_machines(gan, bundle: Path, tmp_path: Path) ->
     verdict = json.loads((tmp_path / "verdict.json").read_text())
     assert verdict["passed"] is True
     assert {"gate", "value", "limit", "num_images", "low", "high"} <= verdict["gates"][0].keys()
+
+
+def test_a_measured_and_tuned_bundle_opens_as_it_was_tuned(
+    gan, bundle: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    options = ("--backend", "onnxruntime", "--precision", "fp16", "--seconds", 0.02, "--tune")
+    files = ("--json", tmp_path / "speed.json", "--plot", tmp_path / "speed.svg")
+    result = gan("bench", bundle, *options, *files)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "tuned: onnxruntime fp16 on cpu" in result.stdout
+    assert re.search(r"PSNR to torch \d+\.\d dB", result.stdout)
+    assert json.loads((tmp_path / "speed.json").read_text())["measured"][0]["precision"] == "fp16"
+    assert "onnxruntime fp16" in (tmp_path / "speed.svg").read_text()
+    with Sampler(bundle) as sampler:
+        assert sampler.info["reason"].startswith("tuned on this host")
 
 
 def test_layers_are_printed_in_the_order_of_the_graph(gan, bundle: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ganinfer.bundle import Bundle
-from ganinfer.errors import BackendUnavailable
+from ganinfer.errors import BackendUnavailable, GanError
 from ganinfer.images import Images
 from ganinfer.inputs import Inputs
 from ganinfer.lookup import find_module
@@ -55,8 +55,9 @@ def open_backend(bundle: Bundle, name: str, device: str, precision: str) -> tupl
 
     Args:
         bundle: an opened bundle.
-        name: module in this package, or "auto": TensorRT where the bundle has an engine that
-            runs here; on the CPU OpenVINO, if it is installed; else onnxruntime.
+        name: module in this package, or "auto": what `gan bench --tune` found fastest here, if
+            device and precision are "auto" as well; else TensorRT where the bundle has an engine
+            that runs here; on the CPU OpenVINO, if it is installed; else onnxruntime.
         device: "auto", "cpu", "cuda" or "cuda:<n>".
         precision: "auto", or one that the bundle holds.
 
@@ -67,15 +68,25 @@ def open_backend(bundle: Bundle, name: str, device: str, precision: str) -> tupl
         ConfigError: there is no backend of that name.
         BackendUnavailable: none can be opened; every reason is named.
     """
+    from ganinfer.tuned import recall
+
     if name != "auto":
         module = find_module("ganinfer.backends", name, where="backend")
         return module.open(bundle, device, precision), "asked for"
+    refusals: list[str] = []
+    if device == precision == "auto" and (choice := recall(bundle.sha256)):
+        try:
+            module = find_module("ganinfer.backends", choice.backend, where="backend")
+            tuned: Backend = module.open(bundle, choice.device, choice.precision)
+        except GanError as refusal:
+            refusals.append(f"tuned {choice.backend} {choice.precision}: {refusal}")
+        else:
+            return tuned, f"tuned on this host: {choice}"
     on_gpu = device != "cpu"
     candidates = ["tensorrt"] if on_gpu and bundle.manifest.engines else []
     if find_spec("openvino") and not (on_gpu and gpu_present()):
         candidates.append("openvino")
     candidates.append("onnxruntime")
-    refusals: list[str] = []
     for candidate in candidates:
         module = find_module("ganinfer.backends", candidate, where="backend")
         try:
@@ -85,6 +96,19 @@ def open_backend(bundle: Bundle, name: str, device: str, precision: str) -> tupl
         else:
             return backend, "; ".join(["first that opens", *refusals])
     raise BackendUnavailable(f"{bundle.path}: no backend can be opened. " + " | ".join(refusals))
+
+
+def precisions_of(bundle: Bundle, name: str) -> list[str]:
+    """A bundle's precisions that a backend takes, on hosts where it opens."""
+    from ganinfer.backends.openvino import PRECISIONS
+
+    graphs: list[str] = [graph.precision for graph in bundle.manifest.graphs]
+    engines: list[str] = [engine.precision for engine in bundle.manifest.engines]
+    held = {
+        "tensorrt": list(dict.fromkeys(engines)),
+        "openvino": [precision for precision in graphs if precision in PRECISIONS],
+    }
+    return held.get(name, graphs)
 
 
 def usable_cpus() -> int:

@@ -171,10 +171,10 @@ def test_a_batch_may_wait_for_company(watched: Watched) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pending", "runs", "sizes", "pads", "running", "expected"),
+    ("asked", "runs", "sizes", "pads", "running", "expected"),
     [
         (64, 2, (), False, 0, 32),  # shared out
-        (32, 2, (), False, 1, 32),  # and the other half
+        (64, 2, (), False, 1, 64),  # whoever comes second takes the rest
         (1, 2, (), False, 0, 1),
         (7, 16, (), False, 0, 7),  # so few that one run with all threads is sooner done
         (7, 16, (), False, 1, 1),
@@ -183,9 +183,9 @@ def test_a_batch_may_wait_for_company(watched: Watched) -> None:
         (11, 1, (1, 2, 4, 8, 16), True, 0, 11),  # padded
     ],
 )
-def test_the_size_of_the_next_batch(watched, pending, runs, sizes, pads, running, expected) -> None:
+def test_the_size_of_the_next_batch(watched, asked, runs, sizes, pads, running, expected) -> None:
     watched.parallel_runs, watched.batch_sizes, watched.pads = runs, sizes, pads
-    assert next_batch(pending, 64, watched, running=running) == expected
+    assert next_batch(asked, 64, watched, running=running) == expected
     if pads:
         assert padded_size(expected, 64, watched) == 16
 

@@ -81,7 +81,7 @@ def test_mixtures_are_written_with_colons_and_plus() -> None:
     with pytest.raises(
         RequestError, match=r"--labels 3:0.5\+8: expected classes and their weights"
     ):
-        parse_labels("3:0.5+8", classes, 1)
+        parse_labels("3:0.5+8", classes)
 
 
 def test_the_command_line_draws_mixtures(gan, path: Path, tmp_path: Path) -> None:

@@ -1,0 +1,231 @@
+"""How fast is a bundle on this host? Every backend in every precision, each in a fresh process.
+
+What this module imports at once is light: a candidate's process imports it too, and whatever
+opening a bundle loads shall count as opening.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ganinfer.bench.measure import BULK, Asked, Measured, Refused
+from ganinfer.errors import BackendUnavailable
+
+if TYPE_CHECKING:
+    from ganinfer.bundle import Bundle
+    from ganinfer.host import Host
+    from ganinfer.tuned import Choice
+
+Progress = Callable[[str, int, int], None]  # what is being measured, done, in all
+
+_BASELINE = "onnxruntime fp32"  # every bundle has it, and every host
+_MATRIX_SIZE = 2048  # three of them, 48 MiB, are more than most caches hold
+_PROCESS = """
+import time
+began = time.perf_counter()
+import ganinfer
+import_s = time.perf_counter() - began
+from ganinfer.bench.measure import main
+main(import_s)
+"""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was measured of a bundle on a host.
+
+    Attributes:
+        bundle: its path. sha256: of its manifest.
+        macs: multiply-accumulates of an image in the fp32 graph, if the bundle says.
+        psnr_db: of each precision where the bundle was made, against torch, on [-1, 1] with peak 2.
+        seconds: about how long each figure was measured.
+        machine_gmacs_per_s: of float32 matrices of 2048 by 2048 in numpy, on the CPU.
+        measured: the candidates that open here. refused: those that do not.
+    """
+
+    bundle: str
+    sha256: str
+    macs: int | None
+    psnr_db: dict[str, float]
+    seconds: float
+    host: "Host"
+    machine_gmacs_per_s: float
+    measured: list[Measured]
+    refused: list[Refused]
+
+    @property
+    def fastest(self) -> Measured:
+        """At 64 images a call."""
+        return max(self.measured, key=lambda found: found.images_per_s[BULK])
+
+    def share_of_machine(self, found: Measured) -> float | None:
+        """Of the machine's float32 rate; None on a GPU, whose rate is another."""
+        if found.gmacs_per_s is None or found.device != "cpu":
+            return None
+        return found.gmacs_per_s / self.machine_gmacs_per_s
+
+    def to_json(self) -> str:
+        """All figures."""
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+
+def bench(
+    path: Path,
+    *,
+    backends: Sequence[str] = (),
+    precisions: Sequence[str] = (),
+    device: str = "auto",
+    seconds: float = 2.0,
+    progress: Progress | None = None,
+) -> Report:
+    """Measure a bundle.
+
+    Args:
+        path: the bundle.
+        backends: those to measure; all by default.
+        precisions: those to measure; by default all of the bundle.
+        device: "auto", "cpu", "cuda" or "cuda:<n>".
+        seconds: about how long each figure is measured; there are seven or eight a candidate.
+        progress: called with (what is being measured, candidates done, candidates in all).
+
+    Raises:
+        BundleError: the bundle is missing or damaged.
+        ConfigError: there is no backend of that name.
+        BackendUnavailable: nothing opens here; every reason is named.
+    """
+    from ganinfer.bundle import Bundle
+    from ganinfer.host import this_host
+
+    with Bundle(path) as bundle:
+        manifest, sha256 = bundle.manifest, bundle.sha256
+        candidates = _candidates(bundle, backends, precisions)
+    rate = matrix_gmacs_per_s(seconds)
+    measured: list[Measured] = []
+    refused: list[Refused] = []
+    for number, (backend, precision) in enumerate(candidates):
+        if progress:
+            progress(f"{backend} {precision}", number, len(candidates))
+        found = _in_a_process(Asked(str(path), backend, precision, device, seconds))
+        if isinstance(found, Measured):
+            measured.append(found)
+        else:
+            refused.append(found)
+    if not measured:
+        reasons = dict.fromkeys(f"{found.backend}: {found.reason}" for found in refused)
+        raise BackendUnavailable(f"{path}: nothing can be measured here. {' | '.join(reasons)}")
+    return Report(
+        bundle=str(path),
+        sha256=sha256,
+        macs=manifest.model.macs,
+        psnr_db={
+            gate.artifact.removeprefix("onnx ").partition(" ")[0]: gate.value  # "bf16 (emulated)"
+            for gate in manifest.parity
+            if gate.artifact.startswith("onnx ") and gate.gate == "PSNR, dB"
+        },
+        seconds=seconds,
+        host=this_host(),
+        machine_gmacs_per_s=rate,
+        measured=measured,
+        refused=refused,
+    )
+
+
+def tune(report: Report) -> "Choice":
+    """Remember the fastest candidate: `Sampler` then opens it on this host, unless told otherwise.
+
+    That it was measured means that its golden images are good here.
+    """
+    from ganinfer.tuned import Choice, remember
+
+    best = report.fastest
+    rate = best.images_per_s[BULK]
+    others = [
+        found.images_per_s[BULK]
+        for found in report.measured
+        if found.name == _BASELINE and found is not best
+    ]
+    choice = Choice(
+        backend=best.backend,
+        device=best.device,
+        precision=best.precision,
+        images_per_s=rate,
+        compared=f"{rate / others[0]:.1f}x {_BASELINE}" if others else "",
+    )
+    remember(report.sha256, report.host, choice)
+    return choice
+
+
+def matrix_gmacs_per_s(seconds: float) -> float:
+    """10^9 multiply-accumulates a second of float32 matrices in numpy, with the threads it takes.
+
+    The best of several products.
+    """
+    matrix = np.random.default_rng(0).standard_normal((_MATRIX_SIZE,) * 2, dtype=np.float32)
+    product, best = np.empty_like(matrix), np.inf
+    end = time.perf_counter() + seconds
+    for number in range(1000):
+        began = time.perf_counter()
+        np.matmul(matrix, matrix, out=product)
+        best = min(best, time.perf_counter() - began)
+        if number >= 2 and time.perf_counter() > end:
+            break
+    return _MATRIX_SIZE**3 / best / 1e9
+
+
+def _candidates(
+    bundle: "Bundle", backends: Sequence[str], precisions: Sequence[str]
+) -> list[tuple[str, str]]:
+    """Backends and precisions that are asked for and fit each other.
+
+    Raises:
+        ConfigError: there is no backend of that name. BackendUnavailable: none fit.
+    """
+    from ganinfer.backends import precisions_of
+    from ganinfer.lookup import find_module, module_names
+
+    for name in backends:
+        find_module("ganinfer.backends", name, where="backend")
+    names = backends or module_names("ganinfer.backends")
+    taken = {name: precisions_of(bundle, name) for name in names}
+    found = [
+        (name, precision)
+        for name, held in taken.items()
+        for precision in held
+        if not precisions or precision in precisions
+    ]
+    if not found:
+        offered = "; ".join(f"{name}: {', '.join(held) or 'none'}" for name, held in taken.items())
+        raise BackendUnavailable(
+            f"{bundle.path}: no {' or '.join(precisions) or 'variant'} to measure; it holds for"
+            f" {offered}"
+        )
+    return found
+
+
+def _in_a_process(asked: Asked) -> Measured | Refused:
+    """Measure a candidate in a fresh process; whatever becomes of that, there is an answer."""
+    from pydantic import TypeAdapter
+
+    with tempfile.TemporaryDirectory() as folder:
+        answer = Path(folder) / "answer.json"
+        # -P: nothing that lies beside the user is imported.
+        command = [sys.executable, "-P", "-c", _PROCESS, json.dumps(asdict(asked)), str(answer)]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+        if done.returncode == 0:
+            adapter: TypeAdapter[Measured | Refused] = TypeAdapter(Measured | Refused)
+            return adapter.validate_json(answer.read_bytes())
+    if done.returncode < 0:
+        reason = f"its process was ended: {signal.strsignal(-done.returncode)}"
+    else:
+        lines = done.stderr.strip().splitlines() or ["without a word"]
+        reason = f"its process failed: {lines[-1]}"
+    return Refused(asked.backend, asked.precision, reason)

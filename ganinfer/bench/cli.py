@@ -1,0 +1,145 @@
+"""gan bench."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from ganinfer.cli import BundlePath, console
+from ganinfer.files import write_atomic
+
+if TYPE_CHECKING:
+    from ganinfer.bench import Report
+
+
+def bench(
+    bundle: BundlePath,
+    backend: Annotated[
+        list[str] | None, typer.Option(help="One to measure; may be repeated. All by default.")
+    ] = None,
+    precision: Annotated[
+        list[str] | None, typer.Option(help="One to measure; may be repeated. All by default.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:<n>.")] = "auto",
+    seconds: Annotated[
+        float, typer.Option(min=0.01, help="About how long each figure is measured.")
+    ] = 2.0,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write all figures, for machines.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Also draw images/s, as in speed.svg.")] = None,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="From now on Sampler opens the fastest on this host.")
+    ] = False,
+) -> None:
+    """Measure a bundle on this host: every backend in every precision, each in a fresh process."""
+    import ganinfer.bench
+    from ganinfer.bench.chart import bar_chart
+
+    with console.status("measuring") as status:
+        report = ganinfer.bench.bench(
+            bundle,
+            backends=backend or (),
+            precisions=precision or (),
+            device=device,
+            seconds=seconds,
+            progress=lambda name, done, total: status.update(f"{name} ({done + 1} of {total})"),
+        )
+    _show(report)
+    if json_file is not None:
+        write_atomic(json_file, report.to_json().encode())
+    if plot is not None:
+        write_atomic(plot, bar_chart(report).encode())
+    if tune:
+        choice = ganinfer.bench.tune(report)
+        psnr = report.psnr_db.get(choice.precision)
+        fidelity = "" if psnr is None else f"; PSNR to torch {psnr:.1f} dB at the export"
+        console.print(
+            f"tuned: {choice.backend} {choice.precision} on {choice.device}, {choice}{fidelity}",
+            soft_wrap=True,
+        )
+
+
+def _show(report: "Report") -> None:
+    """Tables of at most 100 columns; what there is to say of them stands below."""
+    for table in (_speed(report), _arithmetic(report), _served(report)):
+        console.print(table)
+        console.print()
+    macs = "not in this bundle; export it again" if report.macs is None else f"{report.macs:,}"
+    console.print(
+        f"MACs an image: {macs}. The machine: {report.machine_gmacs_per_s:,.1f} GMAC/s, of float32"
+        " matrices in numpy on its CPU; what computes in narrower numbers may exceed 100 %.",
+        soft_wrap=True,
+    )
+    refused: dict[tuple[str, str], list[str]] = {}
+    for found in report.refused:
+        refused.setdefault((found.backend, found.reason), []).append(found.precision)
+    for (backend, reason), precisions in refused.items():
+        console.print(f"not measured: {backend} {', '.join(precisions)}: {reason}", soft_wrap=True)
+
+
+def _speed(report: "Report") -> Table:
+    """Cold start, memory, images/s."""
+    sizes = sorted({n for found in report.measured for n in found.images_per_s})
+    columns = ["device", "import s", "open s", "first ms", "MiB", *(f"n={n}" for n in sizes)]
+    table = _table("images/s of sample(n), after a cold start", columns)
+    for found in report.measured:
+        table.add_row(
+            found.name,
+            found.device,
+            f"{found.import_s:.2f}",
+            f"{found.open_s:.2f}",
+            _figure(found.first_image_ms),
+            _figure(found.memory_mib),
+            *(_figure(found.images_per_s.get(n)) for n in sizes),
+        )
+    return table
+
+
+def _arithmetic(report: "Report") -> Table:
+    """Where the time goes, and what the machine could do."""
+    columns = ["latents", "device", "rest", "bare images/s", "of bare", "GMAC/s", "of machine"]
+    table = _table("at n=64: the workers' time, the bare backend, the arithmetic", columns)
+    for found in report.measured:
+        table.add_row(
+            found.name,
+            *(_share(found.time_shares[part]) for part in ("latents", "device", "rest")),
+            _figure(found.bare_images_per_s),
+            _share(found.share_of_bare),
+            _figure(found.gmacs_per_s),
+            _share(report.share_of_machine(found)),
+        )
+    return table
+
+
+def _served(report: "Report") -> Table:
+    """Latency under load."""
+    counts = sorted(report.measured[0].served)
+    columns = [f"{name}{count}" for count in counts for name in ("p50 @", "p99 @", "img/s @")]
+    table = _table("single images: ms and images/s @ so many clients", columns)
+    for found in report.measured:
+        figures = [found.served[count] for count in counts]
+        table.add_row(
+            found.name,
+            *(_figure(v) for s in figures for v in (s.p50_ms, s.p99_ms, s.images_per_s)),
+        )
+    return table
+
+
+def _table(title: str, columns: list[str]) -> Table:
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+    table.add_column(no_wrap=True)
+    for column in columns:
+        table.add_column(column, no_wrap=True, justify="right")
+    return table
+
+
+def _figure(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"

@@ -1,0 +1,73 @@
+"""What speed depends on besides the bundle: processors and versions."""
+
+import importlib.metadata
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+from ganinfer.backends import gpu_present, usable_cpus
+
+# Latents are drawn by numpy; the rest are backends.
+_PACKAGES = (
+    "ganpipe",
+    "numpy",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "openvino",
+    "tensorrt",
+    "tensorrt-rtx",
+)
+
+
+@dataclass(frozen=True)
+class Host:
+    """A machine, as this process sees it.
+
+    Attributes:
+        cpu: the processor's name. cpus: those that this process may use.
+        gpu: names of the NVIDIA GPUs; None if it is shown none.
+        versions: of the packages that sampling runs on, and of Python.
+    """
+
+    cpu: str
+    cpus: int
+    gpu: str | None
+    versions: dict[str, str]
+
+    def __str__(self) -> str:
+        versions = (f"{name} {version}" for name, version in self.versions.items())
+        return "; ".join([f"{self.cpu}, {self.cpus} CPUs", self.gpu or "no GPU", *versions])
+
+
+def this_host() -> Host:
+    """The machine at hand."""
+    versions = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return Host(_cpu_name(), usable_cpus(), _gpu_names() if gpu_present() else None, versions)
+
+
+def _cpu_name() -> str:
+    """The processor's name, where Linux tells it; else its architecture."""
+    names = _told(Path("/proc/cpuinfo"), "model name")
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _gpu_names() -> str:
+    """The names that the driver tells without being loaded, which it does on Linux."""
+    files = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    names = [name for file in files for name in _told(file, "Model")]
+    return ", ".join(names) or "NVIDIA GPU"
+
+
+def _told(file: Path, key: str) -> list[str]:
+    """The values of a key in lines such as "model name : AMD EPYC"."""
+    try:
+        lines = file.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    pairs = (line.partition(":") for line in lines)
+    return [value.strip() for name, _, value in pairs if name.strip() == key]

@@ -1,0 +1,95 @@
+import dataclasses
+import logging
+import re
+from pathlib import Path
+
+import pytest
+
+from ganinfer import Sampler
+from ganinfer.bundle import Bundle
+from ganinfer.host import this_host
+from ganinfer.tuned import Choice, recall, remember
+
+HALF = Choice(
+    backend="onnxruntime",
+    device="cpu",
+    precision="fp16",
+    images_per_s=1234.5,
+    compared="1.8x onnxruntime fp32",
+)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "ganpipe" / "tuned.json"
+
+
+@pytest.fixture
+def sha256(bundle: Path) -> str:
+    with Bundle(bundle) as opened:
+        return opened.sha256
+
+
+def opened_by(bundle: Path, **options: str) -> dict:
+    with Sampler(bundle, **options) as sampler:
+        return sampler.info
+
+
+def test_a_sampler_opens_the_choice_and_says_so(bundle: Path, sha256: str) -> None:
+    remember(sha256, this_host(), HALF)
+    info = opened_by(bundle)
+    assert (info["backend"], info["precision"]) == ("onnxruntime", "fp16")
+    assert info["reason"] == (
+        "tuned on this host: 1,234 images/s at 64 a call, 1.8x onnxruntime fp32"
+    )
+
+
+@pytest.mark.parametrize(
+    "options", [{"precision": "fp32"}, {"device": "cpu"}, {"backend": "onnxruntime"}]
+)
+def test_whoever_asks_for_something_gets_that(bundle, sha256, options) -> None:
+    remember(sha256, this_host(), HALF)
+    info = opened_by(bundle, **options)
+    assert info["precision"] == "fp32"
+    assert "tuned" not in info["reason"]
+
+
+def test_a_choice_of_another_host_is_none_here(bundle: Path, sha256: str) -> None:
+    remember(sha256, dataclasses.replace(this_host(), cpus=1000), HALF)
+    assert recall(sha256) is None
+    assert opened_by(bundle)["precision"] == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"precision": "int8"}, "tuned onnxruntime int8: .*it holds fp32, fp16"),
+        ({"backend": "coreml"}, "tuned coreml fp16: .*there is no 'coreml'"),
+    ],
+)
+def test_a_choice_that_does_not_open_is_passed_over(bundle, sha256, change, reason) -> None:
+    remember(sha256, this_host(), HALF.model_copy(update=change))
+    info = opened_by(bundle)
+    assert info["precision"] == "fp32"
+    assert re.search(reason, info["reason"])
+
+
+def test_a_later_choice_replaces_an_earlier_one(sha256: str) -> None:
+    other = HALF.model_copy(update={"precision": "fp32"})
+    remember("0" * 64, this_host(), HALF)
+    remember(sha256, this_host(), HALF)
+    remember(sha256, this_host(), other)
+    assert (recall(sha256), recall("0" * 64)) == (other, HALF)
+
+
+@pytest.mark.parametrize("text", [b"", b"\xff", b"[1]", b'{"a": {"b": {"backend": 3}}}'])
+def test_a_damaged_file_is_ignored_with_a_word(bundle, sha256, cache, caplog, text) -> None:
+    cache.parent.mkdir()
+    cache.write_bytes(text)
+    with caplog.at_level(logging.WARNING):
+        assert recall(sha256) is None
+    assert "tuned.json: cannot be used" in caplog.text
+    remember(sha256, this_host(), HALF)
+    assert recall(sha256) == HALF
+    assert [path.name for path in cache.parent.iterdir()] == ["tuned.json"]
