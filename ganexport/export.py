@@ -15,6 +15,7 @@ import numpy as np
 from torch import nn
 
 from ganexport import parity
+from ganexport.discriminator import Shipped, ship_discriminator
 from ganexport.engines.tensorrt import (
     BuiltEngine,
     Profile,
@@ -85,6 +86,8 @@ class Options(TypedDict, total=False):
     without: Collection[str]
     standing: Sequence[float]
     class_weights: bool
+    with_discriminator: bool
+    held_out: Path | None
     data: Path | None
     num_images: int
     verify: bool
@@ -140,6 +143,8 @@ def export_subject(
     without: Collection[str] = (),
     standing: Sequence[float] = (),
     class_weights: bool = False,
+    with_discriminator: bool = False,
+    held_out: Path | None = None,
     data: Path | None = None,
     num_images: int = 10_000,
     verify: bool = True,
@@ -163,6 +168,9 @@ def export_subject(
         standing: truncations for which batch-norm statistics are taken anew and kept in the
             graph; see ganexport.standing.
         class_weights: the graph takes a weight for each class, so that classes can be mixed.
+        with_discriminator: also put the run's discriminator in, for ganinfer.rejection.
+        held_out: a prepared dataset that the discriminator has not seen, to calibrate it on; its
+            own by default.
         data: the prepared dataset; by default where the run found it.
         num_images: of each set of the distributional gates.
         verify: False writes a bundle that is marked unverified.
@@ -185,6 +193,8 @@ def export_subject(
     if len(profile) != 3 or not 1 <= profile[0] <= profile[1] <= profile[2]:
         raise ExportError(f"--profile {profile}: expected smallest:likeliest:largest batch")
     chosen = pick_product(product, targets) if tensorrt else None
+    if with_discriminator and subject.open_discriminator is None:
+        raise ExportError(f"{subject.where}: --with-discriminator goes with a run; leave it out")
     sign = None if sign_key is None else open_private_key(sign_key)
     if standing:
         subject = with_standing_statistics(subject, standing, progress)
@@ -226,9 +236,13 @@ def export_subject(
                 built, results = _run_engine(prover, built)
                 gates += results
             engines.append(built)
+    judge = None
+    if with_discriminator:
+        judge = _discriminator(subject, graphs["fp32"], held_out, data, num_images, progress)
+        gates += judge.gates
     _require(gates, subject.where)
 
-    files, manifest = _assemble(subject, graphs, engines, gates, prover, kept)
+    files, manifest = _assemble(subject, graphs, engines, gates, prover, kept, judge)
     write_bundle(destination, manifest, files, single_file=single_file, sign=sign)
     return Exported(destination, gates, engines, kept)
 
@@ -292,6 +306,26 @@ def _run_engine(prover: parity.Prover, built: BuiltEngine) -> tuple[BuiltEngine,
     return dataclasses.replace(built, entry=verified), gates
 
 
+def _discriminator(
+    subject: Subject,
+    graph: bytes,
+    held_out: Path | None,
+    data: Path | None,
+    num_images: int,
+    progress: parity.Progress | None,
+) -> Shipped:
+    """The run's discriminator, calibrated on held-out images, or else on its own."""
+    place = held_out or data or Path(subject.source.dataset_path or "")
+    return ship_discriminator(
+        subject,
+        OnnxRuntimeBackend(graph, "cpu", "fp32"),
+        Dataset(place),
+        held_out=held_out is not None,
+        num_images=num_images,
+        progress=progress,
+    )
+
+
 def _assemble(
     subject: Subject,
     graphs: dict[Precision, bytes],
@@ -299,6 +333,7 @@ def _assemble(
     gates: list[GateResult],
     prover: parity.Prover | None,
     kept: Mapping[Precision, Kept],
+    judge: Shipped | None,
 ) -> tuple[dict[str, bytes], Manifest]:
     """The bundle's files, and a manifest that lacks only their fingerprints."""
     inputs, truncations = parity.probes(subject, NUM_GOLDEN)
@@ -307,6 +342,8 @@ def _assemble(
     np.save(buffer, to_uint8(golden).transpose(0, 2, 3, 1), allow_pickle=False)
     files = {f"onnx/{precision}.onnx": data for precision, data in graphs.items()}
     files |= {engine.entry.path: engine.plan for engine in engines}
+    if judge is not None:
+        files[judge.entry.path] = judge.file
     files["golden/images.npy"] = buffer.getvalue()
     files["preview.png"] = _preview(subject, graphs["fp32"])
     witness = None
@@ -334,6 +371,7 @@ def _assemble(
             truncations=truncations,
         ),
         witness=witness,
+        discriminator=None if judge is None else judge.entry,
         source=subject.source,
         tools=tool_versions(),
         parity=gates,

@@ -117,7 +117,8 @@ def class_input(model: "Model", y: ClassInput | None) -> ClassInput | None:
     """
     if y is None or y.ndim == 2 or model.class_input == "index":
         return y
-    return (y[:, None] == np.arange(len(model.classes))).astype(np.float32)
+    rows: NDArray[np.float32] = (y[:, None] == np.arange(len(model.classes))).astype(np.float32)
+    return rows
 
 
 def truncation_input(

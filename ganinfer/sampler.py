@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from ganinfer.backends import Backend
+    from ganinfer.rejection import Judge
     from ganinfer.signature import PublicKey
 
 log = logging.getLogger(__name__)
@@ -121,6 +122,14 @@ class Sampler:
     def classes(self) -> list[str]:
         """The K class names; empty for an unconditional model."""
         return list(self._model.classes)
+
+    def number_of(self, label: Label) -> int:
+        """The number in [0, K) of a class, from it or its name.
+
+        Raises:
+            RequestError: there is no such class.
+        """
+        return self._number(label)
 
     @property
     def sha256(self) -> str:
@@ -304,6 +313,17 @@ class Sampler:
         elif y is not None:
             y = y.repeat(steps, axis=0)
         return self._images(Inputs(path, y, truncation_input(self._model, steps, truncation)))
+
+    def open_judge(self) -> "Judge":
+        """The bundle's discriminator, which tells its images from real ones.
+
+        Raises:
+            RequestError: the bundle has none.
+        """
+        from ganinfer.rejection import Judge
+
+        self._opened()
+        return Judge(self._bundle)
 
     def close(self) -> None:
         """Free the backend and the bundle's file; more than once does no harm."""
