@@ -94,6 +94,12 @@ def export(
     class_weights: Annotated[
         bool, typer.Option("--class-weights", help="Take a weight for each class: mixtures.")
     ] = False,
+    with_discriminator: Annotated[
+        bool, typer.Option("--with-discriminator", help="Also the run's D: rejection sampling.")
+    ] = False,
+    held_out: Annotated[
+        Path | None, typer.Option(help="Prepared dataset that D has not seen, to calibrate it on.")
+    ] = None,
     trt: Annotated[bool, typer.Option("--trt", help="Also build TensorRT engines.")] = False,
     trt_target: Annotated[
         list[str] | None,
@@ -129,6 +135,8 @@ def export(
         raise ExportError("expected one of RUN, --module package.module:function, --from NAME")
     if run is not None and (weights or weights_key or options):
         raise ExportError("--weights, --weights-key, --set: they go with --module or --from")
+    if held_out is not None and not with_discriminator:
+        raise ExportError("--held-out: it goes with --with-discriminator")
     given: dict[str, object] = {}
     for option in options or []:
         apply_override(given, option)
@@ -156,6 +164,8 @@ def export(
             without=without or (),
             standing=_truncations(standing_statistics),
             class_weights=class_weights,
+            with_discriminator=with_discriminator,
+            held_out=held_out,
             data=data,
             num_images=num,
             verify=verify,

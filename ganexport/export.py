@@ -16,6 +16,7 @@ from torch import nn
 
 from ganexport import parity
 from ganexport.confidence import NUM_RESAMPLINGS
+from ganexport.discriminator import Shipped, ship_discriminator
 from ganexport.engines.report import of_engine
 from ganexport.engines.targets import default_targets
 from ganexport.engines.tensorrt import (
@@ -90,6 +91,8 @@ class Options(TypedDict, total=False):
     without: Collection[str]
     standing: Sequence[float]
     class_weights: bool
+    with_discriminator: bool
+    held_out: Path | None
     data: Path | None
     num_images: int
     verify: bool
@@ -145,6 +148,8 @@ def export_subject(
     without: Collection[str] = (),
     standing: Sequence[float] = (),
     class_weights: bool = False,
+    with_discriminator: bool = False,
+    held_out: Path | None = None,
     data: Path | None = None,
     num_images: int = 10_000,
     verify: bool = True,
@@ -168,6 +173,9 @@ def export_subject(
         standing: truncations for which batch-norm statistics are taken anew and kept in the
             graph; see ganexport.standing.
         class_weights: the graph takes a weight for each class, so that classes can be mixed.
+        with_discriminator: also put the run's discriminator in, for ganinfer.rejection.
+        held_out: a prepared dataset that the discriminator has not seen, to calibrate it on; its
+            own by default.
         data: the prepared dataset; by default where the run found it.
         num_images: of each set of the distributional gates.
         verify: False writes a bundle that is marked unverified.
@@ -189,6 +197,8 @@ def export_subject(
         raise ExportError(f"--precision {unknown[0]!r}: expected {', '.join(PRECISIONS)}")
     check_profiles(profiles)
     chosen = pick_product(product, targets, precisions) if tensorrt else None
+    if with_discriminator and subject.open_discriminator is None:
+        raise ExportError(f"{subject.where}: --with-discriminator goes with a run; leave it out")
     sign = None if sign_key is None else open_private_key(sign_key)
     if standing:
         subject = with_standing_statistics(subject, standing, progress)
@@ -230,9 +240,13 @@ def export_subject(
                 built, results = _run_engine(prover, built, graphs[precision])
                 gates += results
             engines.append(built)
+    judge = None
+    if with_discriminator:
+        judge = _discriminator(subject, graphs["fp32"], held_out, data, num_images, progress)
+        gates += judge.gates
     _require(gates, subject.where)
 
-    files, manifest = _assemble(subject, graphs, engines, gates, prover, kept)
+    files, manifest = _assemble(subject, graphs, engines, gates, prover, kept, judge)
     write_bundle(destination, manifest, files, single_file=single_file, sign=sign)
     return Exported(destination, gates, engines, kept)
 
@@ -299,6 +313,26 @@ def _run_engine(
     return dataclasses.replace(built, entry=verified, report=report), gates
 
 
+def _discriminator(
+    subject: Subject,
+    graph: bytes,
+    held_out: Path | None,
+    data: Path | None,
+    num_images: int,
+    progress: parity.Progress | None,
+) -> Shipped:
+    """The run's discriminator, calibrated on held-out images, or else on its own."""
+    place = held_out or data or Path(subject.source.dataset_path or "")
+    return ship_discriminator(
+        subject,
+        OnnxRuntimeBackend(graph, "cpu", "fp32"),
+        Dataset(place),
+        held_out=held_out is not None,
+        num_images=num_images,
+        progress=progress,
+    )
+
+
 def _assemble(
     subject: Subject,
     graphs: dict[Precision, bytes],
@@ -306,6 +340,7 @@ def _assemble(
     gates: list[GateResult],
     prover: parity.Prover | None,
     kept: Mapping[Precision, Kept],
+    judge: Shipped | None,
 ) -> tuple[dict[str, bytes], Manifest]:
     """The bundle's files, and a manifest that lacks only their fingerprints."""
     inputs, truncations = parity.probes(subject, NUM_GOLDEN)
@@ -316,6 +351,8 @@ def _assemble(
     for engine in engines:
         files[engine.entry.path] = engine.plan
         files[engine.entry.report] = engine.report.model_dump_json(indent=1).encode() + b"\n"
+    if judge is not None:
+        files[judge.entry.path] = judge.file
     files["golden/images.npy"] = buffer.getvalue()
     files["preview.png"] = _preview(subject, graphs["fp32"])
     witness = None
@@ -343,6 +380,7 @@ def _assemble(
             truncations=truncations,
         ),
         witness=witness,
+        discriminator=None if judge is None else judge.entry,
         source=subject.source,
         tools=tool_versions(),
         parity=gates,

@@ -14,6 +14,7 @@ from torch.nn.utils import parametrize
 
 from ganinfer.errors import ExportError
 from gantrain.checkpoint import TrainedGenerator
+from gantrain.data import to_floats
 from gantrain.extractors.classifier import (
     ClassifierExtractor,
     RandomExtractor,
@@ -57,12 +58,17 @@ def bake(trained: TrainedGenerator) -> nn.Module:
         trained.resolution, trained.channels, len(trained.classes)
     )
     twin.load_state_dict(trained.network.state_dict())
-    twin.eval().requires_grad_(False)
-    for module in twin.modules():
+    return plain(twin)
+
+
+def plain(network: nn.Module) -> nn.Module:
+    """The same network in eval mode, its spectral norms multiplied into the weights, in place."""
+    network.eval().requires_grad_(False)
+    for module in network.modules():
         if parametrize.is_parametrized(module):
             for name in list(module.parametrizations):  # type: ignore[arg-type]
                 parametrize.remove_parametrizations(module, name, leave_parametrized=True)
-    return twin
+    return network
 
 
 class ExtractorGraph(nn.Module):
@@ -81,6 +87,29 @@ def extractor_to_onnx(extractor: NetworkExtractor, *, resolution: int, channels:
     """Trace what sees the images of a witness; input "images", output "features"."""
     example = (torch.zeros(2, resolution, resolution, channels, dtype=torch.uint8),)
     return _to_onnx(ExtractorGraph(extractor).eval(), example, ["images"], "features")
+
+
+class DiscriminatorGraph(nn.Module):
+    """images uint8 (N, H, W, C), y int64 (N,) if there are classes -> logits float32 (N,)."""
+
+    def __init__(self, discriminator: nn.Module) -> None:
+        super().__init__()
+        self.discriminator = discriminator
+
+    def forward(self, images: Tensor, y: Tensor | None = None) -> Tensor:
+        logits: Tensor = self.discriminator(to_floats(images), y)
+        return logits
+
+
+def discriminator_to_onnx(
+    discriminator: nn.Module, *, resolution: int, channels: int, conditional: bool
+) -> bytes:
+    """Trace what tells real images from generated ones; output "logits"."""
+    example = {"images": torch.zeros(2, resolution, resolution, channels, dtype=torch.uint8)}
+    if conditional:
+        example["y"] = torch.zeros(2, dtype=torch.int64)
+    graph = DiscriminatorGraph(discriminator).eval()
+    return _to_onnx(graph, tuple(example.values()), list(example), "logits")
 
 
 def to_onnx(

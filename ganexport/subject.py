@@ -16,7 +16,8 @@ from ganinfer.bundle import Model, Source, TruncationInput
 from ganinfer.errors import ExportError
 from ganinfer.files import sha256_bytes
 from ganinfer.inputs import Inputs
-from gantrain.checkpoint import TrainedGenerator
+from gantrain.checkpoint import TrainedGenerator, load_discriminator
+from gantrain.models._base import DiscriminatorModule
 
 LARGEST = 8.0  # what lies farther from [-1, 1] is on another scale
 
@@ -55,6 +56,7 @@ class Subject:
         source: where it comes from.
         where: its name in messages.
         twin: makes the network that is traced: the same function, its weights plain.
+        open_discriminator: loads the one that it was trained against, where there is one.
     """
 
     network: nn.Module
@@ -62,6 +64,7 @@ class Subject:
     source: Source
     where: str
     twin: Callable[[], nn.Module] = field(repr=False)
+    open_discriminator: Callable[[], DiscriminatorModule] | None = field(default=None, repr=False)
 
     @property
     def num_classes(self) -> int:
@@ -116,7 +119,14 @@ def of_run(trained: TrainedGenerator) -> Subject:
         dataset_path=config.data.path,
         config=config.as_dict(),
     )
-    return Subject(network, model, source, str(trained.path), lambda: graph.bake(trained))
+    return Subject(
+        network,
+        model,
+        source,
+        str(trained.path),
+        twin=lambda: graph.bake(trained),
+        open_discriminator=lambda: load_discriminator(trained.path),
+    )
 
 
 def of_module(module: nn.Module, spec: Spec) -> Subject:

@@ -53,18 +53,23 @@ def numbers_asked(model: "Model", labels: Any, n: int) -> ClassInput | None:
     if not model.classes:
         raise RequestError(f"labels {labels!r}: this model has no classes; leave labels out")
     if is_mixed(labels):
-        return mix(model, labels, n, functools.partial(_number, model))
+        return mix(model, labels, n, functools.partial(class_number, model))
     if isinstance(labels, int | str | np.integer):
-        number = np.array([_number(model, labels)], np.int64)
+        number = np.array([class_number(model, labels)], np.int64)
         return np.broadcast_to(number, n)
     if not isinstance(labels, Sequence | np.ndarray) or np.ndim(labels) != 1:
         raise RequestError(f"labels: found {labels!r}; expected one class, or one for each image")
     if len(labels) != n:
         raise RequestError(f"labels: found {len(labels)} for {n} images; give one, or one for each")
-    return np.array([_number(model, label) for label in labels], np.int64)
+    return np.array([class_number(model, label) for label in labels], np.int64)
 
 
-def _number(model: "Model", label: Label | np.integer) -> int:
+def class_number(model: "Model", label: Label | np.integer) -> int:
+    """The number in [0, K) of a class, from it or its name.
+
+    Raises:
+        RequestError: there is no such class.
+    """
     classes = model.classes
     if isinstance(label, str):
         if label not in classes:

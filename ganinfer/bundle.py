@@ -159,6 +159,24 @@ class WitnessFiles(_Part):
     num_features: Annotated[int, Field(ge=1, le=2**12)]
 
 
+class Discriminator(_Part):
+    """An ONNX file: images uint8 (N, H, W, C) [, y int64 (N,)] -> logits (N,).
+
+    objective: that it was trained by.
+    scale, offsets: log p / q, of real over generated images, is scale * logit + offset; there is
+        an offset for each class, or one.
+    held_out: whether the scale comes from real images that it had not seen.
+    quantiles: of log p / q over a burn-in of generated images, rising, the last its maximum.
+    """
+
+    path: str
+    objective: str
+    scale: Annotated[float, Field(gt=0)]
+    offsets: Annotated[list[float], Field(min_length=1)]
+    held_out: bool
+    quantiles: Annotated[list[float], Field(min_length=2, max_length=1001)]
+
+
 class Source(_Part):
     """Where the generator comes from; of a network that gantrain did not train little is known.
 
@@ -226,6 +244,7 @@ class Manifest(_Part):
     engines: list[Engine]
     golden: Golden
     witness: WitnessFiles | None
+    discriminator: Discriminator | None = None
     source: Source
     tools: dict[str, str]
     parity: list[GateResult]
@@ -394,6 +413,8 @@ class Bundle:
             named += [engine.path, engine.report]
         if self.manifest.witness is not None:
             named += [self.manifest.witness.moments, self.manifest.witness.extractor]
+        if self.manifest.discriminator is not None:
+            named.append(self.manifest.discriminator.path)
         if extra := sorted(found.keys() - declared.keys() - {MANIFEST, MANIFEST_DIGEST, SIGNATURE}):
             raise BundleError(
                 f"{self.path}: {extra[0]} is not in the manifest ({len(extra)} such);"

@@ -25,6 +25,7 @@ Words = NDArray[np.uint32]
 
 LATENT_STREAM = 0
 LABEL_STREAM = 1
+ACCEPTANCE_STREAM = 2
 
 DISTRIBUTIONS = ("normal", "uniform")
 TRUNCATION_MODES = ("resample", "scale")
@@ -134,6 +135,15 @@ def draw_labels(
     words = _random_words(seed_array(seeds), 1, LABEL_STREAM)[:, 0]
     # Multiply-shift: the top 32 bits of word * K, without the bias or the cost of a modulo.
     return ((words * np.uint64(num_classes)) >> np.uint64(32)).astype(np.int64)
+
+
+def draw_uniforms(seeds: Sequence[int] | NDArray[np.integer] | range) -> Floats:
+    """Draw one number for each seed, uniformly, from a stream of its own: float64 (N,) in (0, 1).
+
+    It decides whether rejection sampling accepts the seed's image.
+    """
+    uniforms: Floats = 0.5 + _centred_uniforms(seed_array(seeds), 1, ACCEPTANCE_STREAM)[:, 0]
+    return uniforms
 
 
 def slerp(start: NDArray[np.float32], end: NDArray[np.float32], steps: int) -> NDArray[np.float32]:

@@ -29,6 +29,7 @@ from ganinfer.asked import (
     checked_labels,
     checked_latents,
     checked_out,
+    class_number,
     labels_of,
     numbers_asked,
     seeds_asked,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 
     from ganinfer.backends import Backend
     from ganinfer.batching import Batcher
+    from ganinfer.rejection import Judge
     from ganinfer.signature import PublicKey
 
 log = logging.getLogger(__name__)
@@ -229,6 +231,14 @@ class Sampler:
     def classes(self) -> list[str]:
         """The K class names; empty for an unconditional model."""
         return list(self._model.classes)
+
+    def number_of(self, label: Label) -> int:
+        """The number in [0, K) of a class, from it or its name.
+
+        Raises:
+            RequestError: there is no such class.
+        """
+        return class_number(self._model, label)
 
     @property
     def sha256(self) -> str:
@@ -478,6 +488,17 @@ class Sampler:
             y = y.repeat(steps, axis=0)
         inputs = Inputs(path, y, truncation_input(self._model, steps, truncation))
         return self._submit(inputs, checked_out(self._model, None, steps)).result()
+
+    def open_judge(self) -> "Judge":
+        """The bundle's discriminator, which tells its images from real ones.
+
+        Raises:
+            RequestError: the bundle has none.
+        """
+        from ganinfer.rejection import Judge
+
+        self._ready()
+        return Judge(self._bundle)
 
     def close(self, *, cancel: bool = False) -> None:
         """Finish what was asked for, free the backends and the bundle's file.

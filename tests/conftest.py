@@ -126,6 +126,13 @@ def bundle(exported: Exported) -> Path:
 
 
 @pytest.fixture(scope="session")
+def judged(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """A bundle that holds its discriminator."""
+    path = tmp_path_factory.mktemp("judged") / "tiny.gan"
+    return export_run(run, path, with_discriminator=True, precisions=["fp32"], num_images=1000)
+
+
+@pytest.fixture(scope="session")
 def gan() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the gan command in a process of its own."""
 

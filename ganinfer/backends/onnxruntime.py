@@ -130,7 +130,7 @@ class OnnxRuntimeBackend:
 
 
 class FeatureNetwork:
-    """What sees the images of a witness: ONNX, on the CPU."""
+    """What sees images, a witness's extractor or a discriminator: ONNX, on the CPU."""
 
     def __init__(self, graph: bytes) -> None:
         """Load a graph.
@@ -140,10 +140,15 @@ class FeatureNetwork:
         """
         self._session = _open_session(_import(), graph, [_CPU], usable_cpus())
 
-    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 (N, H, W, C) -> float32 (N, F)."""
-        features: NDArray[np.float32] = self._session.run(["features"], {"images": images})[0]
-        return features
+    def __call__(
+        self, images: NDArray[np.uint8], y: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float32]:
+        """uint8 (N, H, W, C), classes (N,) if it takes them -> features (N, F) or logits (N,)."""
+        feed: dict[str, NDArray[Any]] = {"images": images}
+        if y is not None:
+            feed["y"] = y
+        seen: NDArray[np.float32] = self._session.run(None, feed)[0]
+        return seen
 
 
 def _open_session(

@@ -94,7 +94,7 @@ class Discriminator(DiscriminatorModule):
         for layer in self.layers:
             x = layer(x)
             if self._pieces:
-                x = x.reshape(len(x), -1, self._pieces).amax(2)
+                x = x.unflatten(1, (-1, self._pieces)).amax(2)
             else:
                 x = functional.leaky_relu(x, 0.2)
             x = self._blurred(self.dropout(x), self._noise)
