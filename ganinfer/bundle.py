@@ -17,6 +17,7 @@ import os
 import re
 import shutil
 import stat
+import time
 import uuid
 import zipfile
 from collections.abc import Mapping
@@ -43,6 +44,7 @@ MANIFEST_DIGEST = "manifest.sha256"
 SIGNATURE = "manifest.sig"
 
 _MAX_MANIFEST_BYTES = 4 << 20
+_ABANDONED_S = 3600.0  # no bundle is that long in the writing
 _SAFE_PATH = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 _DIGEST_PREFIX = b"sha256:"
 _COMMENT_BYTES = len(_DIGEST_PREFIX) + 64
@@ -488,6 +490,9 @@ def write_tree(path: Path, tree: Mapping[str, bytes], *, single_file: bool) -> N
     path = path.resolve()  # a link to a bundle stays a link
     check_destination(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{path.name}.{'[0-9a-f]' * 32}"):
+        if time.time() - left.stat().st_mtime > _ABANDONED_S:
+            _remove(left)  # by a writer that was killed
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         (_write_zip if single_file else _write_folder)(temporary, tree)

@@ -48,7 +48,7 @@ def verify_host(
     """
     with Bundle(path, public_key=public_key) as bundle:
         names = [backend] if backend else ["onnxruntime", "tensorrt"]
-        if backend is None and find_spec("openvino"):
+        if backend is None and find_spec("openvino") and device in ("auto", "cpu"):
             names.insert(1, "openvino")
         wanted = [(name, p) for name in names for p in precisions_of(bundle, name)]
         witness, files = Witness.load(bundle), bundle.manifest.witness

@@ -74,7 +74,7 @@ class OpenVINOBackend:
             request = self._request(1 if alone else self.parallel_runs)
             found = request.infer(inputs.feed(), share_inputs=True, share_outputs=True)[0]
         except RuntimeError as error:
-            raise BackendUnavailable(f"openvino failed: {error}") from error
+            raise BackendUnavailable(f"openvino failed on cpu: {error}") from error
         if out is None:
             return np.array(found)  # the request keeps its own
         np.copyto(out, found)

@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -152,7 +153,7 @@ def test_a_clean_bundle_is_good_on_any_host_and_torch_is_not_needed(bundle: Path
         "golden images",
         "paired FID / floor",
         "paired, worst class",
-    ] * 2
+    ] * (3 if find_spec("openvino") else 2)
     assert all(gate.passed for gate in gates)
     code = (
         "import sys\n"
@@ -352,8 +353,9 @@ def test_a_graph_that_does_not_load_fails_verification(run: Path, tmp_path: Path
     with Bundle(path) as opened:
         files = {name: opened.read(name) for name in opened.manifest.files}
         write_bundle(path, opened.manifest, {**files, "onnx/fp32.onnx": b""})
-    gates = verify_host(path)
-    assert [gate.passed for gate in gates] == [False, True]
+    found = {gate.artifact: gate.passed for gate in verify_host(path, device="cpu")}
+    found.pop("openvino fp32", None)  # where it is installed
+    assert found == {"onnxruntime fp32": False, "onnxruntime fp16": True}
 
 
 def test_tensorrt_asked_for_and_absent_names_its_pip_command(bundle: Path) -> None:
