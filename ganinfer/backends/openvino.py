@@ -16,6 +16,8 @@ PRECISIONS = ("fp32", "bf16", "int8")
 # A new size is compiled once, in some 50 ms: so they are few.
 BATCH_SIZES: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
+_first_use = threading.Lock()
+
 
 def open(bundle: Bundle, device: str, precision: str) -> Backend:
     """Open a bundle's ONNX file; see `ganinfer.backends`.
@@ -118,5 +120,9 @@ def _import() -> ModuleType:
         raise BackendUnavailable(str(missing_extra("openvino"))) from None
     except (ImportError, OSError) as error:
         raise BackendUnavailable(f"openvino is installed and cannot be loaded: {error}") from None
+    with _first_use:
+        # Its bindings look NumPy up at their first use. Two threads that do so at once, one holding
+        # the interpreter's lock and one theirs, wait for each other for ever.
+        openvino.Tensor(np.zeros(1, np.float32)).element_type.to_dtype()
     module: ModuleType = openvino
     return module
