@@ -258,7 +258,12 @@ def test_labels_by_name_and_range(gan, bundle: Path, tmp_path: Path) -> None:
 def test_shards_go_on_after_an_interruption(gan, bundle: Path, tmp_path: Path) -> None:
     command = ["sample", bundle, "-n", "200000", "-o", "shards", "--shard-size", "100"]
     process = subprocess.Popen(
-        [*GAN, *map(str, command)], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+        [*GAN, *map(str, command)],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+        # A shell that starts the tests in the background has them ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while not (tmp_path / "shards" / "shard-000001.tar").exists():
         assert process.poll() is None
