@@ -55,8 +55,7 @@ def numbers_asked(model: "Model", labels: Any, n: int) -> ClassInput | None:
     if is_mixed(labels):
         return mix(model, labels, n, functools.partial(class_number, model))
     if isinstance(labels, int | str | np.integer):
-        number = np.array([class_number(model, labels)], np.int64)
-        return np.broadcast_to(number, n)
+        return np.full(n, class_number(model, labels))
     if not isinstance(labels, Sequence | np.ndarray) or np.ndim(labels) != 1:
         raise RequestError(f"labels: found {labels!r}; expected one class, or one for each image")
     if len(labels) != n:

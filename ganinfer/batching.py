@@ -12,12 +12,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from ganinfer.backends import Backend
 from ganinfer.errors import DeadlineExceeded, QueueFull, RequestError
 from ganinfer.images import Images
 from ganinfer.inputs import Inputs, Wanted
 from ganinfer.stats import Stats
+
+if TYPE_CHECKING:
+    from ganinfer.backends import Backend
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +66,7 @@ class Batcher:
 
     def __init__(
         self,
-        backends: Sequence[Backend],
+        backends: Sequence["Backend"],
         draw: Draw,
         *,
         largest: int,
@@ -115,6 +118,22 @@ class Batcher:
             self._changed.notify_all()
         return request.future
 
+    def serve(self, request: Request) -> "Future[Images]":
+        """Run a request in the caller's thread if nothing else is to do and it is one batch.
+
+        That saves a caller who waits anyway two changes of threads. Else as `submit`.
+        """
+        backend, n = self._backends[0], len(request.images)
+        with self._changed:
+            idle = not (self._queue or any(self._running.values()) or self._closed)
+            whole = n > 0 and n == next_batch(n, self._largest, backend, running=0)
+            if idle and whole:
+                self._running[backend], request.taken = 1, n
+        if not (idle and whole):
+            return self.submit(request)
+        self._attempt(backend, [Piece(request, 0, n)], alone=True)
+        return request.future
+
     def close(self, *, cancel: bool = False, wait: bool = True) -> None:
         """Take no more requests; finish those that are here, or fail those not begun; stop."""
         with self._changed:
@@ -124,6 +143,9 @@ class Batcher:
                     if request.waiting:
                         _fail(request, RequestError("this Sampler was closed before its turn"))
             self._changed.notify_all()
+        if wait:
+            with self._changed:  # callers may be at work in threads of their own
+                self._changed.wait_for(lambda: not any(self._running.values()), timeout=60)
         for worker in self._workers if wait else ():
             if worker is not threading.current_thread():
                 worker.join()
@@ -139,21 +161,26 @@ class Batcher:
                 worker.start()
                 self._workers.append(worker)
 
-    def _work(self, backend: Backend) -> None:
+    def _work(self, backend: "Backend") -> None:
         while (taken := self._take(backend)) is not None:
             pieces, alone = taken
-            try:
-                self._run(backend, pieces, alone=alone)
-            except BaseException as error:  # the thread must live on, whatever the backend does
-                log.warning("a batch failed on %s: %s", backend.device, error)
-                self._stats.failed()
-                for piece in pieces:
-                    _fail(piece.request, error)
-            with self._changed:
-                self._running[backend] -= 1
+            self._attempt(backend, pieces, alone=alone)
             del pieces, taken  # while it waits it keeps nobody's images
 
-    def _take(self, backend: Backend) -> tuple[list[Piece], bool] | None:
+    def _attempt(self, backend: "Backend", pieces: list[Piece], *, alone: bool) -> None:
+        """Run a batch; if it fails, so do its requests, and nothing else."""
+        try:
+            self._run(backend, pieces, alone=alone)
+        except BaseException as error:  # the thread must live on, whatever the backend does
+            log.warning("a batch failed on %s: %s", backend.device, error)
+            self._stats.failed()
+            for piece in pieces:
+                _fail(piece.request, error)
+        with self._changed:
+            self._running[backend] -= 1
+            self._changed.notify_all()
+
+    def _take(self, backend: "Backend") -> tuple[list[Piece], bool] | None:
         """The next batch for a backend, and whether nothing else is to do; None at the end."""
         with self._changed:
             while True:
@@ -193,7 +220,7 @@ class Batcher:
                 )
         self._queue = [request for request in self._queue if request.waiting]
 
-    def _run(self, backend: Backend, pieces: list[Piece], *, alone: bool) -> None:
+    def _run(self, backend: "Backend", pieces: list[Piece], *, alone: bool) -> None:
         """Draw the inputs, run them as one batch, hand the images out."""
         began = time.monotonic()
         inputs = self._draw([p.request.wanted.rows(p.start, p.stop) for p in pieces])
@@ -220,7 +247,7 @@ class Batcher:
             _finish(request)
 
 
-def next_batch(asked: int, largest: int, backend: Backend, *, running: int) -> int:
+def next_batch(asked: int, largest: int, backend: "Backend", *, running: int) -> int:
     """How many images go into the next batch, at most `largest`, of requests for so many.
 
     Where sizes are padded, a batch is as full as it can be. Elsewhere the images are shared out
@@ -236,7 +263,7 @@ def next_batch(asked: int, largest: int, backend: Backend, *, running: int) -> i
     return max((size for size in backend.batch_sizes if size <= share), default=share)
 
 
-def padded_size(n: int, largest: int, backend: Backend) -> int:
+def padded_size(n: int, largest: int, backend: "Backend") -> int:
     """The size that a batch of n images is run in."""
     if not backend.batch_sizes:
         return n

@@ -102,6 +102,8 @@ def draw_wanted(model: "Model", parts: Sequence[Wanted | Inputs]) -> Inputs:
 
     What is drawn alike is drawn together: for a few images the time goes by calls, not numbers.
     """
+    if len(parts) == 1 and isinstance(parts[0], Inputs):
+        return parts[0]
     alike: dict[tuple[float | None, str | None, bool], list[int]] = {}
     drawn: dict[int, Inputs] = {}
     for n, part in enumerate(parts):
@@ -112,18 +114,23 @@ def draw_wanted(model: "Model", parts: Sequence[Wanted | Inputs]) -> Inputs:
             alike.setdefault(own, []).append(n)
     for (truncation, mode, random_labels), places in alike.items():
         group = [part for part in (parts[n] for n in places) if isinstance(part, Wanted)]
-        keys = np.concatenate([part.keys for part in group])
+        keys = _joined([part.keys for part in group])
         y: ClassInput | None = None
         if model.classes and random_labels:
             y = draw_labels(keys, len(model.classes))
         elif model.classes:
             given = [class_input(model, part.numbers) for part in group]
-            y = np.concatenate([numbers for numbers in given if numbers is not None])
+            y = _joined([numbers for numbers in given if numbers is not None])
         inputs, start = draw_inputs(model, keys, y, truncation, mode), 0
         for n, part in zip(places, group, strict=True):
             drawn[n] = inputs.rows(start, start + len(part.keys))
             start += len(part.keys)
     return Inputs.joined([drawn[n] for n in range(len(parts))])
+
+
+def _joined(parts: list[Any]) -> Any:
+    """Arrays one after the other; a single one is not copied."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def draw_inputs(

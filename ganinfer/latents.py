@@ -51,6 +51,8 @@ def seed_array(seeds: Sequence[int] | NDArray[np.integer] | range) -> Seeds:
     Raises:
         RequestError: something else than such integers.
     """
+    if isinstance(seeds, np.ndarray) and seeds.dtype == np.uint64 and seeds.ndim == 1:
+        return seeds.view(np.uint64)
     if isinstance(seeds, range) and seeds.step == 1 and len(seeds):
         first, last = seeds[0], seeds[-1]
         if first >= 0 and last < 2**64:

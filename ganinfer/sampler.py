@@ -34,6 +34,7 @@ from ganinfer.asked import (
     numbers_asked,
     seeds_asked,
 )
+from ganinfer.batching import Batcher, Request
 from ganinfer.errors import BundleError, DeadlineExceeded, ParityError, RequestError
 from ganinfer.images import Images, to_pil
 from ganinfer.inputs import (
@@ -52,7 +53,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from ganinfer.backends import Backend
-    from ganinfer.batching import Batcher
     from ganinfer.rejection import Judge
     from ganinfer.signature import PublicKey
 
@@ -174,7 +174,7 @@ class Sampler:
             self._backends = []
         self._start_anew()
 
-    def _ready(self) -> "Batcher":
+    def _ready(self) -> Batcher:
         """The batcher, in a forked process over backends of its own."""
         from ganinfer.bundle import Bundle
 
@@ -188,9 +188,7 @@ class Sampler:
                 self._batcher = self._batcher_over(self._backends, self._stats)
             return self._batcher
 
-    def _batcher_over(self, backends: "list[Backend]", stats: Stats | None = None) -> "Batcher":
-        from ganinfer.batching import Batcher
-
+    def _batcher_over(self, backends: "list[Backend]", stats: Stats | None = None) -> Batcher:
         return Batcher(
             backends,
             functools.partial(draw_wanted, self._model),
@@ -322,11 +320,11 @@ class Sampler:
         """
         if output not in ("numpy", "pil"):
             raise RequestError(f"output {output!r}: expected 'numpy' or 'pil'")
-        future = self.submit(
+        request = self._asked(
             n, seed=seed, seeds=seeds, labels=labels, truncation=truncation,
             truncation_mode=truncation_mode, out=out, timeout_s=timeout_s,
         )  # fmt: skip
-        images = _result(future, timeout_s)
+        images = _result(self._ready().serve(request), timeout_s)
         if return_latents:
             keys = seeds_asked(n, seed, seeds)
             return images, draw_inputs(self._model, keys, None, truncation, truncation_mode).z
@@ -342,6 +340,11 @@ class Sampler:
             RequestError: something that this model cannot serve.
             QueueFull: too many requests are waiting.
         """
+        request = self._asked(n, **asked)
+        return self._ready().submit(request)
+
+    def _asked(self, n: int | None, **asked: Unpack[Asked]) -> Request:
+        """A request, checked."""
         keys = seeds_asked(n, asked.get("seed", 0), asked.get("seeds"))
         numbers = numbers_asked(self._model, asked.get("labels"), len(keys))
         truncation, mode = asked.get("truncation"), asked.get("truncation_mode")
@@ -350,7 +353,8 @@ class Sampler:
 
         images = checked_out(self._model, asked.get("out"), len(keys))
         wanted = Wanted(keys, numbers, truncation, mode)
-        return self._submit(wanted, images, asked.get("timeout_s"))
+        timeout_s = asked.get("timeout_s")
+        return Request(wanted, images, None if timeout_s is None else time.monotonic() + timeout_s)
 
     async def asample(self, n: int | None = None, **asked: Unpack[Asked]) -> Images:
         """Draw images in an asyncio program; arguments as in `sample`.
@@ -360,14 +364,6 @@ class Sampler:
         import asyncio
 
         return await asyncio.wrap_future(self.submit(n, **asked))
-
-    def _submit(
-        self, wanted: Wanted | Inputs, images: Images, timeout_s: float | None = None
-    ) -> "Future[Images]":
-        from ganinfer.batching import Request
-
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        return self._ready().submit(Request(wanted, images, deadline))
 
     def generate(
         self,
@@ -401,7 +397,8 @@ class Sampler:
         truncations = truncation_input(self._model, len(z), truncation)
         classes = class_input(self._model, checked_labels(self._model, y, len(z)))
         inputs = Inputs(z, classes, truncations)
-        return self._submit(inputs, checked_out(self._model, out, len(z))).result()
+        request = Request(inputs, checked_out(self._model, out, len(z)))
+        return self._ready().serve(request).result()
 
     def stream(
         self,
@@ -436,7 +433,8 @@ class Sampler:
             stop = min(start + batch_size, end)
             part = None if numbers is None else numbers[start - seed : stop - seed]
             wanted = Wanted(seed_array(range(start, stop)), part, truncation, truncation_mode)
-            return self._submit(wanted, checked_out(self._model, None, stop - start))
+            request = Request(wanted, checked_out(self._model, None, stop - start))
+            return self._ready().submit(request)
 
         def batches() -> Iterator[Images]:
             following = ask(seed) if n else None
@@ -487,7 +485,8 @@ class Sampler:
         elif y is not None:
             y = y.repeat(steps, axis=0)
         inputs = Inputs(path, y, truncation_input(self._model, steps, truncation))
-        return self._submit(inputs, checked_out(self._model, None, steps)).result()
+        request = Request(inputs, checked_out(self._model, None, steps))
+        return self._ready().serve(request).result()
 
     def open_judge(self) -> "Judge":
         """The bundle's discriminator, which tells its images from real ones.
@@ -535,7 +534,6 @@ class Sampler:
 
     def _check_golden(self, backend: "Backend") -> None:
         """Does this host give the images that torch gave where the bundle was made?"""
-        from ganinfer.batching import Request
         from ganinfer.golden import golden_failure, read_golden
 
         inputs, expected = read_golden(self._bundle)

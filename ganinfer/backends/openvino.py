@@ -63,7 +63,7 @@ class OpenVINOBackend:
             ) from None
         self._lock = threading.Lock()
         self._compiled: dict[int, Any] = {}  # by how many runs at once
-        self._requests = threading.local()
+        self._free: dict[int, list[Any]] = {}  # requests that nobody uses, by the same
         self.details = {
             "openvino": ov.__version__.partition("-")[0],
             "threads": str(self.parallel_runs),
@@ -72,14 +72,17 @@ class OpenVINOBackend:
 
     def run(self, inputs: Inputs, *, out: Images | None = None, alone: bool = True) -> Images:
         """Images uint8 (N, H, W, C) of N inputs; see `ganinfer.backends.Backend`."""
+        num_streams = 1 if alone else self.parallel_runs
+        request = self._request(num_streams)
         try:
-            request = self._request(1 if alone else self.parallel_runs)
             found = request.infer(inputs.feed(), share_inputs=True, share_outputs=True)[0]
+            if out is None:
+                return np.array(found)  # the request keeps its own
+            np.copyto(out, found)
         except RuntimeError as error:
             raise BackendUnavailable(f"openvino failed on cpu: {error}") from error
-        if out is None:
-            return np.array(found)  # the request keeps its own
-        np.copyto(out, found)
+        finally:
+            self._free[num_streams].append(request)
         return out
 
     def close(self) -> None:
@@ -87,20 +90,22 @@ class OpenVINOBackend:
         with self._lock:
             self._model = None
             self._compiled.clear()
-            self._requests = threading.local()
+            self._free.clear()
 
     def _request(self, num_streams: int) -> Any:
-        """This thread's own request."""
-        name = f"of_{num_streams}_streams"
-        if not hasattr(self._requests, name):
-            setattr(self._requests, name, self._compile(num_streams).create_infer_request())
-        return getattr(self._requests, name)
+        """One that no other thread uses."""
+        compiled = self._compile(num_streams)
+        try:
+            return self._free[num_streams].pop()
+        except IndexError:
+            return compiled.create_infer_request()
 
     def _compile(self, num_streams: int) -> Any:
         with self._lock:
             if self._model is None:
                 raise RequestError("this backend is closed; open the bundle again")
             if num_streams not in self._compiled:
+                self._free[num_streams] = []
                 self._compiled[num_streams] = self._core.compile_model(
                     self._model,
                     "CPU",
