@@ -125,7 +125,8 @@ class Batcher:
         """
         backend, n = self._backends[0], len(request.images)
         with self._changed:
-            idle = not (self._queue or any(self._running.values()) or self._closed)
+            busy = self._queue or any(self._running.values())
+            idle = not (busy or self._closed or self._max_wait)
             whole = n > 0 and n == next_batch(n, self._largest, backend, running=0)
             if idle and whole:
                 self._running[backend], request.taken = 1, n
