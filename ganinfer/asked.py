@@ -4,6 +4,8 @@ N images, Z latent, K classes.
 """
 
 import functools
+import math
+import mmap
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,8 @@ from ganinfer.mixing import Mixture, Weights, checked_weights, is_mixed, mix
 
 if TYPE_CHECKING:
     from ganinfer.bundle import Model
+
+_LARGE = 1 << 18  # bytes
 
 Label = int | str
 SeedList = Sequence[int] | NDArray[np.integer] | None
@@ -144,12 +148,24 @@ def checked_out(model: "Model", out: Images | None, n: int) -> Images:
     """
     shape = (n, model.resolution, model.resolution, model.channels)
     if out is None:
-        return np.empty(shape, np.uint8)
+        return _room_for(shape)
     fits = isinstance(out, np.ndarray) and out.shape == shape and out.dtype == np.uint8
     if not fits or not out.flags.c_contiguous or not out.flags.writeable:
         found = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
         raise RequestError(f"out: found {found}; expected a writeable, contiguous uint8 {shape}")
     return out
+
+
+def _room_for(shape: tuple[int, ...]) -> Images:
+    """A new array; a large one is a mapping of its own, which goes back to the system when freed.
+
+    The C library keeps what one thread allocates and another frees: hundreds of MB under load.
+    """
+    size = math.prod(shape)
+    if size < _LARGE or not hasattr(mmap, "MAP_ANONYMOUS"):
+        return np.empty(shape, np.uint8)
+    room = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(room, np.uint8).reshape(shape)
 
 
 def checked_integer(name: str, value: int, *, least: int) -> int:
