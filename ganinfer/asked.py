@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ganinfer.errors import RequestError
 from ganinfer.images import Images
 from ganinfer.inputs import ClassInput
-from ganinfer.latents import Seeds, draw_labels, seed_array
+from ganinfer.latents import Seeds, seed_array
 from ganinfer.lookup import suggest
 from ganinfer.mixing import Mixture, Weights, checked_weights, is_mixed, mix
 
@@ -87,13 +87,6 @@ def class_number(model: "Model", label: Label | np.integer) -> int:
             f"label {label}: expected 0 to {len(classes) - 1}, for {', '.join(classes)}"
         )
     return int(label)
-
-
-def labels_of(model: "Model", keys: Seeds, numbers: ClassInput | None) -> ClassInput | None:
-    """The classes asked for, or those that the seeds draw; None in an unconditional model."""
-    if numbers is None and model.classes:
-        return draw_labels(keys, len(model.classes))
-    return numbers
 
 
 def checked_latents(model: "Model", z: NDArray[np.float32]) -> NDArray[np.float32]:

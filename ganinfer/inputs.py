@@ -4,7 +4,7 @@ N images, Z latent, K classes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,7 +39,7 @@ class Inputs:
 
     def feed(self) -> dict[str, NDArray[Any]]:
         """The inputs that there are, by their names in the graph."""
-        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        named = {"z": self.z, "y": self.y, "truncation": self.truncation}
         return {name: array for name, array in named.items() if array is not None}
 
     @property
@@ -115,17 +115,22 @@ def draw_wanted(model: "Model", parts: Sequence[Wanted | Inputs]) -> Inputs:
     for (truncation, mode, random_labels), places in alike.items():
         group = [part for part in (parts[n] for n in places) if isinstance(part, Wanted)]
         keys = _joined([part.keys for part in group])
-        y: ClassInput | None = None
-        if model.classes and random_labels:
-            y = draw_labels(keys, len(model.classes))
-        elif model.classes:
-            given = [class_input(model, part.numbers) for part in group]
-            y = _joined([numbers for numbers in given if numbers is not None])
+        numbers = None
+        if not random_labels:
+            numbers = _joined([class_input(model, part.numbers) for part in group])
+        y = labels_of(model, keys, numbers)
         inputs, start = draw_inputs(model, keys, y, truncation, mode), 0
         for n, part in zip(places, group, strict=True):
             drawn[n] = inputs.rows(start, start + len(part.keys))
             start += len(part.keys)
     return Inputs.joined([drawn[n] for n in range(len(parts))])
+
+
+def labels_of(model: "Model", keys: Seeds, numbers: ClassInput | None) -> ClassInput | None:
+    """The classes asked for, or those that the seeds draw; None in an unconditional model."""
+    if numbers is None and model.classes:
+        return draw_labels(keys, len(model.classes))
+    return numbers
 
 
 def _joined(parts: list[Any]) -> Any:

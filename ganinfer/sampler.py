@@ -30,7 +30,6 @@ from ganinfer.asked import (
     checked_latents,
     checked_out,
     class_number,
-    labels_of,
     numbers_asked,
     seeds_asked,
 )
@@ -43,6 +42,7 @@ from ganinfer.inputs import (
     class_input,
     draw_inputs,
     draw_wanted,
+    labels_of,
     truncation_input,
 )
 from ganinfer.latents import seed_array, slerp
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from ganinfer.backends import Backend
+    from ganinfer.bundle import Bundle
     from ganinfer.rejection import Judge
     from ganinfer.signature import PublicKey
 
@@ -134,7 +135,7 @@ class Sampler:
             batch_size=batch_size, max_queue=max_queue, max_wait_ms=max_wait_ms,
             allow_unverified=allow_unverified, public_key=public_key,
         )  # fmt: skip
-        self._bundle = Bundle(place, public_key=public_key)
+        self._bundle, self._public_key = Bundle(place, public_key=public_key), public_key
         self._manifest, self._model = self._bundle.manifest, self._bundle.manifest.model
         self._backends: list[Backend] = []
         self._closed = False
@@ -176,17 +177,28 @@ class Sampler:
 
     def _ready(self) -> Batcher:
         """The batcher, in a forked process over backends of its own."""
-        from ganinfer.bundle import Bundle
-
         with self._lock:
             if self._closed:
                 raise RequestError(f"{self._bundle.path}: this Sampler is closed; open it again")
             if not self._backends:
-                self._bundle = Bundle(self._bundle.path)
+                self._bundle = self._same_bundle()
                 self._open_backends()
             if self._batcher is None:
                 self._batcher = self._batcher_over(self._backends, self._stats)
             return self._batcher
+
+    def _same_bundle(self) -> "Bundle":
+        """The bundle once more, by the same key."""
+        from ganinfer.bundle import Bundle
+
+        again = Bundle(self._bundle.path, public_key=self._public_key)
+        if again.sha256 != self._bundle.sha256:
+            again.close()
+            raise BundleError(
+                f"{self._bundle.path}: another bundle was put there since this Sampler was opened;"
+                " open it again"
+            )
+        return again
 
     def _batcher_over(self, backends: "list[Backend]", stats: Stats | None = None) -> Batcher:
         return Batcher(
@@ -324,10 +336,11 @@ class Sampler:
             n, seed=seed, seeds=seeds, labels=labels, truncation=truncation,
             truncation_mode=truncation_mode, out=out, timeout_s=timeout_s,
         )  # fmt: skip
+        if return_latents:
+            inputs = request.wanted = draw_wanted(self._model, [request.wanted])
         images = _result(self._ready().serve(request), timeout_s)
         if return_latents:
-            keys = seeds_asked(n, seed, seeds)
-            return images, draw_inputs(self._model, keys, None, truncation, truncation_mode).z
+            return images, inputs.z
         return images if output == "numpy" else [to_pil(image) for image in images]
 
     def submit(self, n: int | None = None, **asked: Unpack[Asked]) -> "Future[Images]":
@@ -349,7 +362,7 @@ class Sampler:
         numbers = numbers_asked(self._model, asked.get("labels"), len(keys))
         truncation, mode = asked.get("truncation"), asked.get("truncation_mode")
         if truncation is not None or mode is not None:
-            draw_inputs(self._model, keys[:1], None, truncation, mode)  # complain here
+            draw_inputs(self._model, [], None, truncation, mode)  # complain here
 
         images = checked_out(self._model, asked.get("out"), len(keys))
         wanted = Wanted(keys, numbers, truncation, mode)
@@ -427,7 +440,7 @@ class Sampler:
         batch_size = checked_integer("batch_size", batch_size, least=1)
         end = seed + checked_count(n, seed)
         numbers = numbers_asked(self._model, labels, n)
-        draw_inputs(self._model, [seed], None, truncation, truncation_mode)  # complain now
+        draw_inputs(self._model, [], None, truncation, truncation_mode)  # complain now
 
         def ask(start: int) -> "Future[Images]":
             stop = min(start + batch_size, end)

@@ -219,10 +219,9 @@ def _ask(sampler: Sampler, num_clients: int, seconds: float) -> list[float]:
 
 def _bare_images_per_s(asked: Asked) -> float:
     """The backend alone, as one would call it by hand: one batch, all threads."""
-    from ganinfer.asked import labels_of
     from ganinfer.backends import open_backend
     from ganinfer.bundle import Bundle
-    from ganinfer.inputs import draw_inputs
+    from ganinfer.inputs import draw_inputs, labels_of
     from ganinfer.latents import seed_array
 
     with Bundle(Path(asked.path)) as bundle:

@@ -5,6 +5,7 @@ import gc
 import multiprocessing
 import os
 import pickle
+import shutil
 import threading
 import time
 from concurrent.futures import CancelledError, Future
@@ -16,10 +17,11 @@ import pytest
 from ganinfer import DeadlineExceeded, QueueFull, RequestError, Sampler
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.batching import Batcher, Request, next_batch, padded_size
-from ganinfer.bundle import Bundle
-from ganinfer.errors import BackendUnavailable
+from ganinfer.bundle import Bundle, sign_bundle
+from ganinfer.errors import BackendUnavailable, BundleError
 from ganinfer.images import Images
 from ganinfer.inputs import Inputs, draw_inputs
+from ganinfer.signature import make_keys, open_private_key
 from ganinfer.stats import Stats
 
 
@@ -297,8 +299,33 @@ def test_a_forked_process_opens_backends_of_its_own(sampler: Sampler) -> None:
             good = np.array_equal(sampler.sample(3), expected)
         finally:
             os._exit(0 if good else 1)
+    assert exit_of(child) == 0
+    assert np.array_equal(sampler.sample(3), expected)
+
+
+def exit_of(child: int) -> int:
     deadline = time.monotonic() + 60
     while (done := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert done[1] == 0
-    assert np.array_equal(sampler.sample(3), expected)
+    return done[1]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_takes_no_other_bundle(bundle: Path, tmp_path: Path) -> None:
+    """Neither another one of the same path, nor one whose signature is gone."""
+    public_key = make_keys(tmp_path / "key.pem")
+    path = Path(shutil.copytree(bundle, tmp_path / "x.gan"))
+    sign_bundle(path, open_private_key(tmp_path / "key.pem"))
+    with Sampler(path, backend="onnxruntime", public_key=public_key) as sampler:
+        (path / "manifest.sig").unlink()
+        child = os.fork()
+        if child == 0:
+            refused = False
+            try:
+                sampler.sample(1)
+            except BundleError as error:
+                refused = "sign" in str(error)
+            finally:
+                os._exit(0 if refused else 1)
+        assert exit_of(child) == 0
