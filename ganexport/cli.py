@@ -14,10 +14,9 @@ import ganinfer.bench.cli
 import ganinfer.cli
 import ganinfer.film_cli
 import gantrain.cli
-from ganinfer.cli import BundlePath, PublicKeyPath, console, show_gates
+from ganinfer.cli import BundlePath, PublicKeyPath, console, progress_bars, show_gates
 from ganinfer.errors import EXTRAS, ExportError, GanError, missing_extra
 from ganinfer.files import write_atomic
-from gantrain.cli import progress_bars
 
 if TYPE_CHECKING:
     from ganexport.layers import Comparison

@@ -9,10 +9,10 @@ import torch
 import typer
 
 from ganexport.export import export_run
-from ganinfer.cli import console, show_gates
+from ganinfer.cli import console, progress_bars, show_gates
 from ganinfer.images import grid, save_png
 from ganinfer.sampler import Sampler
-from gantrain.cli import progress_bars, stop_signals, training_bar
+from gantrain.cli import stop_signals, training_bar
 from gantrain.config import load_config
 from gantrain.evaluate import evaluate, reference_of
 from gantrain.prepare import prepare

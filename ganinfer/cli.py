@@ -1,11 +1,22 @@
 """gan sample, gan inspect, gan keygen, gan sign, gan push."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import track
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    track,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -40,6 +51,36 @@ PublicKeyPath = Annotated[
 ]
 
 
+@contextmanager
+def progress_bars(*amount: ProgressColumn) -> Iterator[Callable[[str, int, int], None]]:
+    """A callback (what is being done, done, in all) that shows one bar for each thing done.
+
+    amount: columns that say how much is done; by default its share.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        *(amount or (TaskProgressColumn(),)),
+        TimeRemainingColumn(),
+    )
+    shown = console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=not shown) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(name: str, done: int, total: int) -> None:
+            if name not in tasks:  # what was done before is not part of the speed
+                tasks[name] = bars.add_task(name, total=total, completed=done)
+            bars.update(tasks[name], completed=done, total=total)
+
+        yield report
+
+
+Backend = Annotated[str, typer.Option(help="auto, or a module of ganinfer/backends/.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Precision = Annotated[str, typer.Option(help="auto, or one that the bundle holds: fp32, ...")]
+AllowUnverified = Annotated[bool, typer.Option(help="Open a --no-verify bundle.")]
+
+
 def sample(
     bundle: BundlePath,
     output: Annotated[
@@ -71,10 +112,10 @@ def sample(
     truncation: Annotated[float | None, typer.Option(help="As in 0.7; none by default.")] = None,
     truncation_mode: Annotated[str | None, typer.Option(help="resample or scale.")] = None,
     columns: Annotated[int | None, typer.Option(min=1, help="Of the grid.")] = None,
-    backend: Annotated[str, typer.Option(help="auto, or a module of ganinfer/backends/.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, fp16.")] = "auto",
-    allow_unverified: Annotated[bool, typer.Option(help="Open a --no-verify bundle.")] = False,
+    backend: Backend = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    allow_unverified: AllowUnverified = False,
     public_key: PublicKeyPath = None,
 ) -> None:
     """Draw images from a bundle: image i depends on its seed and label alone."""

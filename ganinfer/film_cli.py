@@ -6,13 +6,19 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from ganinfer.cli import BundlePath, PublicKeyPath, console, in_turn, parse_labels, parse_ranges
+from ganinfer.cli import (
+    AllowUnverified,
+    Backend,
+    BundlePath,
+    Device,
+    Precision,
+    PublicKeyPath,
+    console,
+    in_turn,
+    parse_labels,
+    parse_ranges,
+)
 from ganinfer.errors import RequestError
-
-Backend = Annotated[str, typer.Option(help="auto, onnxruntime or tensorrt.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Precision = Annotated[str, typer.Option(help="auto, fp32, fp16.")]
-AllowUnverified = Annotated[bool, typer.Option(help="Open a --no-verify bundle.")]
 
 
 def interpolate(

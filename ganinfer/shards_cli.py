@@ -4,19 +4,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import typer
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import MofNCompleteColumn, ProgressColumn, Task
 from rich.text import Text
 
-from ganinfer.cli import console
+from ganinfer.cli import console, progress_bars
 
 
 class _Rate(ProgressColumn):
@@ -27,19 +18,8 @@ class _Rate(ProgressColumn):
 @contextmanager
 def shards_bar() -> Iterator[Callable[[str, int, int], None]]:
     """A callback (what is being done, images done, in all); Ctrl-C says how to go on."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate())
-    disable = not console.is_terminal
     try:
-        with Progress(
-            *columns, TimeRemainingColumn(), console=console, transient=True, disable=disable
-        ) as bars:
-            tasks: dict[str, TaskID] = {}
-
-            def report(name: str, done: int, total: int) -> None:
-                if name not in tasks:
-                    tasks[name] = bars.add_task(name, total=total, completed=done)
-                bars.update(tasks[name], completed=done)
-
+        with progress_bars(MofNCompleteColumn(), _Rate()) as report:
             yield report
     except KeyboardInterrupt:
         console.print("stopped; the same command goes on from the last whole shard")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from ganinfer.cli import console
+from ganinfer.cli import console, progress_bars
 from ganinfer.errors import ConfigError
 from ganinfer.hub import local_path
 
@@ -331,27 +331,6 @@ def _show_networks(recipe: "Config") -> None:
         table.add_row("", "", "", f"{network.num_parameters:,}", f"{network.macs:,}")
         console.print(table)
     console.print("everything is in order; leave --dry-run out to train")
-
-
-@contextmanager
-def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """A callback (what is being done, done, in all) that shows one bar for each thing done."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-    )
-    shown = console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=not shown) as bars:
-        tasks: dict[str, object] = {}
-
-        def report(name: str, done: int, total: int) -> None:
-            if name not in tasks:
-                tasks[name] = bars.add_task(name, total=total)
-            bars.update(tasks[name], completed=done, total=total)  # type: ignore[arg-type]
-
-        yield report
 
 
 @contextmanager

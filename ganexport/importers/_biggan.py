@@ -6,7 +6,7 @@ N batch; C, H, W; Z latent; K classes; F length of a condition. y is int64 (N,).
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -180,6 +180,22 @@ def of_condition(layer: nn.Module, condition: Tensor) -> Tensor:
 def modulate(x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
     """X * (1 + gain) + bias; x (N, C, H, W), gain and bias (N, C)."""
     return x * (1 + gain[:, :, None, None]) + bias[:, :, None, None]
+
+
+def bottleneck(
+    x: Tensor,
+    condition: Tensor,
+    layers: Sequence[tuple[nn.Module, nn.Module]],
+    out_channels: int,
+    *,
+    doubles: bool,
+) -> Tensor:
+    """BigGAN-deep's block: norms and convolutions by turns; the skip drops channels, may double."""
+    h = x
+    for norm, convolution in layers:
+        h = convolution(torch.relu(norm(h, condition)))
+    skip = x[:, :out_channels]
+    return h + (double(skip) if doubles else skip)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

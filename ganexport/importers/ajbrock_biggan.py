@@ -19,6 +19,7 @@ from ganexport.importers._biggan import (
     Norm,
     Published,
     attend,
+    bottleneck,
     brock_norm,
     class_names,
     conv,
@@ -184,13 +185,13 @@ class BottleneckBlock(nn.Module):
         self.bn4 = batch_norm(middle)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        h = self.conv1(torch.relu(self.bn1(x, condition)))
-        h = self.conv2(torch.relu(self.bn2(h, condition)))
-        h = self.conv3(torch.relu(self.bn3(h, condition)))
-        h = self.conv4(torch.relu(self.bn4(h, condition)))
-        skip = x[:, : self._out_channels]
-        out: Tensor = h + (double(skip) if self._doubles else skip)
-        return out
+        layers = [
+            (self.bn1, self.conv1),
+            (self.bn2, self.conv2),
+            (self.bn3, self.conv3),
+            (self.bn4, self.conv4),
+        ]
+        return bottleneck(x, condition, layers, self._out_channels, doubles=self._doubles)
 
 
 class SelfAttention(nn.Module):

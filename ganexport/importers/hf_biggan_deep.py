@@ -19,9 +19,9 @@ from torch.nn import functional
 from ganexport.importers._biggan import (
     Published,
     attend,
+    bottleneck,
     class_names,
     conv,
-    double,
     linear,
     modulate,
     of_condition,
@@ -188,13 +188,13 @@ class Block(nn.Module):
         self.conv_3 = conv(torch_norm, middle, self._out_channels, 1)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        h = self.conv_0(torch.relu(self.bn_0(x, condition)))
-        h = self.conv_1(torch.relu(self.bn_1(h, condition)))
-        h = self.conv_2(torch.relu(self.bn_2(h, condition)))
-        h = self.conv_3(torch.relu(self.bn_3(h, condition)))
-        skip = x[:, : self._out_channels]
-        out: Tensor = h + (double(skip) if self._doubles else skip)
-        return out
+        layers = [
+            (self.bn_0, self.conv_0),
+            (self.bn_1, self.conv_1),
+            (self.bn_2, self.conv_2),
+            (self.bn_3, self.conv_3),
+        ]
+        return bottleneck(x, condition, layers, self._out_channels, doubles=self._doubles)
 
 
 class SelfAttention(nn.Module):

@@ -1,5 +1,6 @@
 """Backends: one module each, with open(bundle, device, precision) -> Backend.
 
+`precisions(bundle)` names those of a bundle's variants that the backend takes.
 `open` raises BackendUnavailable, with the reason and the remedy, when this host, this device or
 this bundle cannot do it. It never settles for another device than the one asked for.
 """
@@ -68,11 +69,11 @@ def open_backend(bundle: Bundle, name: str, device: str, precision: str) -> tupl
         ConfigError: there is no backend of that name.
         BackendUnavailable: none can be opened; every reason is named.
     """
-    from ganinfer.tuned import recall
-
     if name != "auto":
         module = find_module("ganinfer.backends", name, where="backend")
         return module.open(bundle, device, precision), "asked for"
+    from ganinfer.tuned import recall
+
     refusals: list[str] = []
     if device == precision == "auto" and (choice := recall(bundle.sha256)):
         try:
@@ -100,15 +101,9 @@ def open_backend(bundle: Bundle, name: str, device: str, precision: str) -> tupl
 
 def precisions_of(bundle: Bundle, name: str) -> list[str]:
     """A bundle's precisions that a backend takes, on hosts where it opens."""
-    from ganinfer.backends.openvino import PRECISIONS
-
-    graphs: list[str] = [graph.precision for graph in bundle.manifest.graphs]
-    engines: list[str] = [engine.precision for engine in bundle.manifest.engines]
-    held = {
-        "tensorrt": list(dict.fromkeys(engines)),
-        "openvino": [precision for precision in graphs if precision in PRECISIONS],
-    }
-    return held.get(name, graphs)
+    module = find_module("ganinfer.backends", name, where="backend")
+    held: list[str] = module.precisions(bundle)
+    return held
 
 
 def usable_cpus() -> int:

@@ -25,9 +25,14 @@ _CPU: Provider = ("CPUExecutionProvider", {})
 GPU_BATCH_SIZES = tuple(1 << n for n in range(13))
 
 
+def precisions(bundle: Bundle) -> list[str]:
+    """Those of its ONNX files."""
+    return [graph.precision for graph in bundle.manifest.graphs]
+
+
 def open(bundle: Bundle, device: str, precision: str) -> Backend:
     """Open a bundle's ONNX file; see `ganinfer.backends`."""
-    available = [graph.precision for graph in bundle.manifest.graphs]
+    available = precisions(bundle)
     places = [device if device == "cpu" else f"cuda:{device_index(device)}"]
     if device == "auto":
         places = ["cuda:0", "cpu"] if _has_cuda() and gpu_present() else ["cpu"]

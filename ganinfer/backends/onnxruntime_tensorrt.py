@@ -10,7 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from ganinfer.backends import Backend, device_index, pick_precision
-from ganinfer.backends.onnxruntime import CUDA, OnnxRuntimeBackend, Provider, cuda, installed
+from ganinfer.backends.onnxruntime import (
+    CUDA,
+    OnnxRuntimeBackend,
+    Provider,
+    cuda,
+    installed,
+    precisions,
+)
 from ganinfer.bundle import Bundle, Model
 from ganinfer.errors import BackendUnavailable
 from ganinfer.images import Images
@@ -30,7 +37,7 @@ def open(bundle: Bundle, device: str, precision: str) -> Backend:
     if device == "cpu":
         raise BackendUnavailable("TensorRT runs on NVIDIA GPUs; device 'cpu' was asked for")
     graphs: dict[str, str] = {graph.precision: graph.path for graph in bundle.manifest.graphs}
-    chosen = pick_precision(bundle, list(graphs), precision, ["fp16", "fp32"])
+    chosen = pick_precision(bundle, precisions(bundle), precision, ["fp16", "fp32"])
     version, available = installed()
     name = next((name for name in (TENSORRT, TENSORRT_RTX) if name in available), None)
     if name is None:

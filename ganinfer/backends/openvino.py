@@ -19,6 +19,11 @@ BATCH_SIZES: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _first_use = threading.Lock()
 
 
+def precisions(bundle: Bundle) -> list[str]:
+    """Those of its ONNX files that it computes in."""
+    return [graph.precision for graph in bundle.manifest.graphs if graph.precision in PRECISIONS]
+
+
 def open(bundle: Bundle, device: str, precision: str) -> Backend:
     """Open a bundle's ONNX file; see `ganinfer.backends`.
 
@@ -29,8 +34,7 @@ def open(bundle: Bundle, device: str, precision: str) -> Backend:
     ov = _import()
     core = ov.Core()
     has_bfloat16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    held = [graph.precision for graph in bundle.manifest.graphs if graph.precision in PRECISIONS]
-    available = [p for p in held if p != "bf16" or has_bfloat16]
+    available = [p for p in precisions(bundle) if p != "bf16" or has_bfloat16]
     chosen = pick_precision(bundle, available, precision, ["bf16", "fp32"])
     graph = bundle.read_graph("fp32" if chosen == "bf16" else chosen)
     return OpenVINOBackend(graph, chosen)

@@ -24,6 +24,11 @@ log = logging.getLogger(__name__)
 PORTABLE, AMPERE_PLUS, SAME_CC = "portable", "ampere+", "same-cc"
 
 
+def precisions(bundle: Bundle) -> list[str]:
+    """Those of its engines."""
+    return list(dict.fromkeys(engine.precision for engine in bundle.manifest.engines))
+
+
 def open(bundle: Bundle, device: str, precision: str) -> Backend:
     """Open the bundle's engine that fits this host; see `ganinfer.backends`."""
     engines = bundle.manifest.engines
@@ -33,8 +38,7 @@ def open(bundle: Bundle, device: str, precision: str) -> Backend:
         )
     if device == "cpu":
         raise BackendUnavailable("tensorrt runs on NVIDIA GPUs; device 'cpu' was asked for")
-    available = list(dict.fromkeys(engine.precision for engine in engines))
-    chosen = pick_precision(bundle, available, precision, ["fp16", "fp32"])
+    chosen = pick_precision(bundle, precisions(bundle), precision, ["fp16", "fp32"])
     refusals: list[str] = []
     for entry in sorted(engines, key=lambda engine: _breadth(engine.target)):
         if entry.precision == chosen:
