@@ -121,7 +121,7 @@ def measured(name: str, folder: Path) -> dict[str, Any]:
             except GanError as error:
                 print(f"{name}: {key}: {error}", file=sys.stderr)
                 continue
-            model, bare = sampler._model, sampler._backends[0]
+            model, bare = sampler._model, sampler._runner.backends[0]
             inputs = draw_inputs(model, range(BATCH), labels)
             one = draw_inputs(model, [0], None if labels is None else labels[:1])
             runs[f"{key}, by hand"] = lambda bare=bare, inputs=inputs: bare.run(inputs)

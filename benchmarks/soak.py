@@ -77,7 +77,7 @@ def soak(sampler: Sampler, seconds: float) -> dict[str, Any]:
     asked = kinds(sampler)
     alone = [sampler.sample(**one) for one in asked]
     before = sampler.stats["images"]
-    backend = sampler._backends[0]
+    backend = sampler._runner.backends[0]
     flaky = Flaky(backend, 1 / 500)
     outcomes: Counter[str] = Counter()
     images = 0

@@ -169,17 +169,28 @@ class Batcher:
             del pieces, taken  # while it waits it keeps nobody's images
 
     def _attempt(self, backend: "Backend", pieces: list[Piece], *, alone: bool) -> None:
-        """Run a batch; if it fails, so do its requests, and nothing else."""
-        try:
-            self._run(backend, pieces, alone=alone)
-        except BaseException as error:  # the thread must live on, whatever the backend does
-            log.warning("a batch failed on %s: %s", backend.device, error)
-            self._stats.failed()
-            for piece in pieces:
-                _fail(piece.request, error)
+        """Run a batch; if that fails, each of its requests alone: one of them may be the reason."""
+        if not self._try(backend, pieces, alone=alone):
+            for piece in pieces if len(pieces) > 1 else ():
+                if not piece.request.future.done():
+                    self._try(backend, [piece], alone=alone)
         with self._changed:
             self._running[backend] -= 1
             self._changed.notify_all()
+
+    def _try(self, backend: "Backend", pieces: list[Piece], *, alone: bool) -> bool:
+        """Run a batch. If it fails and is of one request, so does that, and nothing else."""
+        try:
+            self._run(backend, pieces, alone=alone)
+        except BaseException as error:  # the thread must live on, whatever the backend does
+            log.warning(
+                "a batch of %d requests failed on %s: %s", len(pieces), backend.device, error
+            )
+            self._stats.failed()
+            if len(pieces) == 1:
+                _fail(pieces[0].request, error)
+            return False
+        return True
 
     def _take(self, backend: "Backend") -> tuple[list[Piece], bool] | None:
         """The next batch for a backend, and whether nothing else is to do; None at the end."""

@@ -3,12 +3,8 @@
 N images, Z latent, K classes; images are uint8 (N, H, W, C), C of 1 or 3.
 """
 
-import functools
-import logging
 import os
-import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -33,8 +29,8 @@ from ganinfer.asked import (
     numbers_asked,
     seeds_asked,
 )
-from ganinfer.batching import Batcher, Request
-from ganinfer.errors import BundleError, DeadlineExceeded, ParityError, RequestError
+from ganinfer.batching import Request
+from ganinfer.errors import DeadlineExceeded, RequestError
 from ganinfer.images import Images, to_pil
 from ganinfer.inputs import (
     Inputs,
@@ -47,17 +43,13 @@ from ganinfer.inputs import (
 )
 from ganinfer.latents import seed_array, slerp
 from ganinfer.mixing import Mixture, Weights, between
-from ganinfer.stats import Stats
+from ganinfer.runner import Opening, Runner
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from ganinfer.backends import Backend
-    from ganinfer.bundle import Bundle
     from ganinfer.rejection import Judge
     from ganinfer.signature import PublicKey
-
-log = logging.getLogger(__name__)
 
 Latents = NDArray[np.float32]
 
@@ -121,112 +113,39 @@ class Sampler:
             BackendUnavailable: this host cannot run it as asked.
             ParityError: it runs, and its golden images are not those of the trained generator.
         """
-        from ganinfer.bundle import Bundle
         from ganinfer.hub import local_path
 
-        self._batch_size = checked_integer("batch_size", batch_size, least=1)
-        self._max_queue = checked_integer("max_queue", max_queue, least=1)
-        self._max_wait_ms = max_wait_ms
-        self._wanted = (backend, checked_devices(device), precision)
-        place = local_path(path)
-        # For a process that gets this sampler: it opens the bundle for itself.
-        self._again = functools.partial(
-            Sampler, place, backend=backend, device=device, precision=precision,
-            batch_size=batch_size, max_queue=max_queue, max_wait_ms=max_wait_ms,
-            allow_unverified=allow_unverified, public_key=public_key,
-        )  # fmt: skip
-        self._bundle, self._public_key = Bundle(place, public_key=public_key), public_key
-        self._manifest, self._model = self._bundle.manifest, self._bundle.manifest.model
-        self._backends: list[Backend] = []
-        self._closed = False
-        self._start_anew()
-        try:
-            if not self._manifest.verified and not allow_unverified:
-                raise BundleError(
-                    f"{place}: was exported with --no-verify: nobody knows whether it is the"
-                    " generator that was trained; export it again, or pass allow_unverified=True"
-                )
-            self._open_backends()
-        except BaseException:
-            self.close()
-            raise
-        _open_samplers.add(self)
-
-    def _start_anew(self) -> None:
-        """Nothing runs yet: at first, and in a process that was forked off."""
-        self._lock = threading.Lock()
-        self._stats = Stats()
-        self._batcher: Batcher | None = None
-
-    def _open_backends(self) -> None:
-        from ganinfer.backends import open_backend
-
-        name, devices, precision = self._wanted
-        for device in devices:
-            backend, self._reason = open_backend(self._bundle, name, device, precision)
-            self._backends.append(backend)
-            log.info("%s: %s on %s", self._bundle.path, backend.name, backend.device)
-            self._check_golden(backend)
-
-    def _forked(self) -> None:
-        """The threads of the parent's backends are not here; freeing them would wait for them."""
-        if self._backends:
-            _abandoned.append((self._backends, self._batcher, self._bundle))
-            self._backends = []
-        self._start_anew()
-
-    def _ready(self) -> Batcher:
-        """The batcher, in a forked process over backends of its own."""
-        with self._lock:
-            if self._closed:
-                raise RequestError(f"{self._bundle.path}: this Sampler is closed; open it again")
-            if not self._backends:
-                self._bundle = self._same_bundle()
-                self._open_backends()
-            if self._batcher is None:
-                self._batcher = self._batcher_over(self._backends, self._stats)
-            return self._batcher
-
-    def _same_bundle(self) -> "Bundle":
-        """The bundle once more, by the same key."""
-        from ganinfer.bundle import Bundle
-
-        again = Bundle(self._bundle.path, public_key=self._public_key)
-        if again.sha256 != self._bundle.sha256:
-            again.close()
-            raise BundleError(
-                f"{self._bundle.path}: another bundle was put there since this Sampler was opened;"
-                " open it again"
-            )
-        return again
-
-    def _batcher_over(self, backends: "list[Backend]", stats: Stats | None = None) -> Batcher:
-        return Batcher(
-            backends,
-            functools.partial(draw_wanted, self._model),
-            largest=self._batch_size,
-            max_queue=self._max_queue,
-            max_wait_ms=self._max_wait_ms,
-            stats=stats or Stats(),
+        opening = Opening(
+            devices=checked_devices(device),
+            batch_size=checked_integer("batch_size", batch_size, least=1),
+            max_queue=checked_integer("max_queue", max_queue, least=1),
+            backend=backend,
+            precision=precision,
+            max_wait_ms=max_wait_ms,
+            allow_unverified=allow_unverified,
+            public_key=public_key,
         )
+        self._runner = Runner(local_path(path), opening)
+        self._model = self._runner.bundle.manifest.model
 
-    def __reduce__(self) -> tuple[Callable[[], "Sampler"], tuple[()]]:
-        return self._again, ()
+    def __reduce__(self) -> tuple[Callable[..., "Sampler"], tuple[Any, ...]]:
+        """A process that gets this sampler opens the bundle for itself."""
+        return _reopen, (self._runner.bundle.path, self._runner.opening)
 
     @property
     def info(self) -> dict[str, Any]:
         """What was opened, on what, and why: model, backend, device, precision, versions."""
-        self._ready()
-        first = self._backends[0]
+        self._runner.ready()
+        bundle, backends = self._runner.bundle, self._runner.backends
         return {
-            "path": str(self._bundle.path),
+            "path": str(bundle.path),
             **self._model.model_dump(),
-            "backend": first.name,
-            "device": ", ".join(backend.device for backend in self._backends),
-            "precision": first.precision,
-            "reason": self._reason,
-            "verified": self._manifest.verified,
-            **first.details,
+            "backend": backends[0].name,
+            "device": ", ".join(backend.device for backend in backends),
+            "precision": backends[0].precision,
+            "reason": self._runner.reason,
+            "verified": bundle.manifest.verified,
+            **backends[0].details,
         }
 
     @property
@@ -235,7 +154,7 @@ class Sampler:
 
         See `ganinfer.stats.Stats.read`.
         """
-        return self._stats.read()
+        return self._runner.stats.read()
 
     @property
     def classes(self) -> list[str]:
@@ -253,17 +172,17 @@ class Sampler:
     @property
     def sha256(self) -> str:
         """Of the manifest, which has those of all files: it names the bundle's content."""
-        return self._bundle.sha256
+        return self._runner.bundle.sha256
 
     @property
     def dataset_sha256(self) -> str | None:
         """Of the dataset that the generator was trained on, if that is known."""
-        return self._manifest.source.dataset_sha256
+        return self._runner.bundle.manifest.source.dataset_sha256
 
     @property
     def dataset_path(self) -> Path | None:
         """Where that dataset lay, as the training config says it."""
-        path = self._manifest.source.dataset_path
+        path = self._runner.bundle.manifest.source.dataset_path
         return None if path is None else Path(path)
 
     @overload
@@ -338,7 +257,7 @@ class Sampler:
         )  # fmt: skip
         if return_latents:
             inputs = request.wanted = draw_wanted(self._model, [request.wanted])
-        images = _result(self._ready().serve(request), timeout_s)
+        images = _result(self._runner.serve(request), timeout_s)
         if return_latents:
             return images, inputs.z
         return images if output == "numpy" else [to_pil(image) for image in images]
@@ -354,7 +273,7 @@ class Sampler:
             QueueFull: too many requests are waiting.
         """
         request = self._asked(n, **asked)
-        return self._ready().submit(request)
+        return self._runner.submit(request)
 
     def _asked(self, n: int | None, **asked: Unpack[Asked]) -> Request:
         """A request, checked."""
@@ -411,7 +330,7 @@ class Sampler:
         classes = class_input(self._model, checked_labels(self._model, y, len(z)))
         inputs = Inputs(z, classes, truncations)
         request = Request(inputs, checked_out(self._model, out, len(z)))
-        return self._ready().serve(request).result()
+        return self._runner.serve(request).result()
 
     def stream(
         self,
@@ -447,7 +366,7 @@ class Sampler:
             part = None if numbers is None else numbers[start - seed : stop - seed]
             wanted = Wanted(seed_array(range(start, stop)), part, truncation, truncation_mode)
             request = Request(wanted, checked_out(self._model, None, stop - start))
-            return self._ready().submit(request)
+            return self._runner.submit(request)
 
         def batches() -> Iterator[Images]:
             following = ask(seed) if n else None
@@ -499,7 +418,7 @@ class Sampler:
             y = y.repeat(steps, axis=0)
         inputs = Inputs(path, y, truncation_input(self._model, steps, truncation))
         request = Request(inputs, checked_out(self._model, None, steps))
-        return self._ready().serve(request).result()
+        return self._runner.serve(request).result()
 
     def open_judge(self) -> "Judge":
         """The bundle's discriminator, which tells its images from real ones.
@@ -509,8 +428,8 @@ class Sampler:
         """
         from ganinfer.rejection import Judge
 
-        self._ready()
-        return Judge(self._bundle)
+        self._runner.ready()
+        return Judge(self._runner.bundle)
 
     def close(self, *, cancel: bool = False) -> None:
         """Finish what was asked for, free the backends and the bundle's file.
@@ -520,19 +439,7 @@ class Sampler:
         Args:
             cancel: fail what is not begun, instead of finishing it.
         """
-        with self._lock:
-            self._closed = True
-            batcher, self._batcher = self._batcher, None
-            backends, self._backends = self._backends, []
-        if batcher is not None:
-            batcher.close(cancel=cancel)
-        for backend in backends:
-            backend.close()
-        self._bundle.close()
-
-    def __del__(self) -> None:
-        if (batcher := getattr(self, "_batcher", None)) is not None:
-            batcher.close(wait=False)  # or its threads would outlive a sampler that nobody closed
+        self._runner.close(cancel=cancel)
 
     def __enter__(self) -> Self:
         return self
@@ -545,24 +452,10 @@ class Sampler:
     ) -> None:
         self.close()
 
-    def _check_golden(self, backend: "Backend") -> None:
-        """Does this host give the images that torch gave where the bundle was made?"""
-        from ganinfer.golden import golden_failure, read_golden
 
-        inputs, expected = read_golden(self._bundle)
-        batcher = self._batcher_over([backend])  # the way that all images will go
-        try:
-            found = np.empty_like(expected)
-            batcher.submit(Request(inputs, found)).result()
-        finally:
-            batcher.close()
-        failure = golden_failure(found, expected, backend.precision)
-        if failure:
-            raise ParityError(
-                f"{self._bundle.path}: golden gate: {backend.name} on {backend.device}"
-                f" in {backend.precision} gives other images than the trained generator:"
-                f" {failure}. Use another backend or precision, or export the bundle again"
-            )
+def _reopen(path: Path, opening: Opening) -> Sampler:
+    options = dict(vars(opening))
+    return Sampler(path, device=options.pop("devices"), **options)
 
 
 def _result(future: "Future[Images]", timeout_s: float | None) -> Images:
@@ -575,16 +468,3 @@ def _result(future: "Future[Images]", timeout_s: float | None) -> Images:
         raise DeadlineExceeded(
             f"no images after {timeout_s} s; allow more time, or ask for fewer"
         ) from None
-
-
-_open_samplers: "weakref.WeakSet[Sampler]" = weakref.WeakSet()
-_abandoned: list[object] = []
-
-
-def _after_fork() -> None:
-    for sampler in list(_open_samplers):
-        sampler._forked()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

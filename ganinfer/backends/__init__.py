@@ -5,18 +5,21 @@
 this bundle cannot do it. It never settles for another device than the one asked for.
 """
 
+import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
 from ganinfer.bundle import Bundle
-from ganinfer.errors import BackendUnavailable, GanError
+from ganinfer.errors import BackendUnavailable, GanError, ParityError
 from ganinfer.images import Images
 from ganinfer.inputs import Inputs
 from ganinfer.lookup import find_module
+
+log = logging.getLogger(__name__)
 
 
 class Backend(Protocol):
@@ -51,7 +54,9 @@ class Backend(Protocol):
         """Free what the backend holds."""
 
 
-def open_backend(bundle: Bundle, name: str, device: str, precision: str) -> tuple[Backend, str]:
+def open_backend(
+    bundle: Bundle, name: str, device: str, precision: str, *, prove: Callable[[Backend], None]
+) -> tuple[Backend, str]:
     """Open a backend by name, or the best one that this host and bundle allow.
 
     Args:
@@ -61,6 +66,8 @@ def open_backend(bundle: Bundle, name: str, device: str, precision: str) -> tupl
             that runs here; on the CPU OpenVINO, if it is installed; else onnxruntime.
         device: "auto", "cpu", "cuda" or "cuda:<n>".
         precision: "auto", or one that the bundle holds.
+        prove: raises ParityError of a backend that gives other images than it should; of "auto"
+            the next one is then tried.
 
     Returns:
         The backend, and in words why it was chosen.
@@ -68,18 +75,18 @@ def open_backend(bundle: Bundle, name: str, device: str, precision: str) -> tupl
     Raises:
         ConfigError: there is no backend of that name.
         BackendUnavailable: none can be opened; every reason is named.
+        ParityError: those that open give other images.
     """
     if name != "auto":
-        module = find_module("ganinfer.backends", name, where="backend")
-        return module.open(bundle, device, precision), "asked for"
+        return _proven(bundle, name, device, precision, prove), "asked for"
     from ganinfer.tuned import recall
 
     refusals: list[str] = []
     if device == precision == "auto" and (choice := recall(bundle.sha256)):
         try:
-            module = find_module("ganinfer.backends", choice.backend, where="backend")
-            tuned: Backend = module.open(bundle, choice.device, choice.precision)
+            tuned = _proven(bundle, choice.backend, choice.device, choice.precision, prove)
         except GanError as refusal:
+            log.warning("%s: what was tuned for this host is no more: %s", bundle.path, refusal)
             refusals.append(f"tuned {choice.backend} {choice.precision}: {refusal}")
         else:
             return tuned, f"tuned on this host: {choice}"
@@ -88,15 +95,35 @@ def open_backend(bundle: Bundle, name: str, device: str, precision: str) -> tupl
     if find_spec("openvino") and not (on_gpu and gpu_present()):
         candidates.append("openvino")
     candidates.append("onnxruntime")
+    wrong: ParityError | None = None
     for candidate in candidates:
-        module = find_module("ganinfer.backends", candidate, where="backend")
         try:
-            backend: Backend = module.open(bundle, device, precision)
+            backend = _proven(bundle, candidate, device, precision, prove)
         except BackendUnavailable as refusal:
             refusals.append(f"{candidate}: {refusal}")
+        except ParityError as refusal:
+            log.warning("%s; trying what else there is", refusal)
+            refusals.append(f"{candidate}: {refusal}")
+            wrong = wrong or refusal
         else:
             return backend, "; ".join(["first that opens", *refusals])
-    raise BackendUnavailable(f"{bundle.path}: no backend can be opened. " + " | ".join(refusals))
+    raise wrong or BackendUnavailable(
+        f"{bundle.path}: no backend can be opened. {' | '.join(refusals)}"
+    )
+
+
+def _proven(
+    bundle: Bundle, name: str, device: str, precision: str, prove: Callable[[Backend], None]
+) -> Backend:
+    """A backend that gives the right images."""
+    module = find_module("ganinfer.backends", name, where="backend")
+    backend: Backend = module.open(bundle, device, precision)
+    try:
+        prove(backend)
+    except BaseException:
+        backend.close()
+        raise
+    return backend
 
 
 def precisions_of(bundle: Bundle, name: str) -> list[str]:

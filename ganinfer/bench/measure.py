@@ -219,13 +219,14 @@ def _ask(sampler: Sampler, num_clients: int, seconds: float) -> list[float]:
 
 def _bare_images_per_s(asked: Asked) -> float:
     """The backend alone, as one would call it by hand: one batch, all threads."""
-    from ganinfer.backends import open_backend
     from ganinfer.bundle import Bundle
     from ganinfer.inputs import draw_inputs, labels_of
     from ganinfer.latents import seed_array
+    from ganinfer.lookup import find_module
 
     with Bundle(Path(asked.path)) as bundle:
-        backend, _ = open_backend(bundle, asked.backend, asked.device, asked.precision)
+        module = find_module("ganinfer.backends", asked.backend, where="backend")
+        backend = module.open(bundle, asked.device, asked.precision)
         model, seeds = bundle.manifest.model, seed_array(range(BULK))
     inputs = draw_inputs(model, seeds, labels_of(model, seeds, None))
     run = functools.partial(backend.run, inputs)

@@ -35,6 +35,7 @@ class Watched(OnnxRuntimeBackend):
         self.entered, self.gate = threading.Semaphore(0), threading.Event()
         self.gate.set()
         self.failures = 0
+        self.refused: np.ndarray | None = None
 
     def run(self, inputs: Inputs, *, out: Images | None = None, alone: bool = True) -> Images:
         self.entered.release()
@@ -43,6 +44,8 @@ class Watched(OnnxRuntimeBackend):
         if self.failures:
             self.failures -= 1
             raise BackendUnavailable("the device fell off the bus")
+        if self.refused is not None and (inputs.z == self.refused).all(axis=1).any():
+            raise BackendUnavailable("the device cannot stand this latent")
         return super().run(inputs, out=out, alone=alone)
 
 
@@ -134,11 +137,27 @@ def test_a_cancelled_request_is_not_run(watched: Watched, batcher: Batcher) -> N
         cancelled.result(1)
 
 
-def test_a_failing_backend_fails_its_batch_alone(watched: Watched, batcher: Batcher) -> None:
+def test_a_failing_backend_fails_its_request_and_serves_the_next(
+    watched: Watched, batcher: Batcher
+) -> None:
     watched.failures = 1
     with pytest.raises(BackendUnavailable, match="fell off the bus"):
         batcher.submit(request(watched, 2)).result(20)
     assert batcher.submit(request(watched, 2)).result(20).any()
+
+
+def test_of_a_failed_batch_only_the_requests_that_fail_alone_do(
+    watched: Watched, batcher: Batcher
+) -> None:
+    first = hold(watched, batcher)
+    bad, *good = (batcher.submit(request(watched, n, seed=10 * n)) for n in (3, 2, 4))
+    watched.refused = draw_inputs(watched.model, [31], None).z[0]
+    watched.gate.set()
+    with pytest.raises(BackendUnavailable, match="cannot stand this latent"):
+        bad.result(20)
+    assert all(future.result(20).any() for future in (first, *good))
+    assert watched.sizes[:2] == [1, 9]
+    assert sorted(watched.sizes[2:]) == [2, 3, 4]
 
 
 def test_closing_finishes_what_was_asked_for(watched: Watched, batcher: Batcher) -> None:
@@ -237,7 +256,7 @@ def test_asyncio_tasks_share_a_sampler_and_can_be_cancelled(sampler: Sampler) ->
 def test_a_batch_is_shared_out_once(bundle: Path) -> None:
     with Sampler(bundle, backend="onnxruntime") as sampler:
         sampler.sample(64)
-        assert sampler.stats["batches"] == sampler._backends[0].parallel_runs
+        assert sampler.stats["batches"] == sampler._runner.backends[0].parallel_runs
 
 
 def test_images_are_written_into_the_callers_buffer(sampler: Sampler) -> None:

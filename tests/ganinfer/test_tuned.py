@@ -2,10 +2,12 @@ import dataclasses
 import logging
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ganinfer import Sampler
+from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.bundle import Bundle
 from ganinfer.host import this_host
 from ganinfer.tuned import Choice, recall, remember
@@ -93,3 +95,24 @@ def test_a_damaged_file_is_ignored_with_a_word(bundle, sha256, cache, caplog, te
     remember(sha256, this_host(), HALF)
     assert recall(sha256) == HALF
     assert [path.name for path in cache.parent.iterdir()] == ["tuned.json"]
+
+
+def test_a_choice_that_gives_other_images_is_passed_over(
+    bundle: Path, sha256: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As when a driver was updated since."""
+    run = OnnxRuntimeBackend.run
+
+    def wrong_in_half(self: OnnxRuntimeBackend, *args: Any, **options: Any) -> Any:
+        images = run(self, *args, **options)
+        if self.precision == "fp16":
+            images ^= 64
+        return images
+
+    monkeypatch.setattr(OnnxRuntimeBackend, "run", wrong_in_half)
+    remember(sha256, this_host(), HALF)
+    with caplog.at_level(logging.WARNING):
+        info = opened_by(bundle)
+    assert info["precision"] == "fp32"
+    assert re.search("tuned onnxruntime fp16: .*golden gate", info["reason"])
+    assert "what was tuned for this host is no more" in caplog.text

@@ -1,0 +1,193 @@
+"""An opened bundle at work: backends that gave its golden images, and the queue before them."""
+
+import functools
+import logging
+import os
+import threading
+import weakref
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ganinfer.batching import Batcher, Request
+from ganinfer.errors import BundleError, ParityError, RequestError
+from ganinfer.images import Images
+from ganinfer.inputs import draw_wanted
+from ganinfer.stats import Stats
+
+if TYPE_CHECKING:
+    from ganinfer.backends import Backend
+    from ganinfer.bundle import Bundle
+    from ganinfer.signature import PublicKey
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """How a bundle is opened; see `Sampler`."""
+
+    backend: str
+    devices: list[str]
+    precision: str
+    batch_size: int
+    max_queue: int
+    max_wait_ms: float
+    allow_unverified: bool
+    public_key: "PublicKey | None"
+
+
+class Runner:
+    """What threads, asyncio tasks and forked processes share; see `ganinfer.Sampler`.
+
+    Attributes:
+        opening: how it was opened.
+        bundle: that it runs.
+        backends: one a device; none yet in a process that was forked off.
+        reason: in words, why these.
+        stats: of what this process ran.
+    """
+
+    def __init__(self, path: Path, opening: Opening) -> None:
+        """Open a bundle and its backends; errors as of `Sampler`."""
+        from ganinfer.bundle import Bundle
+
+        self.opening = opening
+        self.bundle = Bundle(path, public_key=opening.public_key)
+        self.backends: list[Backend] = []
+        self._batcher_of = functools.partial(
+            Batcher,
+            draw=functools.partial(draw_wanted, self.bundle.manifest.model),
+            largest=opening.batch_size,
+            max_queue=opening.max_queue,
+            max_wait_ms=opening.max_wait_ms,
+        )
+        self._closed = False
+        self._start_anew()
+        try:
+            if not self.bundle.manifest.verified and not opening.allow_unverified:
+                raise BundleError(
+                    f"{path}: was exported with --no-verify: nobody knows whether it is the"
+                    " generator that was trained; export it again, or pass allow_unverified=True"
+                )
+            self._open_backends()
+        except BaseException:
+            self.close()
+            raise
+        _open_runners.add(self)
+
+    def _start_anew(self) -> None:
+        """Nothing runs yet: at first, and in a process that was forked off."""
+        self._lock = threading.Lock()
+        self.stats = Stats()
+        self._batcher: Batcher | None = None
+
+    def submit(self, request: Request) -> "Future[Images]":
+        """Queue a request; see `Batcher.submit`."""
+        return self.ready().submit(request)
+
+    def serve(self, request: Request) -> "Future[Images]":
+        """Run a request for a caller who waits; see `Batcher.serve`."""
+        return self.ready().serve(request)
+
+    def ready(self) -> Batcher:
+        """The batcher, in a forked process over backends of its own.
+
+        Raises:
+            RequestError: this is closed. BundleError: of a forked process, the bundle is gone.
+        """
+        with self._lock:
+            if self._closed:
+                raise RequestError(f"{self.bundle.path}: this Sampler is closed; open it again")
+            if not self.backends:
+                self.bundle = self._same_bundle()
+                self._open_backends()
+            if self._batcher is None:
+                self._batcher = self._batcher_of(self.backends, stats=self.stats)
+            return self._batcher
+
+    def close(self, *, cancel: bool = False) -> None:
+        """Finish or fail what was asked for; free the backends and the bundle's file."""
+        with self._lock:
+            self._closed = True
+            batcher, self._batcher = self._batcher, None
+            backends, self.backends = self.backends, []
+        if batcher is not None:
+            batcher.close(cancel=cancel)
+        for backend in backends:
+            backend.close()
+        self.bundle.close()
+
+    def __del__(self) -> None:
+        if (batcher := getattr(self, "_batcher", None)) is not None:
+            batcher.close(wait=False)  # or its threads would outlive a sampler that nobody closed
+
+    def _open_backends(self) -> None:
+        from ganinfer.backends import open_backend
+
+        wanted = self.opening
+        for device in wanted.devices:
+            backend, self.reason = open_backend(
+                self.bundle, wanted.backend, device, wanted.precision, prove=self._prove
+            )
+            self.backends.append(backend)
+            log.info("%s: %s on %s", self.bundle.path, backend.name, backend.device)
+
+    def _prove(self, backend: "Backend") -> None:
+        """Does this host give the images that torch gave where the bundle was made?
+
+        Raises:
+            ParityError: it gives others.
+        """
+        from ganinfer.golden import golden_failure, read_golden
+
+        inputs, expected = read_golden(self.bundle)
+        batcher = self._batcher_of([backend], stats=Stats())  # the way that all images will go
+        try:
+            found = np.empty_like(expected)
+            batcher.submit(Request(inputs, found)).result()
+        finally:
+            batcher.close()
+        failure = golden_failure(found, expected, backend.precision)
+        if failure:
+            raise ParityError(
+                f"{self.bundle.path}: golden gate: {backend.name} on {backend.device}"
+                f" in {backend.precision} gives other images than the trained generator:"
+                f" {failure}. Use another backend or precision, or export the bundle again"
+            )
+
+    def _forked(self) -> None:
+        """The threads of the parent's backends are not here; freeing them would wait for them."""
+        if self.backends:
+            _abandoned.append((self.backends, self._batcher, self.bundle))
+            self.backends = []
+        self._start_anew()
+
+    def _same_bundle(self) -> "Bundle":
+        """The bundle once more, by the same key."""
+        from ganinfer.bundle import Bundle
+
+        again = Bundle(self.bundle.path, public_key=self.opening.public_key)
+        if again.sha256 != self.bundle.sha256:
+            again.close()
+            raise BundleError(
+                f"{self.bundle.path}: another bundle was put there since this Sampler was opened;"
+                " open it again"
+            )
+        return again
+
+
+_open_runners: "weakref.WeakSet[Runner]" = weakref.WeakSet()
+_abandoned: list[object] = []
+
+
+def _after_fork() -> None:
+    for runner in list(_open_runners):
+        runner._forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
