@@ -93,6 +93,8 @@ class Wanted:
 
     def rows(self, start: int, stop: int) -> "Wanted":
         """Images start to stop."""
+        if stop - start == len(self.keys):
+            return self
         numbers = None if self.numbers is None else self.numbers[start:stop]
         return Wanted(self.keys[start:stop], numbers, self.truncation, self.mode)
 
@@ -102,8 +104,8 @@ def draw_wanted(model: "Model", parts: Sequence[Wanted | Inputs]) -> Inputs:
 
     What is drawn alike is drawn together: for a few images the time goes by calls, not numbers.
     """
-    if len(parts) == 1 and isinstance(parts[0], Inputs):
-        return parts[0]
+    if len(parts) == 1:
+        return parts[0] if isinstance(parts[0], Inputs) else _drawn(model, [parts[0]])
     alike: dict[tuple[float | None, str | None, bool], list[int]] = {}
     drawn: dict[int, Inputs] = {}
     for n, part in enumerate(parts):
@@ -112,18 +114,22 @@ def draw_wanted(model: "Model", parts: Sequence[Wanted | Inputs]) -> Inputs:
         else:
             own = (part.truncation, part.mode, part.numbers is None)
             alike.setdefault(own, []).append(n)
-    for (truncation, mode, random_labels), places in alike.items():
+    for places in alike.values():
         group = [part for part in (parts[n] for n in places) if isinstance(part, Wanted)]
-        keys = _joined([part.keys for part in group])
-        numbers = None
-        if not random_labels:
-            numbers = _joined([class_input(model, part.numbers) for part in group])
-        y = labels_of(model, keys, numbers)
-        inputs, start = draw_inputs(model, keys, y, truncation, mode), 0
+        inputs, start = _drawn(model, group), 0
         for n, part in zip(places, group, strict=True):
             drawn[n] = inputs.rows(start, start + len(part.keys))
             start += len(part.keys)
     return Inputs.joined([drawn[n] for n in range(len(parts))])
+
+
+def _drawn(model: "Model", alike: Sequence[Wanted]) -> Inputs:
+    """The inputs of requests that differ in seeds and labels alone."""
+    first, numbers = alike[0], None
+    keys = _joined([part.keys for part in alike])
+    if first.numbers is not None:
+        numbers = _joined([class_input(model, part.numbers) for part in alike])
+    return draw_inputs(model, keys, labels_of(model, keys, numbers), first.truncation, first.mode)
 
 
 def labels_of(model: "Model", keys: Seeds, numbers: ClassInput | None) -> ClassInput | None:

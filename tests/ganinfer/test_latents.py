@@ -5,7 +5,15 @@ import pytest
 from scipy import special, stats
 
 from ganinfer.errors import RequestError
-from ganinfer.latents import draw_labels, draw_latents, philox4x32, slerp
+from ganinfer.latents import (
+    _centred_uniforms,
+    _random_words,
+    draw_labels,
+    draw_latents,
+    philox4x32,
+    seed_array,
+    slerp,
+)
 
 GOLDEN = Path(__file__).with_name("golden_latents.npz")
 GOLDEN_SEEDS = [0, 1, 2, 1234567890123, 2**64 - 1]
@@ -50,6 +58,15 @@ def golden_arrays() -> dict[str, np.ndarray]:
     }
 
 
+@pytest.mark.parametrize("count", [1, 4, 7, 128, 1000])
+@pytest.mark.parametrize("stream", [0, 1, 2])
+def test_one_seed_by_itself_gets_the_words_that_it_gets_among_others(count, stream) -> None:
+    keys = seed_array([0, 1, 2**32 - 1, 2**32, 2**63 + 5, 2**64 - 1])
+    together = _random_words(keys, count, stream)
+    for n in range(len(keys)):
+        assert np.array_equal(_random_words(keys[n : n + 1], count, stream), together[n : n + 1])
+
+
 def test_latents_match_the_golden_file_bit_for_bit() -> None:
     with np.load(GOLDEN, allow_pickle=False) as golden:
         for name, array in golden_arrays().items():
@@ -74,7 +91,6 @@ def test_normal_latents_are_normal() -> None:
 
 
 def test_quantiles_agree_with_scipy() -> None:
-    from ganinfer.latents import _centred_uniforms, seed_array
 
     centred = _centred_uniforms(seed_array(range(1000)), 100, 0)
     expected = special.ndtri(0.5 + centred).astype(np.float32)
