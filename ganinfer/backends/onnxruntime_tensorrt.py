@@ -110,7 +110,7 @@ class TensorRTSession(OnnxRuntimeBackend):
         if len(inputs) <= step:
             return run(inputs, out=out, alone=alone)
         parts = [run(inputs.rows(i, i + step), alone=alone) for i in range(0, len(inputs), step)]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return np.concatenate(parts, out=out)
 
     def run_on_device(self, inputs: Inputs) -> SupportsDLPack:
         """Images uint8 (N, H, W, C) where the GPU has them; N beyond the profile is refused."""
