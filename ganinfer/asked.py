@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ganinfer.bundle import Model
 
 _LARGE = 1 << 18  # bytes
+_DLPACK_CUDA = 2  # its kDLCUDA
 
 Label = int | str
 SeedList = Sequence[int] | NDArray[np.integer] | None
@@ -95,7 +96,7 @@ def checked_latents(model: "Model", z: NDArray[np.float32]) -> NDArray[np.float3
     Raises:
         RequestError: wrong shape, type or values.
     """
-    array = np.asarray(z) if hasattr(z, "__array__") else np.from_dlpack(z)
+    array = _on_host("z", z)
     if array.ndim != 2 or array.shape[1] != model.z_dim or array.dtype.kind != "f":
         raise RequestError(
             f"z: found {array.dtype} {array.shape}; expected float32 (N, {model.z_dim})"
@@ -105,6 +106,20 @@ def checked_latents(model: "Model", z: NDArray[np.float32]) -> NDArray[np.float3
     if not np.isfinite(latents).all():
         raise RequestError("z: holds NaN or infinite values; expected finite float32 latents")
     return latents
+
+
+def _on_host(name: str, values: Any) -> NDArray[Any]:
+    """What numpy or DLPack can read, without a copy if it may be."""
+    speaks_dlpack = hasattr(values, "__dlpack__") and not hasattr(values, "__array__")
+    try:
+        return np.from_dlpack(values) if speaks_dlpack else np.asarray(values)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        kind, index = getattr(values, "__dlpack_device__", lambda: (1, 0))()
+        if kind == _DLPACK_CUDA:
+            found = f"lies on cuda:{index}; copy it to the host first, as by {name}.cpu()"
+        else:
+            found = f"found {type(values).__name__}, which NumPy cannot read: {error}"
+        raise RequestError(f"{name}: {found}") from None
 
 
 def checked_labels(
@@ -121,7 +136,7 @@ def checked_labels(
         raise RequestError(f"y: found {type(y).__name__}; this model expects {expected}")
     if y is None:
         return None
-    array = np.asarray(y)
+    array = _on_host("y", y)
     if array.shape == (n, num_classes) and array.dtype.kind == "f":
         return checked_weights(model, array)
     if array.shape != (n,) or array.dtype.kind not in "iu":

@@ -1,5 +1,6 @@
 """The road on CUDA; skipped where there is none."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,10 @@ import torch
 from conftest import SMALL, tiny_recipe
 
 from ganinfer import Sampler
+from ganinfer.backends import open_backend
+from ganinfer.bundle import Bundle
 from ganinfer.errors import BackendUnavailable
+from ganinfer.inputs import draw_inputs
 from ganinfer.lookup import module_names
 from gantrain.checkpoint import load_generator
 from gantrain.config import parse_config
@@ -80,3 +84,49 @@ def test_onnxruntime_on_cuda_passes_the_golden_gate(bundle: Path, precision: str
         # Another batch size may take another algorithm: equal but for the last rounding.
         steps = np.abs(sampler.sample(10).astype(int) - sampler.sample(64)[:10])
         assert steps.max() <= 1
+
+
+@pytest.fixture
+def onnxruntime_cuda(bundle: Path):
+    with Bundle(bundle) as opened:
+        try:
+            backend, _ = open_backend(opened, "onnxruntime", "cuda", "fp32")
+        except BackendUnavailable as error:
+            pytest.skip(str(error))
+        backend.model = opened.manifest.model
+    yield backend
+    backend.close()
+
+
+def test_replayed_cuda_graphs_give_the_images_of_plain_runs(onnxruntime_cuda) -> None:
+    model = onnxruntime_cuda.model
+    assert onnxruntime_cuda.details["cuda_graphs"].startswith("one for each")
+    for seed, n in enumerate([1, 8, 64, 8, 1, 64]):
+        inputs = draw_inputs(model, range(seed, seed + n), np.arange(n) % 3)
+        plain = torch.from_dlpack(onnxruntime_cuda.run_on_device(inputs)).cpu().numpy()
+        for _ in range(3):
+            assert np.abs(onnxruntime_cuda.run(inputs).astype(int) - plain).max() <= 1
+
+
+def test_images_stay_on_the_gpu_and_are_torchs_without_a_copy(onnxruntime_cuda) -> None:
+    inputs = draw_inputs(onnxruntime_cuda.model, range(8), np.arange(8) % 3)
+    value = onnxruntime_cuda.run_on_device(inputs)
+    tensor = torch.from_dlpack(value)
+    assert (tensor.device, tensor.data_ptr()) == (torch.device("cuda:0"), value.data_ptr())
+    kept = tensor.clone()
+    for seed in range(20):
+        onnxruntime_cuda.run(
+            draw_inputs(onnxruntime_cuda.model, range(seed, seed + 8), np.arange(8) % 3)
+        )
+    assert torch.equal(tensor, kept)
+
+
+def test_threads_share_the_gpu_while_sizes_are_captured(bundle: Path) -> None:
+    try:
+        sampler = Sampler(bundle, backend="onnxruntime", device="cuda", precision="fp32")
+    except BackendUnavailable as error:
+        pytest.skip(str(error))
+    with sampler, ThreadPoolExecutor(8) as callers:
+        expected = sampler.sample(64).astype(int)
+        found = list(callers.map(lambda n: sampler.sample(n), range(1, 65)))
+        assert all(np.abs(images - expected[: len(images)]).max() <= 1 for images in found)

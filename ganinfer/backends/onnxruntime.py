@@ -1,9 +1,10 @@
 """onnxruntime on the CPU or on CUDA."""
 
+import contextlib
 import functools
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -11,17 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganinfer.backends import Backend, device_index, gpu_present, pick_precision, usable_cpus
+from ganinfer.backends._bound import BoundSession, SupportsDLPack, capturing
+from ganinfer.backends._cuda import CPU, CUDA, Provider, cuda_attempts, prepare_gpu
 from ganinfer.bundle import Bundle
-from ganinfer.errors import BackendUnavailable, RequestError, missing_extra
+from ganinfer.errors import BackendUnavailable, GanError, RequestError, missing_extra
 from ganinfer.images import Images
 from ganinfer.inputs import Inputs
 
 log = logging.getLogger(__name__)
 
-Provider = tuple[str, dict[str, str]]  # an execution provider's name and options
-CUDA = "CUDAExecutionProvider"
-_CPU: Provider = ("CPUExecutionProvider", {})
-# cuDNN tunes itself for every new size.
+# Each has memory of its own, and a CUDA graph.
 GPU_BATCH_SIZES = tuple(1 << n for n in range(13))
 
 
@@ -35,7 +35,7 @@ def open(bundle: Bundle, device: str, precision: str) -> Backend:
     available = precisions(bundle)
     places = [device if device == "cpu" else f"cuda:{device_index(device)}"]
     if device == "auto":
-        places = ["cuda:0", "cpu"] if _has_cuda() and gpu_present() else ["cpu"]
+        places = ["cuda:0", "cpu"] if CUDA in installed()[1] and gpu_present() else ["cpu"]
     for place in places:
         preferred = ["fp32", "fp16"] if place == "cpu" else ["fp16", "fp32"]
         chosen = pick_precision(bundle, available, precision, preferred)
@@ -52,6 +52,7 @@ class OnnxRuntimeBackend:
     """Sessions over one ONNX file; see `ganinfer.backends.Backend`.
 
     On a CPU there are two: many runs at once are soonest done with a thread each, one run with all.
+    On a GPU there is one, bound to its memory.
     """
 
     name = "onnxruntime"
@@ -70,13 +71,10 @@ class OnnxRuntimeBackend:
             graph: an ONNX file.
             device: "cpu" or "cuda:<n>", present.
             precision: of the graph, for the record.
-            providers: best first; by default the CPU, or CUDA and the CPU.
+            providers: best first; by default the CPU, or CUDA and the CPU, with CUDA graphs if
+                the session takes them.
         """
         ort = _import()
-        if providers is None:
-            providers = [_CPU] if device == "cpu" else [cuda(device), _CPU]
-        if device != "cpu":
-            _prepare_gpu(ort, device, providers[0][0])
         self.device = device
         self.precision = precision
         on_cpu = device == "cpu"
@@ -84,49 +82,97 @@ class OnnxRuntimeBackend:
         self.parallel_runs = self._threads if on_cpu else 1
         self.batch_sizes = () if on_cpu else GPU_BATCH_SIZES
         self.pads = not on_cpu
-        self._open = functools.partial(_open_session, ort, graph, providers)
         self._lock = threading.Lock()
-        self._sessions: dict[int, Any] = {}  # by number of threads
+        self._sessions: dict[int, Any] = {}  # on a CPU, by number of threads
+        self._bound: BoundSession | None = None  # on a GPU
         self._closed = False
-        got = self._session(self._threads).get_providers()[0]
-        if got != providers[0][0]:
+        self.details = {"onnxruntime": ort.__version__, "threads": str(self._threads)}
+        if on_cpu:
+            self._open = functools.partial(_open_session, ort, graph, providers or [CPU])
+            self.details["provider"] = self._session(self._threads).get_providers()[0]
+        else:
+            self._open_on_gpu(ort, graph, [providers] if providers else cuda_attempts(device))
+
+    def _open_on_gpu(
+        self, ort: ModuleType, graph: bytes, attempts: Sequence[Sequence[Provider]]
+    ) -> None:
+        wanted = attempts[0][0][0]
+        prepare_gpu(ort, self.device, wanted)
+        with capturing:
+            session, providers, refusal = open_first(ort, graph, attempts, self._threads)
+        got = session.get_providers()[0]
+        if got != wanted:
             raise BackendUnavailable(
-                f"device {device}: onnxruntime {ort.__version__} fell back to {got}, because"
-                f" libraries of its {providers[0][0]} (CUDA, cuDNN, TensorRT) cannot be loaded; see"
+                f"device {self.device}: onnxruntime {ort.__version__} fell back to {got}, because"
+                f" libraries of its {wanted} (CUDA, cuDNN, TensorRT) cannot be loaded; see"
                 " its log, or use device='cpu'"
             )
-        self.details = {
-            "onnxruntime": ort.__version__,
-            "provider": got,
-            "threads": str(self._threads),
-        }
+        captures = "enable_cuda_graph" in providers[0][1]
+        self._bound = BoundSession(ort, session, self.device, captures=captures)
+        self.details["provider"] = got
+        graphs = "one for each batch size, but where the log says otherwise"
+        self.details["cuda_graphs"] = graphs if captures else f"none{refusal}"
 
     def run(self, inputs: Inputs, *, out: Images | None = None, alone: bool = True) -> Images:
         """Images uint8 (N, H, W, C) of N inputs; see `ganinfer.backends.Backend`."""
-        session = self._session(1 if self.device == "cpu" and not alone else self._threads)
-        try:
-            images: Images = session.run(None, inputs.feed())[0]
-        except Exception as error:
-            raise BackendUnavailable(f"onnxruntime failed on {self.device}: {error}") from error
+        with self._explained():
+            if self._bound is not None:
+                images = self._bound.run(inputs.feed())
+            else:
+                session = self._session(self._threads if alone else 1)
+                images = session.run(None, inputs.feed())[0]
         if out is None:
             return images
         np.copyto(out, images)  # binding `out` as the output costs more than the copy
         return out
 
+    def run_on_device(self, inputs: Inputs) -> SupportsDLPack:
+        """Images uint8 (N, H, W, C) of N inputs, where the device has them.
+
+        Args:
+            inputs: a batch.
+
+        Returns:
+            On a GPU its memory, which torch.from_dlpack and cupy.from_dlpack take without a copy;
+            keep it until all that reads it there has run. On a CPU the NumPy array.
+
+        Raises:
+            BackendUnavailable: this onnxruntime does not speak DLPack.
+        """
+        if self._bound is None:
+            return self.run(inputs)
+        with self._explained():
+            images = self._bound.run_on_device(inputs.feed())
+        if not hasattr(images, "__dlpack__"):
+            raise BackendUnavailable(
+                f"onnxruntime {self.details['onnxruntime']} hands out no memory of a GPU; run:"
+                " pip install --upgrade onnxruntime-gpu; or use run"
+            )
+        return images
+
     def close(self) -> None:
         """Free the sessions."""
+        if self._bound is not None:
+            self._bound.close()
         with self._lock:
             self._closed = True
             self._sessions.clear()
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except GanError:
+            raise
+        except Exception as error:
+            raise BackendUnavailable(f"onnxruntime failed on {self.device}: {error}") from error
 
     def _session(self, threads: int) -> Any:
         with self._lock:
             if self._closed:
                 raise RequestError("this backend is closed; open the bundle again")
             if threads not in self._sessions:
-                session = self._open(threads)
-                session.disable_fallback()  # it would go on on the CPU after a failure on the GPU
-                self._sessions[threads] = session
+                self._sessions[threads] = self._open(threads)
             return self._sessions[threads]
 
 
@@ -139,7 +185,7 @@ class FeatureNetwork:
         Raises:
             BackendUnavailable: onnxruntime is not installed, or refuses the graph.
         """
-        self._session = _open_session(_import(), graph, [_CPU], usable_cpus())
+        self._session = _open_session(_import(), graph, [CPU], usable_cpus())
 
     def __call__(
         self, images: NDArray[np.uint8], y: NDArray[np.int64] | None = None
@@ -152,6 +198,27 @@ class FeatureNetwork:
         return seen
 
 
+def open_first(
+    ort: ModuleType, graph: bytes, attempts: Sequence[Sequence[Provider]], threads: int
+) -> tuple[Any, Sequence[Provider], str]:
+    """A session with the first providers that take a graph.
+
+    Returns:
+        The session, its providers, and why they are not the ones before: "" or "; ...".
+
+    Raises:
+        BackendUnavailable: the last ones do not take it, either.
+    """
+    refusals = ""
+    for providers in attempts[:-1]:
+        try:
+            return _open_session(ort, graph, providers, threads), providers, refusals
+        except BackendUnavailable as refusal:
+            log.warning("%s; asking for less", refusal)
+            refusals += f"; {refusal}"
+    return _open_session(ort, graph, attempts[-1], threads), attempts[-1], refusals
+
+
 def _open_session(
     ort: ModuleType, graph: bytes, providers: Sequence[Provider], threads: int
 ) -> Any:
@@ -160,21 +227,15 @@ def _open_session(
     options.log_severity_level = 3
     # Never guess the file's type from its bytes.
     options.add_session_config_entry("session.load_model_format", "ONNX")
-    if _CPU not in providers:
+    if CPU not in providers:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
-        return ort.InferenceSession(graph, options, providers=list(providers))
+        # Without the fallback, with which it goes on on the CPU after a failure on the GPU.
+        return ort.InferenceSession(graph, options, providers=list(providers), enable_fallback=0)
     except Exception as error:  # onnxruntime raises a dozen unrelated classes
         raise BackendUnavailable(
             f"onnxruntime {ort.__version__} refuses the graph: {error}"
         ) from None
-
-
-def cuda(device: str) -> Provider:
-    """CUDA on a device "cuda:<n>", with float32 as float32."""
-    options = {"device_id": str(device_index(device)), "use_tf32": "0"}
-    options["cudnn_conv_algo_search"] = "HEURISTIC"
-    return CUDA, options
 
 
 def installed() -> tuple[str, list[str]]:
@@ -198,22 +259,3 @@ def _import() -> ModuleType:
         ) from None
     module: ModuleType = onnxruntime
     return module
-
-
-def _has_cuda() -> bool:
-    return CUDA in installed()[1]
-
-
-def _prepare_gpu(ort: ModuleType, device: str, provider: str) -> None:
-    """Load the CUDA libraries, or say why they cannot serve."""
-    if provider not in installed()[1]:
-        raise BackendUnavailable(
-            f"device {device!r}: this onnxruntime {ort.__version__} is built without {provider};"
-            " run: pip uninstall onnxruntime; pip install 'ganpipe[gpu]'; or use device='cpu'"
-        )
-    if not gpu_present():
-        raise BackendUnavailable(
-            f"device {device!r}: this host shows no NVIDIA GPU; use device='cpu'"
-        )
-    if hasattr(ort, "preload_dlls"):
-        ort.preload_dlls()  # the pip packages' CUDA libraries are found without importing torch

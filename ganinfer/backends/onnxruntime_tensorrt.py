@@ -10,16 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from ganinfer.backends import Backend, device_index, pick_precision
-from ganinfer.backends.onnxruntime import (
-    CUDA,
-    OnnxRuntimeBackend,
-    Provider,
-    cuda,
-    installed,
-    precisions,
-)
+from ganinfer.backends._bound import SupportsDLPack
+from ganinfer.backends._cuda import CUDA, Provider, cuda
+from ganinfer.backends.onnxruntime import OnnxRuntimeBackend, installed, precisions
 from ganinfer.bundle import Bundle, Model
-from ganinfer.errors import BackendUnavailable
+from ganinfer.errors import BackendUnavailable, RequestError
 from ganinfer.images import Images
 from ganinfer.inputs import Inputs
 
@@ -64,7 +59,8 @@ def provider_options(
 ) -> dict[str, str]:
     """What an execution provider is told: shapes of its one profile, and where to keep things.
 
-    Nothing is said of precisions: then it takes them as they stand in the file.
+    Nothing is said of precisions: then it takes them as they stand in the file. Nor of CUDA graphs:
+    TensorRT would keep one for all batch sizes, and for TensorRT-RTX no rule of ids is documented.
 
     Args:
         name: TENSORRT or TENSORRT_RTX.
@@ -114,7 +110,15 @@ class TensorRTSession(OnnxRuntimeBackend):
         if len(inputs) <= step:
             return run(inputs, out=out, alone=alone)
         parts = [run(inputs.rows(i, i + step), alone=alone) for i in range(0, len(inputs), step)]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return np.concatenate(parts, out=out)
+
+    def run_on_device(self, inputs: Inputs) -> SupportsDLPack:
+        """Images uint8 (N, H, W, C) where the GPU has them; N beyond the profile is refused."""
+        if len(inputs) > self._largest:
+            raise RequestError(
+                f"{len(inputs)} images: the engine makes at most {self._largest} at once"
+            )
+        return super().run_on_device(inputs)
 
 
 def _batches(bundle: Bundle, precision: str) -> Batches:

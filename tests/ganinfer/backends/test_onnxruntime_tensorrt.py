@@ -1,13 +1,21 @@
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 import pytest
 
 from ganinfer import Sampler
+from ganinfer.backends._cuda import CPU
 from ganinfer.backends.onnxruntime import _open_session
-from ganinfer.backends.onnxruntime_tensorrt import TENSORRT, TENSORRT_RTX, provider_options
+from ganinfer.backends.onnxruntime_tensorrt import (
+    TENSORRT,
+    TENSORRT_RTX,
+    TensorRTSession,
+    provider_options,
+)
 from ganinfer.bundle import Bundle
-from ganinfer.errors import BackendUnavailable
+from ganinfer.errors import BackendUnavailable, RequestError
+from ganinfer.inputs import draw_inputs
 
 ABSENT = not {TENSORRT, TENSORRT_RTX} & set(onnxruntime.get_available_providers())
 
@@ -64,3 +72,19 @@ def test_without_the_cpu_among_its_providers_a_session_puts_nothing_there(bundle
         graph = opened.read_graph("fp32")
     with pytest.raises(BackendUnavailable, match="fallback to CPU EP has been explicitly disabled"):
         _open_session(onnxruntime, graph, [], 1)
+
+
+def test_more_images_than_the_engine_takes_are_split_and_land_in_the_callers_buffer(
+    bundle: Path,
+) -> None:
+    with Bundle(bundle) as opened:
+        graph, model = opened.read_graph("fp32"), opened.manifest.model
+    session = TensorRTSession(graph, "cpu", "fp32", providers=[CPU], largest=4)
+    inputs = draw_inputs(model, range(10), np.arange(10) % 3)
+    out = np.zeros((10, 16, 16, 3), np.uint8)
+    assert session.run(inputs, out=out) is out
+    assert np.array_equal(out, session.run(inputs))
+    assert np.array_equal(out[8:], session.run(inputs.rows(8, 10)))
+    with pytest.raises(RequestError, match="10 images: the engine makes at most 4 at once"):
+        session.run_on_device(inputs)
+    session.close()
