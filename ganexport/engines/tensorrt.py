@@ -19,7 +19,6 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
-from ganexport.engines import kept
 from ganexport.engines.refusals import explain_builder, explain_parser
 from ganexport.engines.report import of_network
 from ganexport.engines.targets import (
@@ -30,6 +29,8 @@ from ganexport.engines.targets import (
     default_targets,
     find_target,
 )
+from ganexport.engines.timings import keep_timings, use_timings
+from ganinfer import kept
 from ganinfer.backends import gpu_present
 from ganinfer.backends.tensorrt import compute_capability, host_platform, product_logger
 from ganinfer.bundle import Engine, Precision
@@ -204,7 +205,7 @@ def _compile(
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # what its report is read from
     target.configure(config)
     if timings is not None:
-        kept.use_timings(config, timings)
+        use_timings(config, timings)
     for profile in profiles:
         shapes = builder.create_optimization_profile()
         for index in range(network.num_inputs):
@@ -221,7 +222,7 @@ def _compile(
             f"{trt.__name__} {trt.__version__} cannot build for {target.name}: {words}"
         )
     if timings is not None:
-        kept.keep_timings(config, timings)
+        keep_timings(config, timings)
     return bytes(plan)
 
 
