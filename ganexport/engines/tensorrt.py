@@ -32,7 +32,8 @@ from ganexport.engines.targets import (
 from ganexport.engines.timings import keep_timings, use_timings
 from ganinfer import kept
 from ganinfer.backends import gpu_present
-from ganinfer.backends.tensorrt import compute_capability, host_platform, product_logger
+from ganinfer.backends._cuda import compute_capability
+from ganinfer.backends._tensorrt_library import host_platform, product_logger
 from ganinfer.bundle import Engine, Precision
 from ganinfer.engine_report import EngineReport
 from ganinfer.errors import ExportError, missing_extra

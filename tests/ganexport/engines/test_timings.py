@@ -7,7 +7,7 @@ import pytest
 
 from ganexport.engines.timings import keep_timings, use_timings
 from ganinfer import kept
-from ganinfer.backends.tensorrt import product_logger
+from ganinfer.backends._tensorrt_library import product_logger
 
 
 @pytest.mark.skipif(
