@@ -204,6 +204,9 @@ def _compile(
     config = builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)  # fp32 means fp32
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # what its report is read from
+    if trt.__name__ == "tensorrt_rtx":
+        # What allocates memory as it runs cannot be captured as a CUDA graph.
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
     target.configure(config)
     if timings is not None:
         use_timings(config, timings)
@@ -236,6 +239,9 @@ def engine_key(
     profiles: Sequence[Profile],
 ) -> str:
     """The sha256 of all that decides what an engine is; its bytes differ from build to build."""
+    flags = ["STRONGLY_TYPED", "-TF32", "DETAILED"]
+    if product == "tensorrt_rtx":
+        flags.append("REQUIRE_USER_ALLOCATION")
     parts = {
         "onnx_sha256": onnx_sha256,
         "product": product,
@@ -244,6 +250,6 @@ def engine_key(
         "target": target,
         "precision": precision,
         "profiles": [list(profile) for profile in profiles],
-        "flags": ["STRONGLY_TYPED", "-TF32", "DETAILED"],
+        "flags": flags,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
