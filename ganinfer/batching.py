@@ -262,13 +262,13 @@ class Batcher:
 def next_batch(asked: int, largest: int, backend: "Backend", *, running: int) -> int:
     """How many images go into the next batch, at most `largest`, of requests for so many.
 
-    Where sizes are padded, a batch is as full as it can be. Elsewhere the images are shared out
-    among the runs that the device has still threads for, unless they are so few that one run with
-    all threads is sooner done. It counts what was asked for, not what is left of it: or the shares
-    of one request would shrink as it is served.
+    Where sizes are padded, a batch is as full as the largest of them can be. Elsewhere the images
+    are shared out among the runs that the device has still threads for, unless they are so few that
+    one run with all threads is sooner done. It counts what was asked for, not what is left of it:
+    or the shares of one request would shrink as it is served.
     """
     if backend.pads:
-        return min(asked, largest)
+        return min(asked, largest, max(backend.batch_sizes, default=largest))
     few = running == 0 and 2 * asked <= backend.parallel_runs
     free = 1 if few else max(backend.parallel_runs - running, 1)
     share = min(-(-asked // free), largest)

@@ -9,13 +9,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Literal
 
-from ganinfer.backends.tensorrt import (
-    AMPERE_PLUS,
-    PORTABLE,
-    SAME_CC,
-    compute_capability,
-    oldest_gpu,
-)
+from ganinfer.backends._cuda import compute_capability
+from ganinfer.backends._tensorrt_library import AMPERE_PLUS, PORTABLE, SAME_CC, oldest_gpu
 from ganinfer.errors import BackendUnavailable, ExportError
 
 Product = Literal["tensorrt", "tensorrt_rtx"]

@@ -19,7 +19,6 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
-from ganexport.engines import kept
 from ganexport.engines.refusals import explain_builder, explain_parser
 from ganexport.engines.report import of_network
 from ganexport.engines.targets import (
@@ -30,8 +29,11 @@ from ganexport.engines.targets import (
     default_targets,
     find_target,
 )
+from ganexport.engines.timings import keep_timings, use_timings
+from ganinfer import kept
 from ganinfer.backends import gpu_present
-from ganinfer.backends.tensorrt import compute_capability, host_platform, product_logger
+from ganinfer.backends._cuda import compute_capability
+from ganinfer.backends._tensorrt_library import host_platform, product_logger
 from ganinfer.bundle import Engine, Precision
 from ganinfer.engine_report import EngineReport
 from ganinfer.errors import ExportError, missing_extra
@@ -202,9 +204,12 @@ def _compile(
     config = builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)  # fp32 means fp32
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # what its report is read from
+    if trt.__name__ == "tensorrt_rtx":
+        # What allocates memory as it runs cannot be captured as a CUDA graph.
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
     target.configure(config)
     if timings is not None:
-        kept.use_timings(config, timings)
+        use_timings(config, timings)
     for profile in profiles:
         shapes = builder.create_optimization_profile()
         for index in range(network.num_inputs):
@@ -221,7 +226,7 @@ def _compile(
             f"{trt.__name__} {trt.__version__} cannot build for {target.name}: {words}"
         )
     if timings is not None:
-        kept.keep_timings(config, timings)
+        keep_timings(config, timings)
     return bytes(plan)
 
 
@@ -234,6 +239,9 @@ def engine_key(
     profiles: Sequence[Profile],
 ) -> str:
     """The sha256 of all that decides what an engine is; its bytes differ from build to build."""
+    flags = ["STRONGLY_TYPED", "-TF32", "DETAILED"]
+    if product == "tensorrt_rtx":
+        flags.append("REQUIRE_USER_ALLOCATION")
     parts = {
         "onnx_sha256": onnx_sha256,
         "product": product,
@@ -242,6 +250,6 @@ def engine_key(
         "target": target,
         "precision": precision,
         "profiles": [list(profile) for profile in profiles],
-        "flags": ["STRONGLY_TYPED", "-TF32", "DETAILED"],
+        "flags": flags,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

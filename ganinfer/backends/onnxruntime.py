@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganinfer.backends import Backend, device_index, gpu_present, pick_precision, usable_cpus
-from ganinfer.backends._bound import BoundSession, SupportsDLPack, capturing
-from ganinfer.backends._cuda import CPU, CUDA, Provider, cuda_attempts, prepare_gpu
+from ganinfer.backends._onnxruntime_bound import BoundSession, SupportsDLPack, capturing
+from ganinfer.backends._onnxruntime_cuda import CPU, CUDA, Provider, cuda_attempts, prepare_gpu
 from ganinfer.bundle import Bundle
 from ganinfer.errors import BackendUnavailable, GanError, RequestError, missing_extra
 from ganinfer.images import Images

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from ganinfer.backends import Backend, device_index, pick_precision
-from ganinfer.backends._bound import SupportsDLPack
-from ganinfer.backends._cuda import CUDA, Provider, cuda
+from ganinfer.backends._onnxruntime_bound import SupportsDLPack
+from ganinfer.backends._onnxruntime_cuda import CUDA, Provider, cuda
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend, installed, precisions
 from ganinfer.bundle import Bundle, Model
 from ganinfer.errors import BackendUnavailable, RequestError

@@ -1,27 +1,24 @@
 """TensorRT and TensorRT-RTX engines, run through cuda-python: no torch, no pycuda."""
 
-import importlib
 import logging
-import math
-import platform
 import threading
 from collections.abc import Sequence
-from types import ModuleType
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from ganinfer.backends import Backend, device_index, pick_precision
+from ganinfer.backends._cuda import Gpu, compute_capability, load_cuda
+from ganinfer.backends._tensorrt_library import breadth, find_library, product_logger
+from ganinfer.backends._tensorrt_rtx import RuntimeCache, runtime_config
 from ganinfer.bundle import Bundle, Engine, Model
-from ganinfer.errors import BackendUnavailable, RequestError, missing_extra
+from ganinfer.errors import BackendUnavailable, RequestError
 from ganinfer.images import Images
 from ganinfer.inputs import Inputs
 
 log = logging.getLogger(__name__)
-
-# Targets of more than one kind of GPU; of "same-cc" an entry names the compute capability, too.
-PORTABLE, AMPERE_PLUS, SAME_CC = "portable", "ampere+", "same-cc"
 
 
 def precisions(bundle: Bundle) -> list[str]:
@@ -40,7 +37,7 @@ def open(bundle: Bundle, device: str, precision: str) -> Backend:
         raise BackendUnavailable("tensorrt runs on NVIDIA GPUs; device 'cpu' was asked for")
     chosen = pick_precision(bundle, precisions(bundle), precision, ["fp16", "fp32"])
     refusals: list[str] = []
-    for entry in sorted(engines, key=lambda engine: _breadth(engine.target)):
+    for entry in sorted(engines, key=lambda engine: breadth(engine.target)):
         if entry.precision == chosen:
             try:
                 return TensorRTBackend(
@@ -54,259 +51,225 @@ def open(bundle: Bundle, device: str, precision: str) -> Backend:
     )
 
 
+@dataclass(frozen=True)
+class _Tensor:
+    """An input, or the images: pinned on the host, and on the GPU, for the largest batch."""
+
+    host: NDArray[Any]
+    address: int
+
+
+@dataclass(frozen=True)
+class _Bucket:
+    """Batches of one size: a context that runs no others, and the graph of all its work, if any."""
+
+    context: Any
+    graph: Any
+
+
 class TensorRTBackend:
-    """One engine, a context for each profile, one stream; see `ganinfer.backends.Backend`."""
+    """One engine, a bucket for each batch size, one stream; see `ganinfer.backends.Backend`.
+
+    Once a bucket has run, nothing is allocated and no shape or address set: a batch is copied in,
+    run and copied out by one launch of a CUDA graph, where the engine can be captured.
+    """
 
     name = "tensorrt"
     parallel_runs = 1
-    batch_sizes = tuple(1 << n for n in range(13))
     pads = True
 
     def __init__(self, plan: bytes, entry: Engine, model: Model, device: str) -> None:
-        """Deserialise a plan on a GPU ("auto", "cuda" or "cuda:<n>"); allocate its buffers.
+        """Deserialise a plan on a GPU ("auto", "cuda" or "cuda:<n>"); allocate its memory.
 
         Raises:
             BackendUnavailable: there is no such GPU, or the plan was built for another GPU or
                 version.
         """
-        cuda, index = _cuda(entry.product), device_index(device)
+        cuda, index = load_cuda(entry.product), device_index(device)
         capability = compute_capability(entry.product, index)
-        trt = _library(entry, capability)
+        trt = find_library(entry, capability)
         self.device = f"cuda:{index}"
         self.precision: str = entry.precision
+        self.batch_sizes = bucket_sizes(entry.profiles)
         self.details = {
             entry.product: trt.__version__,
             "engine": f"{entry.target}, batches "
             + ", ".join(f"{low} to {high}" for low, _, high in entry.profiles),
             "engine_status": entry.status,
         }
-        self._trt, self._cuda, self._index = trt, cuda, index
+        self._trt, self._entry = trt, entry
         self._lock = threading.Lock()
-        self._profiles = entry.profiles
-        self._max_batch = max(largest for _, _, largest in entry.profiles)
-        self._image_shape = (model.resolution, model.resolution, model.channels)
-        self._buffers: dict[str, Any] = {}
-        self._contexts: list[Any] = []
-        self._stream: Any = None
-        _check(cuda.cudaSetDevice(index))
+        self._closed = self._no_graphs = False
+        self._buckets: dict[int, _Bucket] = {}
+        self._gpu = Gpu(cuda, index)
+        try:
+            self._open(plan, model, capability)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, plan: bytes, model: Model, capability: str) -> None:
+        trt, gpu, product = self._trt, self._gpu, self._entry.product
+        self._tensors = {
+            name: self._tensor(shape, dtype) for name, (shape, dtype) in _shapes(model).items()
+        }
+        self._images = self._tensors["images"]
+        self._inputs = {name: t for name, t in self._tensors.items() if name != "images"}
         logger = product_logger(trt)
         logger.messages.clear()
         self._runtime = trt.Runtime(logger)
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise BackendUnavailable(
-                f"{entry.product} {trt.__version__} refuses the engine for {entry.target} on"
+                f"{product} {trt.__version__} refuses the engine for {self._entry.target} on"
                 f" {capability}: {'; '.join(logger.messages) or 'it gives no reason'}."
                 " Export it again on a host like this one"
             )
-        try:
-            self._allocate(model)
-            self._contexts = [self._context(index) for index in range(len(self._profiles))]
-        except BackendUnavailable:
-            self.close()
-            raise
+        # Contexts that never run at once may work in the same memory.
+        self._workspace_size = int(self._engine.device_memory_size_v2)
+        self._workspace = gpu.allocate(max(self._workspace_size, 1))
+        self._kernels: RuntimeCache | None = None
+        self._strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        if product == "tensorrt_rtx":
+            self._strategy = runtime_config(trt, self._engine)
+            self._kernels = RuntimeCache(trt, self._strategy, plan, capability)
+        gpu.resources.callback(self._release)  # after the graphs, before the memory
+        self._open_bucket(self.batch_sizes[0])  # what cannot run is refused before it is chosen
 
-    def _allocate(self, model: Model) -> None:
-        """A stream, and device memory for the largest batch of each input and output."""
-        (self._stream,) = _check(self._cuda.cudaStreamCreate())
-        sizes = {"z": 4 * model.z_dim, "images": math.prod(self._image_shape)}
-        if model.classes:
-            sizes["y"] = 8 if model.class_input == "index" else 4 * len(model.classes)
-        if model.truncation_input is not None:
-            sizes["truncation"] = 4
-        for name, bytes_per_image in sizes.items():
-            (address,) = _check(self._cuda.cudaMalloc(bytes_per_image * self._max_batch))
-            self._buffers[name] = address
-
-    def _context(self, profile: int) -> Any:
-        """What runs the batches of one profile: it may hold no other while work is under way."""
-        context = self._engine.create_execution_context()
-        if context is None or not context.set_optimization_profile_async(
-            profile, int(self._stream)
-        ):
-            raise BackendUnavailable(
-                f"the engine gives no context for batches {self._profiles[profile]}; is another"
-                " program using the GPU's memory?"
-            )
-        for name, address in self._buffers.items():
-            if not context.set_tensor_address(name, int(address)):
-                raise BackendUnavailable(f"the engine has no tensor {name!r}; export it again")
-        return context
+    def _tensor(self, shape: tuple[int, ...], dtype: DTypeLike) -> _Tensor:
+        host = self._gpu.pinned((self.batch_sizes[-1], *shape), dtype)
+        return _Tensor(host, self._gpu.allocate(host.nbytes))
 
     def inspect(self) -> tuple[str, int]:
         """The library's own JSON of the engine's layers; the device memory of one context."""
         inspector = self._engine.create_engine_inspector()
         information: str = inspector.get_engine_information(self._trt.LayerInformationFormat.JSON)
-        return information, int(self._engine.device_memory_size_v2)
+        return information, self._workspace_size
 
     def run(self, inputs: Inputs, *, out: Images | None = None, alone: bool = True) -> Images:  # noqa: ARG002
-        """Images uint8 (N, H, W, C) of N inputs; N beyond the profiles is split."""
-        parts = [
-            self._run(inputs.rows(start, start + self._max_batch))
-            for start in range(0, len(inputs), self._max_batch)
-        ]
-        if out is None and len(parts) == 1:
-            return parts[0]
-        return np.concatenate(parts, out=out)
+        """Images uint8 (N, H, W, C) of N inputs; N beyond the largest bucket is split."""
+        if out is None:
+            out = np.empty((len(inputs), *self._images.host.shape[1:]), np.uint8)
+        step = self.batch_sizes[-1]
+        for start in range(0, len(inputs), step):
+            self._run(inputs.rows(start, start + step), out[start : start + step])
+        return out
 
-    def _run(self, inputs: Inputs) -> NDArray[np.uint8]:
-        cuda, n = self._cuda, len(inputs)
-        profile = profile_for(n, self._profiles)
-        inputs = inputs.padded(self._profiles[profile][0])
-        images = np.empty((len(inputs), *self._image_shape), np.uint8)
-        feed = {name: np.ascontiguousarray(array) for name, array in inputs.feed().items()}
-        to_device = cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
-        to_host = cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
+    def _run(self, inputs: Inputs, out: Images) -> None:
+        n, feed = len(inputs), inputs.feed()
+        size = min(size for size in self.batch_sizes if size >= n)
         with self._lock:
-            if not self._buffers:
+            if self._closed:
                 raise RequestError("this backend is closed; open the bundle again")
-            _check(cuda.cudaSetDevice(self._index))  # the calling thread may be a new one
-            context = self._contexts[profile]
-            for name, array in feed.items():
-                target = self._buffers[name]
-                _check(
-                    cuda.cudaMemcpyAsync(
-                        target, array.ctypes.data, array.nbytes, to_device, self._stream
-                    )
-                )
-                if not context.set_input_shape(name, array.shape):
-                    raise BackendUnavailable(f"the engine takes no {name} of shape {array.shape}")
-            if not context.execute_async_v3(int(self._stream)):
-                raise BackendUnavailable("TensorRT could not run the engine; see the log")
-            source = self._buffers["images"]
-            _check(
-                cuda.cudaMemcpyAsync(
-                    images.ctypes.data, source, images.nbytes, to_host, self._stream
-                )
+            self._gpu.use()  # the calling thread may be a new one
+            for name, tensor in self._inputs.items():
+                tensor.host[:n] = feed[name]
+                tensor.host[n:size] = feed[name][0]
+            bucket = self._buckets.get(size) or self._open_bucket(size)
+            if bucket.graph is None:
+                self._queue(bucket.context, size)
+            else:
+                self._gpu.queue_graph(bucket.graph)
+            self._gpu.wait()
+            np.copyto(out, self._images.host[:n])
+
+    def _open_bucket(self, size: int) -> _Bucket:
+        context = self._context(size)
+        # The library allocates and compiles in a context's first run, which no graph can hold.
+        self._queue(context, size)
+        self._gpu.wait()
+        self._buckets[size] = _Bucket(context, self._graph(context, size))
+        return self._buckets[size]
+
+    def _context(self, size: int) -> Any:
+        """A context for batches of one size, its profile, memory and addresses set for good."""
+        profile = profile_for(size, self._entry.profiles)
+        context = self._engine.create_execution_context(self._strategy)
+        if context is None or not context.set_optimization_profile_async(profile, self._gpu.stream):
+            raise BackendUnavailable(
+                f"the engine gives no context for batches of {size}; is another program using the"
+                " GPU's memory?"
             )
-            _check(cuda.cudaStreamSynchronize(self._stream))
-        return images[:n]
+        context.set_device_memory(self._workspace, self._workspace_size)
+        for name, tensor in self._inputs.items():
+            shape = (size, *tensor.host.shape[1:])
+            if not context.set_input_shape(name, shape):
+                raise BackendUnavailable(f"the engine takes no {name} of shape {shape}")
+        for name, tensor in self._tensors.items():
+            if not context.set_tensor_address(name, tensor.address):
+                raise BackendUnavailable(f"the engine has no tensor {name!r}; export it again")
+        return context
+
+    def _queue(self, context: Any, size: int) -> None:
+        """Copy in, run, copy out."""
+        for tensor in self._inputs.values():
+            self._gpu.queue_upload(tensor.host[:size], tensor.address)
+        if not context.execute_async_v3(self._gpu.stream):
+            raise BackendUnavailable("TensorRT could not run the engine; see the log")
+        self._gpu.queue_download(self._images.address, self._images.host[:size])
+
+    def _graph(self, context: Any, size: int) -> Any:
+        """All the work of a batch as one graph; None once the engine has refused to be captured."""
+        if self._no_graphs:
+            return None
+        try:
+            # Only TensorRT-RTX says beforehand whether a context allocates memory as it runs.
+            if self._kernels is not None and not context.is_stream_capturable(self._gpu.stream):
+                raise BackendUnavailable("the engine cannot be captured; export it again")
+            graph = self._gpu.capture(lambda: self._queue(context, size))
+        except BackendUnavailable as refusal:
+            self._no_graphs = True
+            self.details["cuda_graphs"] = f"refused: {refusal}"
+            log.warning("%s: goes on without CUDA graphs: %s", self.device, refusal)
+            return None
+        self.details["cuda_graphs"] = "used"
+        return graph
 
     def close(self) -> None:
-        """Free the device memory, once no other thread uses it."""
+        """Free everything, once no other thread uses it."""
         with self._lock:
-            for address in self._buffers.values():
-                self._cuda.cudaFree(address)
-            self._buffers.clear()
-            if self._stream is not None:
-                self._cuda.cudaStreamDestroy(self._stream)
-            self._contexts.clear()
-            self._engine = self._runtime = self._stream = None
+            if not self._closed:
+                self._closed = True
+                self._gpu.close()
+
+    def _release(self) -> None:
+        """Let go of what uses the memory."""
+        if self._kernels is not None:
+            self._kernels.keep()
+        self._buckets.clear()
+        self._strategy = self._kernels = self._engine = self._runtime = None
 
 
-def profile_for(batch: int, profiles: Sequence[Sequence[int]]) -> int:
-    """Which profile runs a batch of this size, no larger than the largest of all.
-
-    Of those that cover it, the one whose likeliest batch is nearest; if it falls between two, the
-    next one up, for which it is padded.
-    """
-    covering = [n for n, (low, _, high) in enumerate(profiles) if low <= batch <= high]
-    if covering:
-        return min(covering, key=lambda n: abs(profiles[n][1] - batch))
-    above = [n for n, (low, _, _) in enumerate(profiles) if low > batch]
-    return min(above, key=lambda n: profiles[n][0])
-
-
-def host_platform() -> str:
-    """Operating system and architecture, as in "linux-x86_64"."""
-    return f"{platform.system()}-{platform.machine()}".lower()
+def _shapes(model: Model) -> dict[str, tuple[tuple[int, ...], DTypeLike]]:
+    """Of one image: the engine's tensors by name, with their types."""
+    shapes: dict[str, tuple[tuple[int, ...], DTypeLike]] = {
+        "z": ((model.z_dim,), np.float32),
+        "images": ((model.resolution, model.resolution, model.channels), np.uint8),
+    }
+    if model.classes:
+        index = model.class_input == "index"
+        shapes["y"] = ((), np.int64) if index else ((len(model.classes),), np.float32)
+    if model.truncation_input is not None:
+        shapes["truncation"] = ((), np.float32)
+    return shapes
 
 
-def oldest_gpu(target: str) -> int | None:
-    """Number of the oldest GPU that an engine's target covers: 89 of "sm89", None of "portable"."""
-    if target == AMPERE_PLUS:
-        return 80
-    number = target.rpartition("sm")[2]
-    return int(number) if number.isdecimal() else None
-
-
-def fits(target: str, capability: str) -> bool:
-    """Is an engine for this target one for a GPU of this compute capability ("sm89")?"""
-    if target == AMPERE_PLUS:
-        return int(capability.removeprefix("sm")) >= 80
-    return target in (PORTABLE, capability, f"{SAME_CC}-{capability}")
-
-
-def _breadth(target: str) -> int:
-    """An engine for this very GPU comes before one for many."""
-    return 2 if target == PORTABLE else int(target == AMPERE_PLUS)
-
-
-def compute_capability(product: str, index: int = 0) -> str:
-    """What GPU `index` can do, by its name: "sm89".
-
-    Raises:
-        BackendUnavailable: there is no such GPU, driver or cuda-python; product names the extra.
-    """
-    cuda = _cuda(product)
-    status, count = cuda.cudaGetDeviceCount()
-    if int(status) or index >= count:
-        reason = status.name if int(status) else f"it has {count} GPUs, numbered from 0"
-        raise BackendUnavailable(
-            f"tensorrt needs an NVIDIA GPU and driver; this host gives no cuda:{index} ({reason})."
-            " Use backend='onnxruntime'"
+def bucket_sizes(profiles: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """The batches that are run, rising: what profiles are tuned for, and powers of two in them."""
+    powers = [1 << n for n in range(max(high for _, _, high in profiles).bit_length())]
+    return tuple(
+        sorted(
+            {
+                size
+                for low, likeliest, high in profiles
+                for size in (low, likeliest, high, *powers)
+                if low <= size <= high
+            }
         )
-    wanted = cuda.cudaDeviceAttr
-    (major,) = _check(cuda.cudaDeviceGetAttribute(wanted.cudaDevAttrComputeCapabilityMajor, index))
-    (minor,) = _check(cuda.cudaDeviceGetAttribute(wanted.cudaDevAttrComputeCapabilityMinor, index))
-    return f"sm{major}{minor}"
+    )
 
 
-def _cuda(product: str) -> ModuleType:
-    try:
-        return importlib.import_module("cuda.bindings.runtime")
-    except ModuleNotFoundError:
-        raise BackendUnavailable(f"cuda-python: {missing_extra(product)}") from None
-    except (ImportError, OSError) as error:
-        raise BackendUnavailable(f"cuda-python cannot be loaded: {error}") from None
-
-
-def _library(entry: Engine, capability: str) -> ModuleType:
-    """The library that an engine needs, if the engine fits it and this host."""
-    here = host_platform()
-    if entry.platform != here:
-        raise BackendUnavailable(f"one was built for {entry.platform}, this is {here}")
-    if not fits(entry.target, capability):
-        raise BackendUnavailable(f"one was built for {entry.target}, this GPU is {capability}")
-    try:
-        trt = importlib.import_module(entry.product)
-    except ModuleNotFoundError:
-        raise BackendUnavailable(str(missing_extra(entry.product))) from None
-    except (ImportError, OSError) as error:
-        raise BackendUnavailable(f"{entry.product} cannot be loaded: {error}") from None
-    if trt.__version__ != entry.version:
-        raise BackendUnavailable(
-            f"one was built with {entry.product} {entry.version}, {trt.__version__} is installed"
-        )
-    return trt
-
-
-def _check(result: Any) -> tuple[Any, ...]:
-    """The values of a CUDA call, without its status."""
-    status, *values = result
-    if int(status):
-        raise BackendUnavailable(f"CUDA: {status.name}; is another program using the GPU's memory?")
-    return tuple(values)
-
-
-_loggers: dict[str, Any] = {}
-
-
-def product_logger(trt: ModuleType) -> Any:
-    """The library keeps the first logger it is given for the whole process; so do we."""
-    if trt.__name__ not in _loggers:
-
-        class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
-            """Passes messages on to logging, and keeps those of errors."""
-
-            def __init__(self) -> None:
-                trt.ILogger.__init__(self)
-                self.messages: list[str] = []
-
-            def log(self, severity: Any, message: str) -> None:
-                if severity <= trt.ILogger.Severity.ERROR:
-                    self.messages.append(message)
-                log.debug("%s: %s", severity, message)
-
-        _loggers[trt.__name__] = Logger()
-    return _loggers[trt.__name__]
+def profile_for(size: int, profiles: Sequence[Sequence[int]]) -> int:
+    """Which profile runs a bucket: of those that cover it, the one tuned for the nearest batch."""
+    covering = [n for n, (low, _, high) in enumerate(profiles) if low <= size <= high]
+    return min(covering, key=lambda n: abs(profiles[n][1] - size))

@@ -202,6 +202,7 @@ def test_a_batch_may_wait_for_company(watched: Watched) -> None:
         (500, 2, (), False, 0, 64),
         (11, 2, (1, 2, 4, 8), False, 0, 4),  # cut
         (11, 1, (1, 2, 4, 8, 16), True, 0, 11),  # padded
+        (30, 1, (1, 2, 4, 8, 16), True, 0, 16),  # a larger one would only be split
     ],
 )
 def test_the_size_of_the_next_batch(watched, asked, runs, sizes, pads, running, expected) -> None:

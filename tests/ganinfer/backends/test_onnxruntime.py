@@ -3,7 +3,7 @@ from pathlib import Path
 import onnxruntime
 import pytest
 
-from ganinfer.backends._cuda import CPU, CUDA, cuda_attempts
+from ganinfer.backends._onnxruntime_cuda import CPU, CUDA, cuda_attempts
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend, open_first
 from ganinfer.bundle import Bundle
 from ganinfer.errors import BackendUnavailable

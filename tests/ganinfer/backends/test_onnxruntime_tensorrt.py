@@ -5,7 +5,7 @@ import onnxruntime
 import pytest
 
 from ganinfer import Sampler
-from ganinfer.backends._cuda import CPU
+from ganinfer.backends._onnxruntime_cuda import CPU
 from ganinfer.backends.onnxruntime import _open_session
 from ganinfer.backends.onnxruntime_tensorrt import (
     TENSORRT,

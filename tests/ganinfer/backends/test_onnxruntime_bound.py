@@ -13,8 +13,8 @@ import onnxruntime
 import pytest
 import torch
 
-from ganinfer.backends._bound import BoundSession, gpus_at_rest
-from ganinfer.backends._cuda import CPU
+from ganinfer.backends._onnxruntime_bound import BoundSession, gpus_at_rest
+from ganinfer.backends._onnxruntime_cuda import CPU
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend, open_first
 from ganinfer.bundle import Bundle
 from ganinfer.errors import BackendUnavailable, RequestError
