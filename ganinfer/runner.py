@@ -15,11 +15,11 @@ import numpy as np
 from ganinfer.batching import Batcher, Request
 from ganinfer.errors import BundleError, ParityError, RequestError
 from ganinfer.images import Images
-from ganinfer.inputs import draw_wanted
+from ganinfer.inputs import Inputs, draw_wanted
 from ganinfer.stats import Stats
 
 if TYPE_CHECKING:
-    from ganinfer.backends import Backend
+    from ganinfer.backends import Backend, SupportsDLPack
     from ganinfer.bundle import Bundle
     from ganinfer.signature import PublicKey
 
@@ -92,6 +92,11 @@ class Runner:
     def serve(self, request: Request) -> "Future[Images]":
         """Run a request for a caller who waits; see `Batcher.serve`."""
         return self.ready().serve(request)
+
+    def run_on_device(self, inputs: Inputs) -> "SupportsDLPack":
+        """One batch whose images stay on the first device, beside the queue."""
+        self.ready()
+        return self.backends[0].run_on_device(inputs)
 
     def ready(self) -> Batcher:
         """The batcher, in a forked process over backends of its own.

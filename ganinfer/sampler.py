@@ -48,6 +48,7 @@ from ganinfer.runner import Opening, Runner
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from ganinfer.backends import SupportsDLPack
     from ganinfer.rejection import Judge
     from ganinfer.signature import PublicKey
 
@@ -296,6 +297,44 @@ class Sampler:
         import asyncio
 
         return await asyncio.wrap_future(self.submit(n, **asked))
+
+    def sample_on_device(
+        self,
+        n: int | None = None,
+        *,
+        seed: int = 0,
+        seeds: SeedList = None,
+        labels: Labels = None,
+        truncation: float | None = None,
+        truncation_mode: str | None = None,
+    ) -> "SupportsDLPack":
+        """Draw one batch of images that stay in the memory of the GPU that made them.
+
+        They are made at once, beside what other callers wait for.
+
+        Args:
+            n, seed, seeds, labels, truncation, truncation_mode: as in `sample`; at most
+                `batch_size` images.
+
+        Returns:
+            uint8 (N, H, W, C), which torch.from_dlpack and cupy.from_dlpack take without a copy.
+            Keep it until all that reads it there has run. On a CPU it is a NumPy array.
+
+        Raises:
+            RequestError: as in `sample`, or more images than a batch.
+            BackendUnavailable: the backend hands out no memory of a GPU.
+        """
+        request = self._asked(
+            n, seed=seed, seeds=seeds, labels=labels, truncation=truncation,
+            truncation_mode=truncation_mode,
+        )  # fmt: skip
+        largest = self._runner.opening.batch_size
+        if len(request.images) > largest:
+            raise RequestError(
+                f"n: found {len(request.images)}; one batch is at most {largest} images; ask for"
+                " fewer, or open with a larger batch_size"
+            )
+        return self._runner.run_on_device(draw_wanted(self._model, [request.wanted]))
 
     def generate(
         self,

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from ganinfer.bundle import Bundle
 from ganinfer.errors import BackendUnavailable, GanError, ParityError
@@ -20,6 +20,16 @@ from ganinfer.inputs import Inputs
 from ganinfer.lookup import find_module
 
 log = logging.getLogger(__name__)
+
+
+class SupportsDLPack(Protocol):
+    """What torch.from_dlpack, cupy.from_dlpack and numpy.from_dlpack take without a copy."""
+
+    def __dlpack__(self, *, stream: Any = None) -> Any:
+        """A capsule that keeps the memory alive."""
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """Kind and number of the device."""
 
 
 class Backend(Protocol):
@@ -48,6 +58,13 @@ class Backend(Protocol):
             inputs: a batch.
             out: contiguous uint8 (N, H, W, C) to write them into.
             alone: nothing else is to do: all threads may work on it.
+        """
+
+    def run_on_device(self, inputs: Inputs) -> SupportsDLPack:
+        """Images uint8 (N, H, W, C) of N inputs, in memory of the device; on a CPU as of `run`.
+
+        Raises:
+            BackendUnavailable: this one hands out no memory of a GPU.
         """
 
     def close(self) -> None:

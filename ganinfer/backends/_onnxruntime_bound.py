@@ -7,12 +7,12 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ganinfer.backends import device_index
+from ganinfer.backends import SupportsDLPack, device_index
 from ganinfer.errors import RequestError
 from ganinfer.images import Images
 
@@ -28,16 +28,6 @@ _PLAIN = -1  # the gpu_graph_id of a run that neither captures a CUDA graph nor 
 # thread allocates, frees or waits for on a GPU meanwhile fails, and so does the capture.
 capturing = threading.Lock()
 _sessions: "weakref.WeakSet[BoundSession]" = weakref.WeakSet()
-
-
-class SupportsDLPack(Protocol):
-    """What torch.from_dlpack, cupy.from_dlpack and numpy.from_dlpack take without a copy."""
-
-    def __dlpack__(self, *, stream: Any = None) -> Any:
-        """A capsule that keeps the memory alive."""
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        """Kind and number of the device."""
 
 
 @contextlib.contextmanager

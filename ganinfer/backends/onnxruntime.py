@@ -11,8 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ganinfer.backends import Backend, device_index, gpu_present, pick_precision, usable_cpus
-from ganinfer.backends._onnxruntime_bound import BoundSession, SupportsDLPack, capturing
+from ganinfer.backends import (
+    Backend,
+    SupportsDLPack,
+    device_index,
+    gpu_present,
+    pick_precision,
+    usable_cpus,
+)
+from ganinfer.backends._onnxruntime_bound import BoundSession, capturing
 from ganinfer.backends._onnxruntime_cuda import CPU, CUDA, Provider, cuda_attempts, prepare_gpu
 from ganinfer.bundle import Bundle
 from ganinfer.errors import BackendUnavailable, GanError, RequestError, missing_extra
@@ -127,18 +134,7 @@ class OnnxRuntimeBackend:
         return out
 
     def run_on_device(self, inputs: Inputs) -> SupportsDLPack:
-        """Images uint8 (N, H, W, C) of N inputs, where the device has them.
-
-        Args:
-            inputs: a batch.
-
-        Returns:
-            On a GPU its memory, which torch.from_dlpack and cupy.from_dlpack take without a copy;
-            keep it until all that reads it there has run. On a CPU the NumPy array.
-
-        Raises:
-            BackendUnavailable: this onnxruntime does not speak DLPack.
-        """
+        """Images uint8 (N, H, W, C) of N inputs; see `ganinfer.backends.Backend`."""
         if self._bound is None:
             return self.run(inputs)
         with self._explained():

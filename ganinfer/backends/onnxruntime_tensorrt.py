@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ganinfer.backends import Backend, device_index, pick_precision
-from ganinfer.backends._onnxruntime_bound import SupportsDLPack
+from ganinfer.backends import Backend, SupportsDLPack, device_index, pick_precision
 from ganinfer.backends._onnxruntime_cuda import CUDA, Provider, cuda
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend, installed, precisions
 from ganinfer.bundle import Bundle, Model

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ganinfer.backends import Backend, pick_precision, usable_cpus
+from ganinfer.backends import Backend, SupportsDLPack, pick_precision, usable_cpus
 from ganinfer.bundle import Bundle
 from ganinfer.errors import BackendUnavailable, RequestError, missing_extra
 from ganinfer.images import Images
@@ -88,6 +88,10 @@ class OpenVINOBackend:
         finally:
             self._free[num_streams].append(request)
         return out
+
+    def run_on_device(self, inputs: Inputs) -> SupportsDLPack:
+        """Images uint8 (N, H, W, C) of N inputs; see `ganinfer.backends.Backend`."""
+        return self.run(inputs)
 
     def close(self) -> None:
         """Free the models."""

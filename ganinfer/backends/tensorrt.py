@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ganinfer.backends import Backend, device_index, pick_precision
+from ganinfer.backends import Backend, SupportsDLPack, device_index, pick_precision
 from ganinfer.backends._cuda import Gpu, compute_capability, load_cuda
 from ganinfer.backends._tensorrt_library import breadth, find_library, product_logger
 from ganinfer.backends._tensorrt_rtx import RuntimeCache, runtime_config
@@ -154,6 +154,12 @@ class TensorRTBackend:
         for start in range(0, len(inputs), step):
             self._run(inputs.rows(start, start + step), out[start : start + step])
         return out
+
+    def run_on_device(self, inputs: Inputs) -> SupportsDLPack:  # noqa: ARG002
+        """Not yet: its images come by way of the host."""
+        raise BackendUnavailable(
+            "tensorrt hands out no memory of a GPU; use backend='onnxruntime', or sample()"
+        )
 
     def _run(self, inputs: Inputs, out: Images) -> None:
         n, feed = len(inputs), inputs.feed()

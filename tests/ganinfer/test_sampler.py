@@ -226,3 +226,13 @@ def test_an_unverified_bundle_needs_leave(run: Path, tmp_path: Path) -> None:
         Sampler(path)
     with Sampler(path, allow_unverified=True) as sampler:
         assert sampler.info["verified"] is False
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_images_that_stay_on_the_device_are_the_same(bundle: Path, backend: str) -> None:
+    pytest.importorskip(backend)
+    with Sampler(bundle, backend=backend, device="cpu", batch_size=8) as sampler:
+        kept = sampler.sample_on_device(8, seed=3, labels=1)
+        assert np.array_equal(np.from_dlpack(kept), sampler.sample(8, seed=3, labels=1))
+        with pytest.raises(RequestError, match="found 9; one batch is at most 8"):
+            sampler.sample_on_device(9)
