@@ -35,7 +35,12 @@ from ganexport.standing import with_standing_statistics
 from ganexport.subject import Spec, Subject, of_module, of_run, with_class_weights
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.backends.tensorrt import TensorRTBackend
-from ganinfer.bundle import (
+from ganinfer.bundle import check_destination, write_bundle
+from ganinfer.errors import BackendUnavailable, CheckpointError, ExportError, ParityError
+from ganinfer.images import encode_png, grid, to_uint8
+from ganinfer.inputs import draw_inputs
+from ganinfer.latents import draw_labels
+from ganinfer.manifest import (
     FORMAT_VERSION,
     GateResult,
     Golden,
@@ -43,13 +48,7 @@ from ganinfer.bundle import (
     Manifest,
     Precision,
     WitnessFiles,
-    check_destination,
-    write_bundle,
 )
-from ganinfer.errors import BackendUnavailable, CheckpointError, ExportError, ParityError
-from ganinfer.images import encode_png, grid, to_uint8
-from ganinfer.inputs import draw_inputs
-from ganinfer.latents import draw_labels
 from ganinfer.signature import open_private_key
 from gantrain.checkpoint import load_generator
 from gantrain.data import Dataset

@@ -30,12 +30,12 @@ from ganexport.precision import emulate
 from ganexport.subject import Subject
 from ganinfer.backends import Backend
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
-from ganinfer.bundle import GateResult, Interval, Precision, gate_result
 from ganinfer.errors import ExportError
 from ganinfer.golden import PIXEL_GATES, pixel_differences
 from ganinfer.images import Images, to_uint8
 from ganinfer.inputs import Inputs, draw_inputs
 from ganinfer.latents import draw_labels
+from ganinfer.manifest import GateResult, Interval, Precision, gate_result
 from ganinfer.witness import MAX_PAIRED_SHARE, Features, Witness, class_rows, paired_gates
 from gantrain.extractors._base import Extractor, see
 from gantrain.extractors.classifier import RandomExtractor

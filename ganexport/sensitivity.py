@@ -8,8 +8,8 @@ import numpy as np
 from ganexport.parity import numeric_psnr
 from ganexport.precision import Feed, convert, layers
 from ganexport.subject import Subject
-from ganinfer.bundle import Precision
 from ganinfer.errors import ExportError
+from ganinfer.manifest import Precision
 
 NUM_IMAGES = 64
 

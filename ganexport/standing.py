@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from ganexport.subject import Subject, with_class_weights
-from ganinfer.bundle import Model, TruncationInput
 from ganinfer.errors import ExportError
 from ganinfer.latents import draw_labels, draw_latents
+from ganinfer.manifest import Model, TruncationInput
 from gantrain.standing import collect_statistics
 
 UNTRUNCATED = 4.0  # beyond it lie 6 of 100,000 normal draws

@@ -6,7 +6,8 @@ from ganexport.export import open_prover
 from ganexport.parity import Progress
 from ganexport.standing import as_shipped
 from ganexport.subject import of_run
-from ganinfer.bundle import Bundle, GateResult, gate_result
+from ganinfer.bundle import Bundle
+from ganinfer.manifest import GateResult, gate_result
 from gantrain.checkpoint import load_generator
 
 

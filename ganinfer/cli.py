@@ -27,8 +27,8 @@ from ganinfer.mixing import Mixture, parse_mixture
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ganinfer.bundle import Engine, GateResult
     from ganinfer.engine_report import EngineReport
+    from ganinfer.manifest import Engine, GateResult
 
 # No markup: names in a stranger's manifest are data.
 console = Console(highlight=False, markup=False)

@@ -8,9 +8,10 @@ import numpy as np
 
 from ganinfer.backends import precisions_of
 from ganinfer.backends.onnxruntime import FeatureNetwork
-from ganinfer.bundle import Bundle, GateResult, gate_result
+from ganinfer.bundle import Bundle
 from ganinfer.errors import BackendUnavailable, ParityError
 from ganinfer.latents import draw_labels
+from ganinfer.manifest import GateResult, gate_result
 from ganinfer.sampler import Sampler
 from ganinfer.signature import PublicKey
 from ganinfer.witness import Witness, paired_gates

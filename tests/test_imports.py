@@ -59,6 +59,7 @@ GROUND_FLOOR_DOORS = {
     "images",
     "latents",
     "lookup",
+    "manifest",
     "bundle",
     "sampler",
     "hub",

@@ -32,10 +32,10 @@ from ganexport.engines.targets import (
 )
 from ganinfer.backends import gpu_present
 from ganinfer.backends.tensorrt import compute_capability, host_platform, product_logger
-from ganinfer.bundle import Engine, Precision
 from ganinfer.engine_report import EngineReport
 from ganinfer.errors import ExportError, missing_extra
 from ganinfer.files import sha256_bytes
+from ganinfer.manifest import Engine, Precision
 
 Profile = tuple[int, int, int]  # smallest, likeliest and largest batch
 

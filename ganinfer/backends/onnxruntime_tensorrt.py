@@ -18,10 +18,11 @@ from ganinfer.backends.onnxruntime import (
     installed,
     precisions,
 )
-from ganinfer.bundle import Bundle, Model
+from ganinfer.bundle import Bundle
 from ganinfer.errors import BackendUnavailable
 from ganinfer.images import Images
 from ganinfer.inputs import Inputs
+from ganinfer.manifest import Model
 
 Batches = tuple[int, int, int]  # smallest, likeliest and largest
 

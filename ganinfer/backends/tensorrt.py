@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganinfer.backends import Backend, device_index, pick_precision
-from ganinfer.bundle import Bundle, Engine, Model
+from ganinfer.bundle import Bundle
 from ganinfer.errors import BackendUnavailable, RequestError, missing_extra
 from ganinfer.images import Images
 from ganinfer.inputs import Inputs
+from ganinfer.manifest import Engine, Model
 
 log = logging.getLogger(__name__)
 
