@@ -49,6 +49,7 @@ from ganinfer.manifest import (
     Precision,
     WitnessFiles,
 )
+from ganinfer.progress import Progress
 from ganinfer.signature import open_private_key
 from gantrain.checkpoint import load_generator
 from gantrain.data import Dataset
@@ -97,7 +98,7 @@ class Options(TypedDict, total=False):
     verify: bool
     single_file: bool
     sign_key: Path | None
-    progress: parity.Progress | None
+    progress: Progress | None
 
 
 def export_run(run: Path, destination: Path, **options: Unpack[Options]) -> Exported:
@@ -154,7 +155,7 @@ def export_subject(
     verify: bool = True,
     single_file: bool = False,
     sign_key: Path | None = None,
-    progress: parity.Progress | None = None,
+    progress: Progress | None = None,
 ) -> Exported:
     """Export a generator of any origin; prove the copy, then write it.
 
@@ -254,7 +255,7 @@ def open_prover(
     subject: Subject,
     data: Path | None,
     num_images: int,
-    progress: parity.Progress | None,
+    progress: Progress | None,
 ) -> parity.Prover:
     """The gates of a generator, with its own dataset seen through its classifier.
 
@@ -318,7 +319,7 @@ def _discriminator(
     held_out: Path | None,
     data: Path | None,
     num_images: int,
-    progress: parity.Progress | None,
+    progress: Progress | None,
 ) -> Shipped:
     """The run's discriminator, calibrated on held-out images, or else on its own."""
     place = held_out or data or Path(subject.source.dataset_path or "")

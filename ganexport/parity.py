@@ -36,14 +36,12 @@ from ganinfer.images import Images, to_uint8
 from ganinfer.inputs import Inputs, draw_inputs
 from ganinfer.latents import draw_labels
 from ganinfer.manifest import GateResult, Interval, Precision, gate_result
-from ganinfer.witness import MAX_PAIRED_SHARE, Features, Witness, class_rows, paired_gates
+from ganinfer.progress import Progress
+from ganinfer.witness import MAX_PAIRED_SHARE, Features, Labels, Witness, class_rows, paired_gates
 from gantrain.extractors._base import Extractor, see
 from gantrain.extractors.classifier import RandomExtractor
 from gantrain.metrics._moments import Moments, frechet_distance
 from gantrain.metrics._reference import Reference
-
-Labels = NDArray[np.int64] | None
-Progress = Callable[[str, int, int], None]  # what is being done, images done, images in all
 
 NUMERIC_IMAGES = 512
 MIN_IMAGES = 1000

@@ -1,7 +1,7 @@
 """Images -> scores. Who made the images does not matter here."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ganinfer import __version__
 from ganinfer.errors import ConfigError, DataError
 from ganinfer.lookup import find_module
+from ganinfer.progress import Progress
 from gantrain.data import Dataset
 from gantrain.distributed import alone, rank
 from gantrain.extractors._base import Extractor
@@ -35,8 +36,6 @@ from gantrain.models._base import GeneratorModule
 from gantrain.targets import Generated, Target, network_draw, open_target
 
 CURVE_METRICS = ("fid", "inception_score", "precision_recall")  # of a sweep's curve
-
-Progress = Callable[[str, int, int], None]  # what is being done, done, in all
 
 
 @dataclass(frozen=True)
@@ -313,7 +312,7 @@ def target_moments(
             lru_cache(opened),
             cache=cache,
             device=device,
-            progress=(lambda done, total: progress("measuring", done, total)) if progress else None,
+            progress=partial(progress, "measuring") if progress else None,
         )
         return measured.moments
 
@@ -388,7 +387,7 @@ def _measured(
         extractor,
         cache=reference.cache,
         device=reference.device,
-        progress=(lambda done, total: progress("generating", done, total)) if progress else None,
+        progress=partial(progress, "generating") if progress else None,
     )
 
 

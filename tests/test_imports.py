@@ -60,6 +60,7 @@ GROUND_FLOOR_DOORS = {
     "latents",
     "lookup",
     "manifest",
+    "progress",
     "bundle",
     "sampler",
     "hub",

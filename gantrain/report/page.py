@@ -15,10 +15,10 @@ from markupsafe import Markup
 
 from ganinfer import __version__
 from ganinfer.files import write_atomic
+from ganinfer.progress import Progress
 from gantrain.checkpoint import load_generator
 from gantrain.evaluate import (
     CURVE_METRICS,
-    Progress,
     default_metrics,
     evaluate_target,
     metric_modules,
