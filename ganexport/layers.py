@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from ganexport.parity import FLOAT_GATES, runnable
+from ganexport.numeric import FLOAT_GATES, runnable
 from ganexport.precision import Feed
 from ganexport.rewrites import rewrite
 from ganexport.standing import as_shipped

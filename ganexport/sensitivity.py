@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ganexport.parity import numeric_psnr
+from ganexport.numeric import numeric_psnr
 from ganexport.precision import Feed, convert, layers
 from ganexport.subject import Subject
 from ganinfer.errors import ExportError

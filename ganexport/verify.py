@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ganexport.export import open_prover
+from ganexport.parity import open_prover
 from ganexport.standing import as_shipped
 from ganexport.subject import of_run
 from ganinfer.bundle import Bundle
