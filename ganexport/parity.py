@@ -26,11 +26,11 @@ from ganinfer.manifest import GateResult, Interval, Precision, gate_result
 from ganinfer.progress import Progress
 from ganinfer.witness import MAX_PAIRED_SHARE, Features, Labels, Witness, class_rows, paired_gates
 from gantrain.data import Dataset
-from gantrain.evaluate import open_reference
 from gantrain.extractors._base import Extractor, see
 from gantrain.extractors.classifier import RandomExtractor
 from gantrain.metrics._moments import Moments, frechet_distance
 from gantrain.metrics._reference import Reference
+from gantrain.references import open_reference
 
 MIN_IMAGES = 1000
 MIN_IMAGES_OF_A_CLASS = 50  # with fewer, a class's covariance says nothing

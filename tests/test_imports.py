@@ -89,6 +89,7 @@ def test_only_cli_and_demo_print() -> None:
         "cli.py",
         "film_cli.py",
         "shards_cli.py",
+        "evaluate_cli.py",
         "demo.py",
     }
 

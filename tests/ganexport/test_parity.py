@@ -9,8 +9,8 @@ from ganexport.subject import of_run
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.witness import Witness
 from gantrain.checkpoint import load_generator
-from gantrain.evaluate import open_reference
 from gantrain.metrics._reference import Reference
+from gantrain.references import open_reference
 
 
 @pytest.fixture(scope="module")
