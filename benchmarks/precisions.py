@@ -16,8 +16,9 @@ from pathlib import Path
 
 import torch
 
-from ganexport import parity
+from ganexport import numeric
 from ganexport.engines.tensorrt import build_engine
+from ganexport.parity import Prover
 from ganexport.precision import PRECISIONS, convert
 from ganexport.rewrites import rewrite
 from ganexport.subject import Spec, Subject, of_module
@@ -57,19 +58,19 @@ def rows(recipe: str) -> list[list[str]]:
     subject = subject_of(recipe)
     twin = rewrite(subject.twin())
     single = subject.to_onnx(twin)
-    inputs, _ = parity.probes(subject, NUM_IMAGES)
+    inputs, _ = numeric.probes(subject, NUM_IMAGES)
     start = time.perf_counter()
-    expected = to_uint8(parity.run_torch(subject, inputs)).transpose(0, 2, 3, 1)
+    expected = to_uint8(numeric.run_torch(subject, inputs)).transpose(0, 2, 3, 1)
     seconds = 1000 * (time.perf_counter() - start) / NUM_IMAGES
-    prover = parity.Prover(subject, None, num_images=1000) if seconds < SECONDS_FOR_PAIRED else None
+    prover = Prover(subject, None, num_images=1000) if seconds < SECONDS_FOR_PAIRED else None
     found = []
     for precision in PRECISIONS:
         name = [recipe, precision]
         try:
             variant = convert(single, precision, calibration=inputs.feed())
-            psnr = parity.numeric_psnr(subject, variant, precision, num_images=NUM_IMAGES)
-            backend = OnnxRuntimeBackend(parity.runnable(variant, precision)[0], "cpu", precision)
-            steps = pixel_differences(parity.run_backend(backend, inputs), expected)[0]
+            psnr = numeric.numeric_psnr(subject, variant, precision, num_images=NUM_IMAGES)
+            backend = OnnxRuntimeBackend(numeric.runnable(variant, precision)[0], "cpu", precision)
+            steps = pixel_differences(numeric.run_backend(backend, inputs), expected)[0]
             paired = "-"
             if prover:
                 gates = prover.distributional_gates(backend, precision)
@@ -85,7 +86,7 @@ def rows(recipe: str) -> list[list[str]]:
             engine = f"{len(built.plan) / 1e6:.1f} MB"
         except GanError as error:
             engine = f"refused: {_short(error)}"
-        least = parity.FLOAT_GATES[precision].min_psnr_db or 0.0
+        least = numeric.FLOAT_GATES[precision].min_psnr_db or 0.0
         decibels = f"{psnr:.1f}" if psnr >= least else f"({psnr:.1f})"
         size = f"{len(variant) / 1e6:.1f} MB"
         found.append([*name, size, decibels, str(steps), paired, engine])

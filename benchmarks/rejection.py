@@ -18,8 +18,9 @@ from ganinfer import Sampler, draw_labels
 from ganinfer.images import Images
 from ganinfer.rejection import accepted
 from gantrain.data import Dataset
-from gantrain.evaluate import evaluate, open_reference
+from gantrain.evaluate import evaluate
 from gantrain.measured import Batch
+from gantrain.references import open_reference
 
 METRICS = ["fid", "kid", "precision_recall", "density_coverage", "label_accuracy"]
 PERCENTILES = (50.0, 80.0, 95.0)

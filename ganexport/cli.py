@@ -14,6 +14,7 @@ import ganinfer.bench.cli
 import ganinfer.cli
 import ganinfer.film_cli
 import gantrain.cli
+import gantrain.evaluate_cli
 from ganinfer.cli import BundlePath, PublicKeyPath, console, progress_bars, show_gates
 from ganinfer.errors import EXTRAS, ExportError, GanError, missing_extra
 from ganinfer.files import write_atomic
@@ -45,10 +46,10 @@ def options(
 
 app.command()(gantrain.cli.prepare)
 app.command()(gantrain.cli.train)
-app.command()(gantrain.cli.evaluate)
-app.command()(gantrain.cli.report)
-app.command()(gantrain.cli.statistics)
-app.command()(gantrain.cli.fetch)
+app.command()(gantrain.evaluate_cli.evaluate)
+app.command()(gantrain.evaluate_cli.report)
+app.command()(gantrain.evaluate_cli.statistics)
+app.command()(gantrain.evaluate_cli.fetch)
 
 
 @app.command()

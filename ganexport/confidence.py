@@ -18,7 +18,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ganinfer.bundle import Interval
+from ganinfer.manifest import Interval
 from ganinfer.witness import Features, Floats, Moments, frechet_distance
 
 NUM_RESAMPLINGS = 200

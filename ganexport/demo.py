@@ -14,8 +14,9 @@ from ganinfer.images import grid, save_png
 from ganinfer.sampler import Sampler
 from gantrain.cli import stop_signals, training_bar
 from gantrain.config import load_config
-from gantrain.evaluate import evaluate, reference_of
+from gantrain.evaluate import evaluate
 from gantrain.prepare import prepare
+from gantrain.references import reference_of
 from gantrain.targets import open_target
 from gantrain.train import train
 

@@ -7,7 +7,7 @@ scale of its own. Its mean ratio over the generated images of a class is then ma
 densities is; else classes that D likes would drive out the others.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,11 +18,13 @@ from ganexport.graph import discriminator_to_onnx, plain
 from ganexport.subject import Subject
 from ganinfer.backends import Backend
 from ganinfer.backends.onnxruntime import FeatureNetwork
-from ganinfer.bundle import Discriminator, GateResult, gate_result
 from ganinfer.errors import ExportError
 from ganinfer.images import Images
 from ganinfer.inputs import draw_inputs
 from ganinfer.latents import draw_labels
+from ganinfer.manifest import Discriminator, GateResult, gate_result
+from ganinfer.progress import Progress
+from ganinfer.witness import Labels
 from gantrain.data import Dataset, to_floats
 from gantrain.metrics._neighbours import some_rows
 from gantrain.models._base import DiscriminatorModule
@@ -33,7 +35,6 @@ NUM_QUANTILES = 101
 _CALIBRATION_SEEDS, _BURN_IN_SEEDS = 1 << 36, 1 << 37  # no other part of an export looks at these
 _BATCH = 100
 
-Labels = NDArray[np.int64] | None
 Batches = Iterator[tuple[Images, Labels]]
 
 
@@ -53,7 +54,7 @@ def ship_discriminator(
     *,
     held_out: bool,
     num_images: int,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Shipped:
     """The discriminator that a generator was trained against.
 

@@ -1,24 +1,19 @@
-"""A run -> a verified bundle."""
+"""A generator -> a verified bundle, step by step."""
 
 import dataclasses
-import importlib.metadata
-import io
 import itertools
-import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict, Unpack
 
-import numpy as np
 from torch import nn
 
-from ganexport import parity
-from ganexport.confidence import NUM_RESAMPLINGS
+from ganexport.assemble import assemble
 from ganexport.discriminator import Shipped, ship_discriminator
 from ganexport.engines.report import of_engine
-from ganexport.engines.targets import default_targets
+from ganexport.engines.targets import Product, default_targets
 from ganexport.engines.tensorrt import (
     DEFAULT_PROFILES,
     BuiltEngine,
@@ -27,7 +22,7 @@ from ganexport.engines.tensorrt import (
     check_profiles,
     pick_product,
 )
-from ganexport.macs import macs_per_image
+from ganexport.parity import Prover, open_prover
 from ganexport.precision import PRECISIONS, Feed, convert
 from ganexport.rewrites import rewrite
 from ganexport.sensitivity import Kept, keep_worst_layers
@@ -35,31 +30,18 @@ from ganexport.standing import with_standing_statistics
 from ganexport.subject import Spec, Subject, of_module, of_run, with_class_weights
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.backends.tensorrt import TensorRTBackend
-from ganinfer.bundle import (
-    FORMAT_VERSION,
-    GateResult,
-    Golden,
-    Graph,
-    Manifest,
-    Precision,
-    WitnessFiles,
-    check_destination,
-    write_bundle,
-)
-from ganinfer.errors import BackendUnavailable, CheckpointError, ExportError, ParityError
-from ganinfer.images import encode_png, grid, to_uint8
+from ganinfer.bundle import check_destination, write_bundle
+from ganinfer.errors import BackendUnavailable, ExportError, ParityError
 from ganinfer.inputs import draw_inputs
 from ganinfer.latents import draw_labels
+from ganinfer.manifest import GateResult, Precision
+from ganinfer.progress import Progress
 from ganinfer.signature import open_private_key
 from gantrain.checkpoint import load_generator
 from gantrain.data import Dataset
-from gantrain.evaluate import open_reference
-from gantrain.samples import sample_sheet
 
 log = logging.getLogger(__name__)
 
-NUM_GOLDEN = 16
-WITNESS_IMAGES = 2000  # at most
 CALIBRATION_IMAGES = 256
 _CALIBRATION_SEEDS = 1 << 34
 
@@ -98,7 +80,7 @@ class Options(TypedDict, total=False):
     verify: bool
     single_file: bool
     sign_key: Path | None
-    progress: parity.Progress | None
+    progress: Progress | None
 
 
 def export_run(run: Path, destination: Path, **options: Unpack[Options]) -> Exported:
@@ -155,7 +137,7 @@ def export_subject(
     verify: bool = True,
     single_file: bool = False,
     sign_key: Path | None = None,
-    progress: parity.Progress | None = None,
+    progress: Progress | None = None,
 ) -> Exported:
     """Export a generator of any origin; prove the copy, then write it.
 
@@ -207,6 +189,32 @@ def export_subject(
     prover = open_prover(subject, data, num_images, progress) if verify else None
 
     single = subject.to_onnx(rewrite(subject.twin(), without))
+    graphs, kept = _variants(subject, single, precisions, min_psnr_db, progress)
+    gates = prover.check_graphs(graphs) if prover else []
+    _require(gates, subject.where)
+    engines: list[BuiltEngine] = []
+    if chosen is not None:
+        engines, results = _engines(prover, graphs, chosen, targets, profiles)
+        gates += results
+    judge = None
+    if with_discriminator:
+        judge = _discriminator(subject, graphs["fp32"], held_out, data, num_images, progress)
+        gates += judge.gates
+    _require(gates, subject.where)
+
+    files, manifest = assemble(subject, graphs, engines, gates, prover, kept, judge)
+    write_bundle(destination, manifest, files, single_file=single_file, sign=sign)
+    return Exported(destination, gates, engines, kept)
+
+
+def _variants(
+    subject: Subject,
+    single: bytes,
+    precisions: Sequence[str],
+    min_psnr_db: float | None,
+    progress: Progress | None,
+) -> tuple[dict[Precision, bytes], dict[Precision, Kept]]:
+    """The float32 graph in every precision, and the layers that stay float32 in it."""
     wanted = [p for p in PRECISIONS if p == "fp32" or p in precisions]
     calibration = _calibration(subject)
     kept: dict[Precision, Kept] = {}
@@ -224,80 +232,54 @@ def export_subject(
         )
         for p in wanted
     }
-    gates = prover.check_graphs(graphs) if prover else []
-    _require(gates, subject.where)
-    engines: list[BuiltEngine] = []
-    if chosen is not None:
-        for precision, target in itertools.product(wanted, targets or default_targets(chosen)):
-            built = build_engine(
-                graphs[precision],
-                product=chosen,
-                target=target,
-                precision=precision,
-                profiles=profiles,
-            )
-            if prover:
-                built, results = _run_engine(prover, built, graphs[precision])
-                gates += results
-            engines.append(built)
-    judge = None
-    if with_discriminator:
-        judge = _discriminator(subject, graphs["fp32"], held_out, data, num_images, progress)
-        gates += judge.gates
-    _require(gates, subject.where)
-
-    files, manifest = _assemble(subject, graphs, engines, gates, prover, kept, judge)
-    write_bundle(destination, manifest, files, single_file=single_file, sign=sign)
-    return Exported(destination, gates, engines, kept)
+    return graphs, kept
 
 
-def open_prover(
-    subject: Subject,
-    data: Path | None,
-    num_images: int,
-    progress: parity.Progress | None,
-) -> parity.Prover:
-    """The gates of a generator, with its own dataset seen through its classifier.
-
-    Raises:
-        DataError: the data is not where the run found it. CheckpointError: it is other data.
-        ExportError: too few images, or images of another shape than the generator's.
-    """
-    source, model = subject.source, subject.model
-    place = data or (Path(source.dataset_path) if source.dataset_path else None)
-    if place is None:
-        return parity.Prover(subject, None, num_images=num_images, progress=progress)
-    dataset = Dataset(place)
-    if source.dataset_sha256 not in (None, dataset.sha256):
-        raise CheckpointError(
-            f"{dataset.path}: sha256 {dataset.sha256[:12]}..., and the generator was trained on"
-            f" {source.dataset_sha256[:12]}...; give its own dataset with --data"
-        )
-    if (dataset.resolution, dataset.channels) != (model.resolution, model.channels):
-        raise ExportError(
-            f"{dataset.path}: {dataset.resolution}x{dataset.resolution}x{dataset.channels}, and the"
-            f" generator gives {model.resolution}x{model.resolution}x{model.channels}"
-        )
-    reference = open_reference(dataset, progress=progress)
-    return parity.Prover(subject, reference, num_images=num_images, progress=progress)
-
-
-def describe(gates: Sequence[GateResult]) -> str:
-    """Failed gates in words."""
-    return "; ".join(
-        f"gate '{g.gate}' of {g.artifact}: {g.value:.4g}, expected {g.limit}"
-        f"{f' ({g.detail})' if g.detail else ''}"
-        for g in gates
-    )
+def _calibration(subject: Subject) -> Feed:
+    """Latents and labels that no gate looks at."""
+    seeds = range(_CALIBRATION_SEEDS, _CALIBRATION_SEEDS + CALIBRATION_IMAGES)
+    y = draw_labels(seeds, subject.num_classes) if subject.num_classes else None
+    return draw_inputs(subject.model, seeds, y).feed()
 
 
 def _require(gates: Sequence[GateResult], where: str) -> None:
-    if failed := [gate for gate in gates if not gate.passed]:
-        raise ParityError(f"{where}: what would ship is not what was trained. {describe(failed)}")
+    failed = "; ".join(
+        f"gate '{g.gate}' of {g.artifact}: {g.value:.4g}, expected {g.limit}"
+        f"{f' ({g.detail})' if g.detail else ''}"
+        for g in gates
+        if not g.passed
+    )
+    if failed:
+        raise ParityError(f"{where}: what would ship is not what was trained. {failed}")
+
+
+def _engines(
+    prover: Prover | None,
+    graphs: Mapping[Precision, bytes],
+    product: Product,
+    targets: Sequence[str],
+    profiles: Sequence[Profile],
+) -> tuple[list[BuiltEngine], list[GateResult]]:
+    """An engine for each precision and target, and the gates of those that can run here."""
+    engines: list[BuiltEngine] = []
+    gates: list[GateResult] = []
+    for precision, target in itertools.product(graphs, targets or default_targets(product)):
+        built = build_engine(
+            graphs[precision],
+            product=product,
+            target=target,
+            precision=precision,
+            profiles=profiles,
+        )
+        if prover:
+            built, results = _run_engine(prover, built, graphs[precision])
+            gates += results
+        engines.append(built)
+    return engines, gates
 
 
 def _run_engine(
-    prover: parity.Prover, built: BuiltEngine, graph: bytes
+    prover: Prover, built: BuiltEngine, graph: bytes
 ) -> tuple[BuiltEngine, list[GateResult]]:
     """Check an engine where it can run; elsewhere it stays "pending"."""
     try:
@@ -319,7 +301,7 @@ def _discriminator(
     held_out: Path | None,
     data: Path | None,
     num_images: int,
-    progress: parity.Progress | None,
+    progress: Progress | None,
 ) -> Shipped:
     """The run's discriminator, calibrated on held-out images, or else on its own."""
     place = held_out or data or Path(subject.source.dataset_path or "")
@@ -331,103 +313,3 @@ def _discriminator(
         num_images=num_images,
         progress=progress,
     )
-
-
-def _assemble(
-    subject: Subject,
-    graphs: dict[Precision, bytes],
-    engines: Sequence[BuiltEngine],
-    gates: list[GateResult],
-    prover: parity.Prover | None,
-    kept: Mapping[Precision, Kept],
-    judge: Shipped | None,
-) -> tuple[dict[str, bytes], Manifest]:
-    """The bundle's files, and a manifest that lacks only their fingerprints."""
-    inputs, truncations = parity.probes(subject, NUM_GOLDEN)
-    golden = parity.run_torch(subject, inputs)
-    buffer = io.BytesIO()
-    np.save(buffer, to_uint8(golden).transpose(0, 2, 3, 1), allow_pickle=False)
-    files = {f"onnx/{precision}.onnx": data for precision, data in graphs.items()}
-    for engine in engines:
-        files[engine.entry.path] = engine.plan
-        files[engine.entry.report] = engine.report.model_dump_json(indent=1).encode() + b"\n"
-    if judge is not None:
-        files[judge.entry.path] = judge.file
-    files["golden/images.npy"] = buffer.getvalue()
-    files["preview.png"] = _preview(subject, graphs["fp32"])
-    witness = None
-    if prover:
-        files["parity.json"] = _parity_json(prover, gates, kept)
-        found = prover.witness(WITNESS_IMAGES)
-        witness = WitnessFiles(
-            moments="witness/moments.f64",
-            extractor="witness/extractor.onnx",
-            num_images=found.num_images,
-            num_groups=len(found.floors),
-            num_features=found.means.shape[1],
-        )
-        files[witness.moments] = found.save()
-        files[witness.extractor] = prover.extractor_graph()
-    manifest = Manifest(
-        format_version=FORMAT_VERSION,
-        model=subject.model.model_copy(update={"macs": macs_per_image(graphs["fp32"])}),
-        graphs=[Graph(path=f"onnx/{p}.onnx", precision=p) for p in graphs],
-        engines=[engine.entry for engine in engines],
-        golden=Golden(
-            path="golden/images.npy",
-            seeds=list(range(NUM_GOLDEN)),
-            labels=None if inputs.labels is None else inputs.labels.tolist(),
-            truncations=truncations,
-        ),
-        witness=witness,
-        discriminator=None if judge is None else judge.entry,
-        source=subject.source,
-        tools=tool_versions(),
-        parity=gates,
-        verified=prover is not None,
-        files={},
-    )
-    return files, manifest
-
-
-def _calibration(subject: Subject) -> Feed:
-    """Latents and labels that no gate looks at."""
-    seeds = range(_CALIBRATION_SEEDS, _CALIBRATION_SEEDS + CALIBRATION_IMAGES)
-    y = draw_labels(seeds, subject.num_classes) if subject.num_classes else None
-    return draw_inputs(subject.model, seeds, y).feed()
-
-
-def tool_versions() -> dict[str, str]:
-    """Versions of what made a bundle."""
-    names = ("ganpipe", "torch", "onnx", "onnxscript", "onnxruntime", "numpy")
-    versions = {}
-    for name in names:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
-
-
-def _preview(subject: Subject, graph: bytes) -> bytes:
-    """A grid of what ships."""
-    seeds, labels, columns = sample_sheet(subject.num_classes)
-    backend = OnnxRuntimeBackend(graph, "cpu", "fp32")
-    images = parity.run_backend(backend, draw_inputs(subject.model, seeds, labels))
-    return encode_png(grid(images, columns=columns))
-
-
-def _parity_json(
-    prover: parity.Prover, gates: list[GateResult], kept: Mapping[Precision, Kept]
-) -> bytes:
-    record = {
-        "num_images_numeric": parity.NUMERIC_IMAGES,
-        "num_images_distributional": prover.num_images,
-        "num_images_witness": WITNESS_IMAGES,
-        "num_resamplings": NUM_RESAMPLINGS,
-        "extractor": prover.extractor.name,
-        "dataset_sha256": prover.reference.sha256 if prover.reference else None,
-        "kept_in_fp32": {precision: vars(found) for precision, found in kept.items()},
-        "gates": [gate.model_dump() for gate in gates],
-    }
-    return (json.dumps(record, indent=1) + "\n").encode()

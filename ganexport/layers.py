@@ -17,14 +17,15 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from ganexport.parity import FLOAT_GATES, runnable
+from ganexport.numeric import FLOAT_GATES, runnable
 from ganexport.precision import Feed
 from ganexport.rewrites import rewrite
 from ganexport.standing import as_shipped
 from ganexport.subject import of_run
-from ganinfer.bundle import Bundle, Precision
+from ganinfer.bundle import Bundle
 from ganinfer.errors import ExportError, missing_extra
 from ganinfer.golden import read_golden
+from ganinfer.manifest import Precision
 from gantrain.checkpoint import load_generator
 
 # A tensor departs where its PSNR falls below this; the gates' own limits, where they have one.

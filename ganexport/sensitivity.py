@@ -1,15 +1,15 @@
 """Which layers cannot bear a lower precision? They stay float32 until the images are good."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from ganexport.parity import numeric_psnr
+from ganexport.numeric import numeric_psnr
 from ganexport.precision import Feed, convert, layers
 from ganexport.subject import Subject
-from ganinfer.bundle import Precision
 from ganinfer.errors import ExportError
+from ganinfer.manifest import Precision
+from ganinfer.progress import Progress
 
 NUM_IMAGES = 64
 
@@ -35,7 +35,7 @@ def keep_worst_layers(
     target_db: float,
     *,
     calibration: Feed,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Kept:
     """Keep the most sensitive layers in float32 until the target is met.
 

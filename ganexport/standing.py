@@ -10,15 +10,16 @@ T truncations, C channels, N images.
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ganexport.subject import Subject, with_class_weights
-from ganinfer.bundle import Model, TruncationInput
 from ganinfer.errors import ExportError
 from ganinfer.latents import draw_labels, draw_latents
+from ganinfer.manifest import Model, TruncationInput
+from ganinfer.progress import Progress
 from gantrain.standing import collect_statistics
 
 UNTRUNCATED = 4.0  # beyond it lie 6 of 100,000 normal draws
@@ -32,7 +33,7 @@ Tables = dict[str, tuple[Tensor, Tensor]]  # norm -> means, variances (T, C)
 def with_standing_statistics(
     subject: Subject,
     truncations: Sequence[float],
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Subject:
     """The same generator with statistics for a list of truncations, mode "resample".
 
@@ -87,9 +88,7 @@ def as_shipped(subject: Subject, model: Model) -> Subject:
     return with_class_weights(subject) if model.class_input == "weights" else subject
 
 
-def _collect(
-    subject: Subject, grid: list[float], progress: Callable[[str, int, int], None] | None
-) -> Tables:
+def _collect(subject: Subject, grid: list[float], progress: Progress | None) -> Tables:
     """The statistics of each truncation, over the same seeds."""
     network = copy.deepcopy(subject.network)
     rows: dict[str, list[tuple[Tensor, Tensor]]] = {}

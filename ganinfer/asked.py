@@ -21,7 +21,7 @@ from ganinfer.lookup import suggest
 from ganinfer.mixing import Mixture, Weights, checked_weights, is_mixed, mix
 
 if TYPE_CHECKING:
-    from ganinfer.bundle import Model
+    from ganinfer.manifest import Model
 
 _LARGE = 1 << 18  # bytes
 _DLPACK_CUDA = 2  # its kDLCUDA

@@ -1,6 +1,6 @@
 """gan sample, gan inspect, gan keygen, gan sign, gan push."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +9,6 @@ import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    Progress,
     ProgressColumn,
     TaskID,
     TaskProgressColumn,
@@ -17,18 +16,20 @@ from rich.progress import (
     TimeRemainingColumn,
     track,
 )
+from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
 from ganinfer.errors import RequestError
 from ganinfer.hub import local_path
 from ganinfer.mixing import Mixture, parse_mixture
+from ganinfer.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ganinfer.bundle import Engine, GateResult
     from ganinfer.engine_report import EngineReport
+    from ganinfer.manifest import Engine, GateResult
 
 # No markup: names in a stranger's manifest are data.
 console = Console(highlight=False, markup=False)
@@ -52,7 +53,7 @@ PublicKeyPath = Annotated[
 
 
 @contextmanager
-def progress_bars(*amount: ProgressColumn) -> Iterator[Callable[[str, int, int], None]]:
+def progress_bars(*amount: ProgressColumn) -> Iterator[Progress]:
     """A callback (what is being done, done, in all) that shows one bar for each thing done.
 
     amount: columns that say how much is done; by default its share.
@@ -64,7 +65,7 @@ def progress_bars(*amount: ProgressColumn) -> Iterator[Callable[[str, int, int],
         TimeRemainingColumn(),
     )
     shown = console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=not shown) as bars:
+    with Bars(*columns, console=console, transient=True, disable=not shown) as bars:
         tasks: dict[str, TaskID] = {}
 
         def report(name: str, done: int, total: int) -> None:

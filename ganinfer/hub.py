@@ -75,8 +75,9 @@ def push(
     Raises:
         BundleError: the bundle is damaged, or the Hub does not take it.
     """
-    from ganinfer.bundle import Bundle, write_tree
+    from ganinfer.bundle import Bundle
     from ganinfer.card import model_card
+    from ganinfer.tree import write_tree
 
     try:
         from huggingface_hub import CommitOperationAdd, HfApi

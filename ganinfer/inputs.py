@@ -14,7 +14,7 @@ from ganinfer.errors import RequestError
 from ganinfer.latents import Seeds, draw_labels, draw_latents, seed_array
 
 if TYPE_CHECKING:
-    from ganinfer.bundle import Model
+    from ganinfer.manifest import Model
 
 ClassInput = NDArray[np.int64] | NDArray[np.float32]
 

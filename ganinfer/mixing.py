@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from ganinfer.errors import RequestError
 
 if TYPE_CHECKING:
-    from ganinfer.bundle import Model
     from ganinfer.inputs import ClassInput
+    from ganinfer.manifest import Model
 
 Weights = NDArray[np.float32]
 Mixture = Mapping[int | str, float]

@@ -25,14 +25,13 @@ from ganinfer.formats import Batch
 from ganinfer.latents import draw_labels
 from ganinfer.lookup import explain, find_module
 from ganinfer.mixing import is_mixed
+from ganinfer.progress import Progress
 from ganinfer.sampler import Sampler
 
 INDEX = "shards.json"
 
 _BATCH = 128  # images that are drawn, packed and written together
 _AHEAD = 4  # batches under way, beyond one for each thread that packs
-
-Progress = Callable[[str, int, int], None]  # what is being done, images done, images in all
 
 
 class _Part(BaseModel):

@@ -1,6 +1,6 @@
 """What gan sample -n shows while it writes shards."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import typer
@@ -8,6 +8,7 @@ from rich.progress import MofNCompleteColumn, ProgressColumn, Task
 from rich.text import Text
 
 from ganinfer.cli import console, progress_bars
+from ganinfer.progress import Progress
 
 
 class _Rate(ProgressColumn):
@@ -16,7 +17,7 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def shards_bar() -> Iterator[Callable[[str, int, int], None]]:
+def shards_bar() -> Iterator[Progress]:
     """A callback (what is being done, images done, in all); Ctrl-C says how to go on."""
     try:
         with progress_bars(MofNCompleteColumn(), _Rate()) as report:

@@ -12,7 +12,8 @@ from pathlib import Path
 from ganinfer.errors import ConfigError, missing_extra
 from ganinfer.files import write_atomic
 
-SIGNATURE_BYTES = 89  # of manifest.sig: 64 in base64, and the end of the line
+SIGNATURE = "manifest.sig"
+SIGNATURE_BYTES = 89  # of that file: 64 in base64, and the end of the line
 
 PublicKey = str | bytes | os.PathLike[str]  # PEM, or the path of such a file
 Sign = Callable[[bytes], bytes]  # manifest.json -> manifest.sig

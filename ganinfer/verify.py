@@ -1,6 +1,5 @@
 """Checks a bundle on the host at hand, without torch: its bytes, its golden images, its witness."""
 
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -8,16 +7,16 @@ import numpy as np
 
 from ganinfer.backends import precisions_of
 from ganinfer.backends.onnxruntime import FeatureNetwork
-from ganinfer.bundle import Bundle, GateResult, gate_result
+from ganinfer.bundle import Bundle
 from ganinfer.errors import BackendUnavailable, ParityError
 from ganinfer.latents import draw_labels
+from ganinfer.manifest import GateResult, gate_result
+from ganinfer.progress import Progress
 from ganinfer.sampler import Sampler
 from ganinfer.signature import PublicKey
 from ganinfer.witness import Witness, paired_gates
 
 _BATCH = 100
-
-Progress = Callable[[str, int, int], None]  # what is being done, images done, images in all
 
 
 def verify_host(

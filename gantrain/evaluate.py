@@ -1,7 +1,6 @@
 """Images -> scores. Who made the images does not matter here."""
 
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -13,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from ganinfer import __version__
-from ganinfer.errors import ConfigError, DataError
+from ganinfer.errors import DataError
 from ganinfer.lookup import find_module
+from ganinfer.progress import Progress
 from gantrain.data import Dataset
 from gantrain.distributed import alone, rank
 from gantrain.extractors._base import Extractor
@@ -29,14 +29,13 @@ from gantrain.measured import (
     measure_once,
 )
 from gantrain.metrics._moments import Moments
-from gantrain.metrics._reference import Reference, load_moments
+from gantrain.metrics._reference import Reference
 from gantrain.metrics._score import Score
 from gantrain.models._base import GeneratorModule
+from gantrain.references import reference_of
 from gantrain.targets import Generated, Target, network_draw, open_target
 
 CURVE_METRICS = ("fid", "inception_score", "precision_recall")  # of a sweep's curve
-
-Progress = Callable[[str, int, int], None]  # what is being done, done, in all
 
 
 @dataclass(frozen=True)
@@ -138,105 +137,6 @@ def metric_modules(names: Sequence[str]) -> dict[str, ModuleType]:
     return {name: find_module("gantrain.metrics", name, where="--metrics") for name in names}
 
 
-def open_reference(
-    data: Path | Dataset,
-    *,
-    extractor: str = "classifier",
-    resizer: str | None = None,
-    trained_on: Dataset | None = None,
-    device: torch.device | str = "cpu",
-    cache: Path | None = None,
-    progress: Progress | None = None,
-) -> Reference:
-    """The real images, to be seen by an extractor.
-
-    Args:
-        data: a prepared dataset, or an npz of moments (`mu`, `sigma`).
-        extractor: "classifier", the dataset's own; "inception"; or the file of a network, ONNX or
-            TorchScript.
-        resizer: of "inception": "tf", "clean" or "pytorch".
-        trained_on: what the generator was trained on, if that is another dataset.
-        device: where images are seen and figures computed.
-        cache: folder of what has been measured; the user's cache folder by default.
-        progress: called with (what is being done, done, in all).
-
-    Raises:
-        DataError: the data cannot be used.
-    """
-    device = torch.device(device)
-    dataset = data if isinstance(data, Dataset) else None
-    moments = None
-    if isinstance(data, Path) and data.suffix == ".npz":
-        moments = load_moments(data, device=device)
-        if extractor == "classifier":
-            raise DataError(
-                f"{data}: moments of a network's features; say which with --extractor inception, or"
-                " the network's file"
-            )
-    elif dataset is None:
-        assert isinstance(data, Path)
-        dataset = Dataset(data)
-    return Reference(
-        dataset,
-        lambda: open_extractor(
-            extractor, dataset, resizer=resizer, device=device, progress=progress
-        ),
-        moments=moments,
-        name=str(dataset.path if dataset else data),
-        trained_on=trained_on,
-        device=device,
-        cache=cache,
-        progress=progress,
-    )
-
-
-def reference_of(
-    target: Target,
-    data: Path | None,
-    *,
-    extractor: str = "classifier",
-    resizer: str | None = None,
-    device: torch.device | str = "cpu",
-    cache: Path | None = None,
-    progress: Progress | None = None,
-) -> Reference:
-    """What a target is compared with: the data that are given, or those it was trained on.
-
-    Raises:
-        DataError: there are none, or they are of other classes than the target.
-    """
-    if data is None and target.place is None:
-        raise DataError("these images do not say what they are compared with; give --data")
-    place = data or target.place
-    assert place is not None
-    if place.suffix == ".npz":
-        return open_reference(
-            place, extractor=extractor, resizer=resizer, device=device, cache=cache,
-            progress=progress,
-        )  # fmt: skip
-    dataset = Dataset(place)
-    fits = not target.classes or len(target.classes) == dataset.num_classes
-    if not fits or (data is None and dataset.sha256 != target.trained_on):
-        trained_sha256 = f", {target.trained_on[:12]}..." if target.trained_on else ""
-        raise DataError(
-            f"{dataset.path}: {dataset.num_classes} classes, sha256 {dataset.sha256[:12]}...; the"
-            f" generator was trained on {len(target.classes)} classes{trained_sha256}; give its"
-            " data with --data"
-        )
-    place, trained_on = target.place, None
-    if target.trained_on != dataset.sha256 and place is not None and place.is_dir():
-        trained_on = Dataset(place)
-    return open_reference(
-        dataset,
-        extractor=extractor,
-        resizer=resizer,
-        trained_on=trained_on,
-        device=device,
-        cache=cache,
-        progress=progress,
-    )
-
-
 def evaluate_target(
     path: Path,
     data: Path | None = None,
@@ -313,27 +213,9 @@ def target_moments(
             lru_cache(opened),
             cache=cache,
             device=device,
-            progress=(lambda done, total: progress("measuring", done, total)) if progress else None,
+            progress=partial(progress, "measuring") if progress else None,
         )
         return measured.moments
-
-
-def truncations(sweep: str) -> list[float]:
-    """The points of a sweep, "truncation=0.2:1.0:0.1", both ends included.
-
-    Raises:
-        ConfigError: it is written otherwise.
-    """
-    match = re.fullmatch(r"truncation=([\d.]+):([\d.]+):([\d.]+)", sweep)
-    try:
-        first, last, step = (float(part) for part in match.groups()) if match else (0.0,) * 3
-    except ValueError:
-        first, last, step = 0.0, 0.0, 0.0
-    if not 0 < first <= last or step <= 0:
-        raise ConfigError(
-            f"--sweep {sweep}: expected truncation=FIRST:LAST:STEP, such as truncation=0.2:1.0:0.1"
-        )
-    return [round(first + n * step, 6) for n in range(int((last - first) / step + 1e-6) + 1)]
 
 
 def score_network(
@@ -388,7 +270,7 @@ def _measured(
         extractor,
         cache=reference.cache,
         device=reference.device,
-        progress=(lambda done, total: progress("generating", done, total)) if progress else None,
+        progress=partial(progress, "generating") if progress else None,
     )
 
 

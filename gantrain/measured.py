@@ -40,7 +40,6 @@ SEEN = ("features", "logits", "spatial")
 
 Labels = NDArray[np.int64] | None
 Batch = tuple[NDArray[Any], Labels]  # images (N, H, W, C), labels (N,)
-Progress = Callable[[int, int], None]
 
 
 class Source(Protocol):
@@ -165,7 +164,7 @@ class MeasuredSource(Measured):
         *,
         cache: Path | None = None,
         device: torch.device | str = "cpu",
-        progress: Progress | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> None:
         """Nothing is seen yet.
 

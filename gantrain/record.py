@@ -19,11 +19,12 @@ from gantrain.checkpoint import checkpoint_files
 from gantrain.config import TrainConfig
 from gantrain.data import Dataset
 from gantrain.distributed import rank
-from gantrain.evaluate import evaluate, open_reference, score_network
+from gantrain.evaluate import evaluate, score_network
 from gantrain.log import StatsLog
 from gantrain.metrics._reference import Reference
 from gantrain.models._base import GeneratorModule
 from gantrain.objectives._base import Base as Objective
+from gantrain.references import open_reference
 from gantrain.samples import Sheet, draw
 from gantrain.watch import Watch, diversity
 

@@ -4,7 +4,9 @@ The dataset is drawn, not shipped: 300 RGB images of 16x16, three classes (a red
 a blue square) at random places.
 """
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +17,7 @@ import pytest
 import torch
 
 from ganexport.export import Exported, export_run
+from ganinfer.manifest import MANIFEST, MANIFEST_DIGEST, digest_line
 from gantrain.config import Config, parse_config
 from gantrain.prepare import prepare
 from gantrain.train import train
@@ -123,6 +126,21 @@ def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
 def bundle(exported: Exported) -> Path:
     """A verified bundle, as a directory. Tests that change it copy it first."""
     return exported.path
+
+
+@pytest.fixture
+def copied(bundle: Path, tmp_path: Path) -> Path:
+    """A bundle of one's own, to be changed."""
+    return Path(shutil.copytree(bundle, tmp_path / "copy.gan"))
+
+
+def rewrite_manifest(folder: Path, change: Callable[[dict], object]) -> None:
+    """Change the manifest and make its digest right again, as an attacker can."""
+    manifest = json.loads((folder / MANIFEST).read_text())
+    change(manifest)
+    data = json.dumps(manifest).encode()
+    (folder / MANIFEST).write_bytes(data)
+    (folder / MANIFEST_DIGEST).write_bytes(digest_line(data))
 
 
 @pytest.fixture(scope="session")

@@ -59,6 +59,8 @@ GROUND_FLOOR_DOORS = {
     "images",
     "latents",
     "lookup",
+    "manifest",
+    "progress",
     "bundle",
     "sampler",
     "hub",
@@ -87,6 +89,7 @@ def test_only_cli_and_demo_print() -> None:
         "cli.py",
         "film_cli.py",
         "shards_cli.py",
+        "evaluate_cli.py",
         "demo.py",
     }
 

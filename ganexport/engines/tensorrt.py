@@ -34,10 +34,10 @@ from ganinfer import kept
 from ganinfer.backends import gpu_present
 from ganinfer.backends._cuda import compute_capability
 from ganinfer.backends._tensorrt_library import host_platform, product_logger
-from ganinfer.bundle import Engine, Precision
 from ganinfer.engine_report import EngineReport
 from ganinfer.errors import ExportError, missing_extra
 from ganinfer.files import sha256_bytes
+from ganinfer.manifest import Engine, Precision
 
 Profile = tuple[int, int, int]  # smallest, likeliest and largest batch
 

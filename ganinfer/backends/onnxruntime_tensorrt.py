@@ -12,10 +12,11 @@ import numpy as np
 from ganinfer.backends import Backend, SupportsDLPack, device_index, pick_precision
 from ganinfer.backends._onnxruntime_cuda import CUDA, Provider, cuda
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend, installed, precisions
-from ganinfer.bundle import Bundle, Model
+from ganinfer.bundle import Bundle
 from ganinfer.errors import BackendUnavailable, RequestError
 from ganinfer.images import Images
 from ganinfer.inputs import Inputs
+from ganinfer.manifest import Model
 
 Batches = tuple[int, int, int]  # smallest, likeliest and largest
 

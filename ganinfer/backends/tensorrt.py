@@ -13,10 +13,11 @@ from ganinfer.backends import Backend, SupportsDLPack, device_index, pick_precis
 from ganinfer.backends._cuda import Gpu, compute_capability, load_cuda
 from ganinfer.backends._tensorrt_library import breadth, find_library, product_logger
 from ganinfer.backends._tensorrt_rtx import RuntimeCache, runtime_config
-from ganinfer.bundle import Bundle, Engine, Model
+from ganinfer.bundle import Bundle
 from ganinfer.errors import BackendUnavailable, RequestError
 from ganinfer.images import Images
 from ganinfer.inputs import Inputs
+from ganinfer.manifest import Engine, Model
 
 log = logging.getLogger(__name__)
 

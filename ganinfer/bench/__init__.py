@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,13 +19,12 @@ import numpy as np
 
 from ganinfer.bench.measure import BULK, Asked, Measured, Refused
 from ganinfer.errors import BackendUnavailable
+from ganinfer.progress import Progress
 
 if TYPE_CHECKING:
     from ganinfer.bundle import Bundle
     from ganinfer.host import Host
     from ganinfer.tuned import Choice
-
-Progress = Callable[[str, int, int], None]  # what is being measured, done, in all
 
 _BASELINE = "onnxruntime fp32"  # every bundle has it, and every host
 _MATRIX_SIZE = 2048  # three of them, 48 MiB, are more than most caches hold

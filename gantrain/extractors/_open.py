@@ -1,11 +1,11 @@
 """An extractor by name."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from ganinfer.errors import ConfigError
+from ganinfer.progress import Progress
 from gantrain.data import Dataset
 from gantrain.extractors._base import Extractor
 
@@ -18,7 +18,7 @@ def open_extractor(
     *,
     resizer: str | None = None,
     device: torch.device | str = "cpu",
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Extractor:
     """Open what sees images for the metrics.
 

@@ -2,13 +2,14 @@
 
 import zipfile
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from ganinfer.errors import DataError
+from ganinfer.progress import Progress
 from gantrain.data import Dataset
 from gantrain.extractors._base import Extractor
 from gantrain.measured import DatasetImages, Measured, MeasuredSource
@@ -37,7 +38,7 @@ class Reference:
         trained_on: Dataset | None = None,
         device: torch.device | str = "cpu",
         cache: Path | None = None,
-        progress: Callable[[str, int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> None:
         """Nothing is computed yet.
 
@@ -102,15 +103,13 @@ class Reference:
 
     def measured(self, dataset: Dataset) -> Measured:
         """A dataset's images, seen by the extractor as they are needed."""
-        show = self._progress
+        show = partial(self._progress, "measuring the real images") if self._progress else None
         return MeasuredSource(
             DatasetImages(dataset),
             lambda: self.extractor,
             cache=self.cache,
             device=self.device,
-            progress=(lambda done, total: show("measuring the real images", done, total))
-            if show
-            else None,
+            progress=show,
         )
 
 

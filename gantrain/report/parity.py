@@ -9,8 +9,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ganinfer.bundle import Bundle, GateResult
+from ganinfer.bundle import Bundle
 from ganinfer.errors import BundleError
+from ganinfer.manifest import GateResult
 
 _WIDTH, _HEIGHT, _MARGIN = 180, 16, 5
 

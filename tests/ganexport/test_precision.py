@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from ganexport.graph import bake, to_onnx
-from ganexport.parity import numeric_psnr
+from ganexport.numeric import numeric_psnr
 from ganexport.precision import convert, emulate, layers
 from ganexport.sensitivity import keep_worst_layers
 from ganexport.subject import Subject, of_run

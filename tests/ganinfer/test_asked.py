@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from ganinfer.asked import checked_labels, checked_latents
-from ganinfer.bundle import Bundle, Model
+from ganinfer.bundle import Bundle
 from ganinfer.errors import RequestError
+from ganinfer.manifest import Model
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,9 @@ import re
 
 import pytest
 
-from ganinfer.bundle import Bundle, Manifest
+from ganinfer.bundle import Bundle
 from ganinfer.card import is_untouched, model_card
+from ganinfer.manifest import Manifest
 
 
 @pytest.fixture(scope="module")

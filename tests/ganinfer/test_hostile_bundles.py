@@ -3,7 +3,6 @@
 A bundle is opened and every file read, as `Sampler` and `gan verify` do before anything runs.
 """
 
-import json
 import os
 import random
 import resource
@@ -11,16 +10,17 @@ import shutil
 import stat
 import time
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import rewrite_manifest
 
-from ganinfer.bundle import MANIFEST, SIGNATURE, Bundle, _digest_line, write_bundle
+from ganinfer.bundle import Bundle, write_bundle
 from ganinfer.errors import BundleError
 from ganinfer.files import sha256_bytes
 from ganinfer.golden import read_golden
+from ganinfer.signature import SIGNATURE
 from ganinfer.witness import Witness
 
 NUM_GROUPS, PER_GROUP = 20, 100
@@ -41,15 +41,6 @@ def read_everything(path: Path) -> None:
 
 def files_of(folder: Path) -> list[Path]:
     return sorted(file for file in folder.rglob("*") if file.is_file())
-
-
-def redeclare(folder: Path, change: Callable[[dict], object]) -> None:
-    """Change the manifest and make its digest right again, as an attacker can."""
-    manifest = json.loads((folder / MANIFEST).read_text())
-    change(manifest)
-    data = json.dumps(manifest).encode()
-    (folder / MANIFEST).write_bytes(data)
-    (folder / "manifest.sha256").write_bytes(_digest_line(data))
 
 
 def flip(folder: Path, other: Path, rng: random.Random) -> None:
@@ -99,7 +90,7 @@ def escape(folder: Path, other: Path, rng: random.Random) -> None:
             manifest["files"][path] = manifest["files"].pop(entry["path"])
         entry["path"] = path
 
-    redeclare(folder, change)
+    rewrite_manifest(folder, change)
 
 
 def link(folder: Path, other: Path, rng: random.Random) -> None:
@@ -130,7 +121,7 @@ def giant(folder: Path, other: Path, rng: random.Random) -> None:
         else:
             manifest["golden"]["seeds"] = list(range(100_000))
 
-    redeclare(folder, change)
+    rewrite_manifest(folder, change)
 
 
 def witness(folder: Path, other: Path, rng: random.Random) -> None:
@@ -149,7 +140,7 @@ def witness(folder: Path, other: Path, rng: random.Random) -> None:
             field = rng.choice(["num_groups", "num_features"])
             manifest["witness"][field] = rng.choice([0, 7, 4000, 2**40])
 
-    redeclare(folder, change)
+    rewrite_manifest(folder, change)
 
 
 def signature(folder: Path, other: Path, rng: random.Random) -> None:

@@ -9,8 +9,9 @@ import pytest
 from hub_server import TOKEN, HubServer, Repository
 
 from ganinfer import BundleError, Sampler
-from ganinfer.bundle import Bundle, sign_bundle, write_tree
+from ganinfer.bundle import Bundle, sign_bundle
 from ganinfer.hub import local_path, push
+from ganinfer.tree import write_tree
 
 # huggingface_hub's own, of the HTTP client it is built on.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")

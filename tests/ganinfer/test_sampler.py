@@ -1,17 +1,15 @@
-import json
-import shutil
 import threading
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import rewrite_manifest
 from PIL import Image
 
 from ganinfer import Sampler
-from ganinfer.bundle import MANIFEST, _digest_line
 from ganinfer.errors import BackendUnavailable, BundleError, ConfigError, ParityError, RequestError
-from ganinfer.files import sha256_bytes
+from ganinfer.files import sha256_file
 from ganinfer.latents import draw_labels, draw_latents
 
 
@@ -201,21 +199,14 @@ def test_a_gpu_that_is_not_there_is_an_error_not_a_fallback(bundle: Path) -> Non
             Sampler(bundle, device=device)
 
 
-def test_another_generator_behind_the_same_name_fails_the_golden_gate(
-    bundle: Path, tmp_path: Path
-) -> None:
+def test_another_generator_behind_the_same_name_fails_the_golden_gate(copied: Path) -> None:
     """Whoever swaps the graph and signs the manifest again is still found out."""
-    folder = Path(shutil.copytree(bundle, tmp_path / "swapped.gan"))
-    manifest = json.loads((folder / MANIFEST).read_text())
-    images = np.load(folder / "golden/images.npy")
-    np.save(folder / "golden/images.npy", images ^ 8)
-    data = (folder / "golden/images.npy").read_bytes()
-    manifest["files"]["golden/images.npy"]["sha256"] = sha256_bytes(data)
-    text = json.dumps(manifest).encode()
-    (folder / MANIFEST).write_bytes(text)
-    (folder / "manifest.sha256").write_bytes(_digest_line(text))
+    path = copied / "golden/images.npy"
+    np.save(path, np.load(path) ^ 8)
+    digest = sha256_file(path)
+    rewrite_manifest(copied, lambda m: m["files"]["golden/images.npy"].update(sha256=digest))
     with pytest.raises(ParityError, match=r"golden gate: \w+ on cpu in fp32"):
-        Sampler(folder)
+        Sampler(copied)
 
 
 def test_an_unverified_bundle_needs_leave(run: Path, tmp_path: Path) -> None:

@@ -9,18 +9,11 @@ from pathlib import Path
 import pytest
 
 from ganinfer import Sampler
-from ganinfer.bundle import (
-    MANIFEST,
-    MANIFEST_DIGEST,
-    SIGNATURE,
-    Bundle,
-    _digest_line,
-    sign_bundle,
-    write_bundle,
-    write_tree,
-)
+from ganinfer.bundle import Bundle, sign_bundle, write_bundle
 from ganinfer.errors import BundleError, ConfigError
-from ganinfer.signature import make_keys, open_private_key, open_public_key
+from ganinfer.manifest import MANIFEST, MANIFEST_DIGEST, digest_line
+from ganinfer.signature import SIGNATURE, make_keys, open_private_key, open_public_key
+from ganinfer.tree import write_tree
 
 pytest.importorskip("cryptography")
 
@@ -114,7 +107,7 @@ def test_a_signature_by_another_key_is_refused(signed: Path, public: Path, other
 def test_a_changed_manifest_is_refused_though_its_digest_fits(signed: Path, public: Path) -> None:
     with Bundle(signed) as opened:
         manifest = opened.tree()[MANIFEST].replace(b'"ema": true', b'"ema": false')
-    change(signed, manifest=manifest, digest=_digest_line(manifest))
+    change(signed, manifest=manifest, digest=digest_line(manifest))
     Bundle(signed).close()
     with pytest.raises(BundleError, match="the manifest was changed"):
         Bundle(signed, public_key=public)

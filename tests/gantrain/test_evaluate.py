@@ -12,18 +12,13 @@ from conftest import tiny_recipe
 from ganinfer.errors import ConfigError, DataError
 from gantrain.config import parse_config
 from gantrain.data import Dataset
-from gantrain.evaluate import (
-    evaluate,
-    evaluate_target,
-    open_reference,
-    target_moments,
-    truncations,
-)
+from gantrain.evaluate import evaluate, evaluate_target, target_moments
 from gantrain.extractors._base import see
 from gantrain.extractors.classifier import dataset_classifier
 from gantrain.metrics._moments import frechet_distance
 from gantrain.metrics._reference import Reference, load_moments, save_moments
 from gantrain.prepare import prepare
+from gantrain.references import open_reference
 from gantrain.train import train
 
 RNG = np.random.default_rng(0)
@@ -150,19 +145,6 @@ def test_truncation_moves_quality_against_diversity(run: Path) -> None:
     )
     assert (low.truncation, high.truncation) == (0.1, 2)
     assert low.values["recall"] < high.values["recall"]
-
-
-def test_a_sweep_is_read_with_both_ends() -> None:
-    assert truncations("truncation=0.2:1.0:0.2") == [0.2, 0.4, 0.6, 0.8, 1.0]
-    for wrong in ("0.2:1:0.1", "truncation=1:0.5:0.1", "truncation=0.1:1:0", "truncation=a:1:1"):
-        with pytest.raises(ConfigError, match="FIRST:LAST:STEP"):
-            truncations(wrong)
-
-
-def test_other_data_than_the_generators_are_refused(run: Path, tmp_path: Path) -> None:
-    prepare("digits", tmp_path / "digits", resolution=16)
-    with pytest.raises(DataError, match="10 classes.*trained on 3 classes"):
-        evaluate_target(run, tmp_path / "digits", num_images=10)
 
 
 def test_mistakes_are_named(reference: Reference, tmp_path: Path) -> None:

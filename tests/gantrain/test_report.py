@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from ganexport.export import export_run
-from ganinfer.bundle import gate_result
 from ganinfer.errors import BundleError, CheckpointError
+from ganinfer.manifest import gate_result
 from gantrain.report.charts import Axis, line_chart, quality_diversity
 from gantrain.report.page import write_report
 from gantrain.report.parity import gate_bar, read_parity

@@ -16,11 +16,12 @@ from ganinfer.backends import _tensorrt_library
 from ganinfer.backends._tensorrt_library import host_platform
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.backends.tensorrt import TensorRTBackend, _shapes, bucket_sizes, profile_for
-from ganinfer.bundle import Bundle, Engine, Model, write_bundle
+from ganinfer.bundle import Bundle, write_bundle
 from ganinfer.errors import BackendUnavailable, RequestError
 from ganinfer.inputs import Inputs, Wanted, draw_wanted
 from ganinfer.latents import seed_array
 from ganinfer.lookup import module_names
+from ganinfer.manifest import Engine, Model
 
 PROFILES = [[1, 2, 4], [8, 12, 20]]
 Open = Callable[..., TensorRTBackend]

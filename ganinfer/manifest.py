@@ -1,0 +1,261 @@
+"""manifest.json: what a bundle says of its model, of its origin and of every other file."""
+
+import json
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from ganinfer.errors import BundleError
+from ganinfer.files import sha256_bytes
+from ganinfer.lookup import explain
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+MANIFEST_DIGEST = "manifest.sha256"
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0)]
+Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
+Interval = tuple[float, float]
+
+
+def _rising(profile: list[int]) -> list[int]:
+    if profile != sorted(profile):
+        raise ValueError("expected smallest, likeliest and largest batch")
+    return profile
+
+
+BatchProfile = Annotated[
+    list[Annotated[int, Field(ge=1)]], Field(min_length=3, max_length=3), AfterValidator(_rising)
+]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class FileEntry(_Part):
+    """A file's fingerprint."""
+
+    sha256: Sha256
+    size: Count
+
+
+class TruncationInput(_Part):
+    """The range of a graph's input "truncation", and its value for those who ask for none.
+
+    statistics: truncations that batch-norm statistics were taken for, if any.
+    """
+
+    least: float
+    largest: float
+    untruncated: float
+    statistics: list[float] = []
+
+
+class Model(_Part):
+    """What the generator takes and gives. classes is empty in an unconditional model.
+
+    truncation_modes: "resample" and "scale" change the latents; in mode "network" the generator
+        does it all, as StyleGAN2 does with psi.
+    default_truncation: what it was trained with, for those who ask for none; of mode "resample".
+    truncation_input: None if the graph has no such input.
+    class_input: "weights" if y is a weight for each class, and classes can be mixed.
+    macs: multiply-accumulates of one image in the fp32 graph; bundles of older versions do not say.
+    """
+
+    family: str
+    resolution: Annotated[int, Field(ge=1, le=16384)]
+    channels: Literal[1, 3]
+    classes: list[str]
+    z_dim: Annotated[int, Field(ge=1, le=65536)]
+    z_distribution: Literal["normal", "uniform"]
+    truncation_modes: list[Literal["resample", "scale", "network"]]
+    default_truncation: Annotated[float, Field(gt=0)] | None = None
+    truncation_input: TruncationInput | None = None
+    class_input: Literal["index", "weights"] = "index"
+    macs: Count | None = None
+
+
+class Graph(_Part):
+    """An ONNX file: z float32 (N, Z) [, y int64 (N,)] [, truncation float32 (N,)] -> images.
+
+    They are uint8 (N, H, W, C). A graph that takes weights has y float32 (N, K).
+    """
+
+    path: str
+    precision: Precision
+
+
+class Engine(_Part):
+    """A TensorRT plan. status "pending": it could not run where it was built.
+
+    report: JSON, see ganinfer.engine_report. profiles: smallest, likeliest and largest batch.
+    """
+
+    path: str
+    report: str
+    key: Sha256
+    onnx_sha256: Sha256
+    product: Literal["tensorrt", "tensorrt_rtx"]
+    version: str
+    platform: str
+    target: str
+    precision: Precision
+    profiles: Annotated[list[BatchProfile], Field(min_length=1)]
+    status: Literal["verified", "pending"]
+
+
+class Golden(_Part):
+    """Seeds, labels, truncations (None asks for none), and what torch in float32 gives for them."""
+
+    path: str
+    seeds: list[Count]
+    labels: list[Count] | None
+    truncations: list[float | None]
+
+
+class WitnessFiles(_Part):
+    """What `gan verify` needs to judge a host's images without torch: see ganinfer.witness."""
+
+    moments: str
+    extractor: str
+    num_images: Annotated[int, Field(ge=2, le=2**32)]
+    num_groups: Annotated[int, Field(ge=1, le=2**16)]
+    num_features: Annotated[int, Field(ge=1, le=2**12)]
+
+
+class Discriminator(_Part):
+    """An ONNX file: images uint8 (N, H, W, C) [, y int64 (N,)] -> logits (N,).
+
+    objective: that it was trained by.
+    scale, offsets: log p / q, of real over generated images, is scale * logit + offset; there is
+        an offset for each class, or one.
+    held_out: whether the scale comes from real images that it had not seen.
+    quantiles: of log p / q over a burn-in of generated images, rising, the last its maximum.
+    """
+
+    path: str
+    objective: str
+    scale: Annotated[float, Field(gt=0)]
+    offsets: Annotated[list[float], Field(min_length=1)]
+    held_out: bool
+    quantiles: Annotated[list[float], Field(min_length=2, max_length=1001)]
+
+
+class Source(_Part):
+    """Where the generator comes from; of a network that gantrain did not train little is known.
+
+    checkpoint_sha256: of the checkpoint file, or of the weights alone.
+    """
+
+    checkpoint_sha256: Sha256
+    images_seen: Count | None
+    ema: bool | None
+    dataset_sha256: Sha256 | None
+    dataset_path: str | None
+    config: dict[str, Any]
+
+
+class GateResult(_Part):
+    """One gate of the parity check: measured value against its limit.
+
+    num_images: that it looked at; bundles of older versions do not say.
+    low, high: a 95 % interval of the value, where there is one.
+    """
+
+    artifact: str
+    gate: str
+    value: float
+    limit: str
+    passed: bool
+    detail: str = ""
+    num_images: Count | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+def gate_result(
+    artifact: str,
+    gate: str,
+    value: float,
+    limit: str,
+    passed: bool,
+    detail: str = "",
+    *,
+    num_images: int,
+    interval: Interval | None = None,
+) -> GateResult:
+    """A gate's result; JSON has neither infinity nor NaN, and 999 stands for both."""
+    low, high = interval or (None, None)
+    return GateResult(
+        artifact=artifact,
+        gate=gate,
+        value=float(value) if math.isfinite(value) else 999.0,
+        limit=limit,
+        passed=bool(passed),
+        detail=detail,
+        num_images=num_images,
+        low=low,
+        high=high,
+    )
+
+
+class Manifest(_Part):
+    """All that manifest.json holds."""
+
+    format_version: int
+    model: Model
+    graphs: list[Graph]
+    engines: list[Engine]
+    golden: Golden
+    witness: WitnessFiles | None
+    discriminator: Discriminator | None = None
+    source: Source
+    tools: dict[str, str]
+    parity: list[GateResult]
+    verified: bool
+    files: dict[str, FileEntry]
+
+    def named_files(self) -> set[str]:
+        """The files that its parts are in."""
+        names = {self.golden.path, *(graph.path for graph in self.graphs)}
+        for engine in self.engines:
+            names |= {engine.path, engine.report}
+        if self.witness is not None:
+            names |= {self.witness.moments, self.witness.extractor}
+        if self.discriminator is not None:
+            names.add(self.discriminator.path)
+        return names
+
+    def to_json(self) -> bytes:
+        """The file; the same manifest is the same file."""
+        text = json.dumps(self.model_dump(), indent=1, sort_keys=True, allow_nan=False)
+        return text.encode() + b"\n"
+
+
+def parse_manifest(data: bytes, *, where: str) -> Manifest:
+    """Read manifest.json.
+
+    Raises:
+        BundleError: it is none, or of another format version; `where` names it.
+    """
+    try:
+        version = json.loads(data)["format_version"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise BundleError(f"{where}: not a manifest; export it again") from None
+    if version != FORMAT_VERSION:
+        raise BundleError(
+            f"{where}: format_version {version}, this ganinfer reads {FORMAT_VERSION};"
+            " upgrade ganpipe"
+        )
+    try:
+        return Manifest.model_validate_json(data)
+    except ValidationError as error:
+        raise BundleError(explain(error, where=where)) from None
+
+
+def digest_line(manifest: bytes) -> bytes:
+    """The content of manifest.sha256, as `sha256sum -c` reads it."""
+    return f"{sha256_bytes(manifest)}  {MANIFEST}\n".encode()

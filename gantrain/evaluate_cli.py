@@ -1,0 +1,244 @@
+"""gan evaluate, gan report, gan statistics, gan fetch."""
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ganinfer.cli import console, progress_bars
+from ganinfer.errors import ConfigError
+from ganinfer.hub import local_path
+
+if TYPE_CHECKING:
+    from gantrain.evaluate import Record
+
+
+def evaluate(
+    target: Annotated[
+        Path,
+        typer.Argument(
+            help="Run, checkpoint, bundle, prepared dataset, or folder, zip or npz of images.",
+            show_default=False,
+            parser=local_path,
+            metavar="target",
+        ),
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Prepared dataset, or npz of moments; the run's own data by default."),
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(help="Names, separated by commas; a few that the data allow by default."),
+    ] = None,
+    # torchrun takes --num for a beginning of its own --numa-binding.
+    num: Annotated[
+        int, typer.Option("--num", "--num-images", min=2, help="How many images.")
+    ] = 10_000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first image.")] = 0,
+    truncation: Annotated[float | None, typer.Option(help="The training's by default.")] = None,
+    sweep: Annotated[
+        str | None,
+        typer.Option(help="truncation=FIRST:LAST:STEP, the quality-diversity curve."),
+    ] = None,
+    extractor: Annotated[
+        str, typer.Option(help="classifier, inception, or a network's file (.onnx, .pt).")
+    ] = "classifier",
+    resizer: Annotated[
+        str | None, typer.Option(help="Of inception: tf (default), clean or pytorch.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Also write JSON there.")
+    ] = None,
+) -> None:
+    """Score a generator, or images, against a dataset.
+
+    What has been measured is kept: killed and called again, the same command goes on. Under
+    torchrun the processes share the images out.
+    """
+    from gantrain.distributed import leads, process_group
+    from gantrain.evaluate import CURVE_METRICS, evaluate_target, metric_modules
+    from gantrain.train import pick_device
+
+    names = None if metrics is None else [name.strip() for name in metrics.split(",")]
+    metric_modules(names or [])  # a misspelt one is not worth the wait
+    if output:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    points = [truncation] if sweep is None else parse_sweep(sweep)
+    device = pick_device("auto", where="evaluate")
+    records = []
+    with process_group(device):
+        for point in points:
+            with progress_bars() as report:
+                record = evaluate_target(
+                    target,
+                    data,
+                    metrics=names if names or sweep is None else CURVE_METRICS,
+                    num_images=num,
+                    seed=seed,
+                    truncation=point,
+                    extractor=extractor,
+                    resizer=resizer,
+                    device=device,
+                    progress=report,
+                )
+            records.append(record)
+            if leads():
+                _show_scores(record, title=None if sweep is None else f"truncation {point:g}")
+    if output and leads():
+        _write_scores(output, records[0] if sweep is None else records)
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The page, one HTML file.")] = Path(
+        "report.html"
+    ),
+    data: Annotated[
+        Path | None, typer.Option(help="Prepared dataset; the run's own by default.")
+    ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            help="Exported from the run: show its parity table.",
+            parser=local_path,
+            metavar="<path>",
+        ),
+    ] = None,
+    num: Annotated[int, typer.Option(min=2, help="Images that figures are taken from.")] = 10_000,
+    extractor: Annotated[
+        str, typer.Option(help="classifier, inception, or a network's file (.onnx, .pt).")
+    ] = "classifier",
+    sweep: Annotated[
+        str | None, typer.Option(help="truncation=FIRST:LAST:STEP: draw the curve, too.")
+    ] = None,
+) -> None:
+    """Write a page about a run: charts, pictures, figures, all in one HTML file."""
+    from gantrain.report.page import write_report
+    from gantrain.train import pick_device
+
+    with progress_bars() as show:
+        write_report(
+            run,
+            output,
+            data=data,
+            bundle=bundle,
+            num_images=num,
+            extractor=extractor,
+            truncations=[] if sweep is None else parse_sweep(sweep),
+            device=pick_device("auto", where="report"),
+            progress=show,
+        )
+    console.print(f"{output}: open it in a browser", soft_wrap=True)
+
+
+def statistics(
+    target: Annotated[
+        Path,
+        typer.Argument(
+            help="As in evaluate; a prepared dataset, say.",
+            show_default=False,
+            parser=local_path,
+            metavar="target",
+        ),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The npz.", show_default=False)],
+    num: Annotated[int, typer.Option(min=2, help="How many images, at most.")] = 50_000,
+    extractor: Annotated[
+        str, typer.Option(help="inception, or a network's file (.onnx, .pt).")
+    ] = "inception",
+    resizer: Annotated[
+        str | None, typer.Option(help="Of inception: tf (default), clean or pytorch.")
+    ] = None,
+) -> None:
+    """Save the moments of images' features, as pytorch-fid reads and writes them."""
+    from gantrain.evaluate import target_moments
+    from gantrain.metrics._reference import save_moments
+    from gantrain.train import pick_device
+
+    with progress_bars() as report:
+        moments = target_moments(
+            target,
+            num_images=num,
+            extractor=extractor,
+            resizer=resizer,
+            device=pick_device("auto", where="statistics"),
+            progress=report,
+        )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    save_moments(moments, output)
+    console.print(f"{output}: mu and sigma of {moments.num_images:,} images")
+
+
+def fetch(
+    what: Annotated[str, typer.Argument(help="inception", show_default=False)],
+    path: Annotated[
+        Path | None, typer.Option("--from", help="A file that is here already.")
+    ] = None,
+) -> None:
+    """Fetch the weights of a public network, checked by sha256."""
+    from gantrain.extractors.inception import fetch_inception
+
+    if what != "inception":
+        raise ConfigError(f"fetch: there is no {what!r}; expected 'inception'")
+    with progress_bars() as report:
+        place = fetch_inception(path, progress=lambda done, total: report("fetching", done, total))
+    console.print(f"inception -> {place}", soft_wrap=True)
+
+
+def parse_sweep(sweep: str) -> list[float]:
+    """The points of a sweep, "truncation=0.2:1.0:0.1", both ends included.
+
+    Raises:
+        ConfigError: it is written otherwise.
+    """
+    match = re.fullmatch(r"truncation=([\d.]+):([\d.]+):([\d.]+)", sweep)
+    try:
+        first, last, step = (float(part) for part in match.groups()) if match else (0.0,) * 3
+    except ValueError:
+        first, last, step = 0.0, 0.0, 0.0
+    if not 0 < first <= last or step <= 0:
+        raise ConfigError(
+            f"--sweep {sweep}: expected truncation=FIRST:LAST:STEP, such as truncation=0.2:1.0:0.1"
+        )
+    return [round(first + n * step, 6) for n in range(int((last - first) / step + 1e-6) + 1)]
+
+
+def _show_scores(record: "Record", *, title: str | None) -> None:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, show_header=False)
+    notes = []
+    for name, score in record.scores.items():
+        error = f"\u00b1 {score.standard_error:.2g}" if score.standard_error is not None else ""
+        table.add_row(name, f"{score.value:.4f}", error)
+        if score.note:
+            notes.append(f"{name}: {score.note}")
+    console.print(table)
+    resizer = "" if record.resizer == "none" else f", resized by {record.resizer}"
+    console.print(
+        f"of {record.num_images:,} images against {record.dataset},"
+        f" features of: {record.extractor}{resizer}",
+        soft_wrap=True,
+    )
+    for note in notes:
+        console.print(note, style="yellow", soft_wrap=True)
+
+
+def _write_scores(output: Path, found: "Record | list[Record]") -> None:
+    """JSON, and beside a sweep's the curve."""
+    from dataclasses import asdict
+
+    from ganinfer.files import write_atomic
+
+    if isinstance(found, list):
+        from gantrain.report.charts import quality_diversity
+
+        tree: object = [asdict(record) for record in found]
+        curve = quality_diversity({r.truncation: r.values for r in found if r.truncation})
+        write_atomic(output.with_suffix(".svg"), curve.encode())
+    else:
+        tree = asdict(found)
+    write_atomic(output, (json.dumps(tree, indent=2) + "\n").encode())

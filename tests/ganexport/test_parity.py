@@ -1,0 +1,49 @@
+from pathlib import Path
+
+import pytest
+from faults import FAULTS
+
+from ganexport import graph as graph_module
+from ganexport.parity import Prover
+from ganexport.subject import of_run
+from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
+from ganinfer.witness import Witness
+from gantrain.checkpoint import load_generator
+from gantrain.metrics._reference import Reference
+from gantrain.references import open_reference
+
+
+@pytest.fixture(scope="module")
+def reference(shapes: Path) -> Reference:
+    return open_reference(shapes)
+
+
+@pytest.fixture(scope="module")
+def prover(run: Path, reference: Reference) -> Prover:
+    return Prover(of_run(load_generator(run)), reference, num_images=2000)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["labels off by one", "channels swapped", "EMA weights not used", "batch norm in train mode"],
+)
+def test_the_distribution_alone_gives_these_faults_away(name, prover: Prover, monkeypatch) -> None:
+    attribute, replacement = FAULTS[name]
+    monkeypatch.setattr(graph_module, attribute, replacement)
+    data = graph_module.to_onnx(prover.subject.twin(), z_dim=16, num_classes=3)
+    gates = prover.distributional_gates(OnnxRuntimeBackend(data, "cpu", "fp32"), "faulty")
+    assert not all(gate.passed for gate in gates)
+
+
+def test_an_honest_backend_passes_the_gates_that_look_at_pixels_alone(prover: Prover) -> None:
+    data = graph_module.to_onnx(prover.subject.twin(), z_dim=16, num_classes=3)
+    gates = prover.check_backend(OnnxRuntimeBackend(data, "cpu", "fp32"), "engine")
+    assert len(gates) == 5
+    assert all(gate.passed for gate in gates)
+
+
+def test_a_collapsed_generator_is_judged_without_dividing_by_zero(prover: Prover) -> None:
+    same = prover._torch_a
+    witness = Witness.of(same, same, (None, None), 0)
+    assert witness.shares(same, None)[0] == pytest.approx(0, abs=1e-3)
+    assert witness.shares(prover._torch_b, None)[0] > 0.1
