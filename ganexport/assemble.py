@@ -57,8 +57,8 @@ def assemble(
     files["preview.png"] = _preview(subject, graphs["fp32"])
     witness = None
     if prover:
-        files["parity.json"] = _parity_json(prover, gates, kept)
         found = prover.witness(WITNESS_IMAGES)
+        files["parity.json"] = _parity_json(prover, gates, kept, found.num_images)
         witness = WitnessFiles(
             moments="witness/moments.f64",
             extractor="witness/extractor.onnx",
@@ -110,11 +110,13 @@ def _preview(subject: Subject, graph: bytes) -> bytes:
     return encode_png(grid(images, columns=columns))
 
 
-def _parity_json(prover: Prover, gates: list[GateResult], kept: Mapping[Precision, Kept]) -> bytes:
+def _parity_json(
+    prover: Prover, gates: list[GateResult], kept: Mapping[Precision, Kept], num_witness: int
+) -> bytes:
     record = {
         "num_images_numeric": NUMERIC_IMAGES,
         "num_images_distributional": prover.num_images,
-        "num_images_witness": WITNESS_IMAGES,
+        "num_images_witness": num_witness,
         "num_resamplings": NUM_RESAMPLINGS,
         "extractor": prover.extractor.name,
         "dataset_sha256": prover.reference.sha256 if prover.reference else None,

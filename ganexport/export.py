@@ -1,5 +1,6 @@
 """A generator -> a verified bundle, step by step."""
 
+import contextlib
 import dataclasses
 import itertools
 import logging
@@ -288,9 +289,9 @@ def _run_engine(
         log.info("engine for %s is pending: %s", built.entry.target, reason)
         return built, []
     entry = built.entry
-    gates = prover.check_backend(backend, f"{entry.product} {entry.target} {entry.precision}")
-    report = of_engine(*backend.inspect(), graph, built.report)
-    backend.close()
+    with contextlib.closing(backend):
+        gates = prover.check_backend(backend, f"{entry.product} {entry.target} {entry.precision}")
+        report = of_engine(*backend.inspect(), graph, built.report)
     verified = entry.model_copy(update={"status": "verified"})
     return dataclasses.replace(built, entry=verified, report=report), gates
 

@@ -4,6 +4,7 @@ The zip's comment is the sha256 of all before it. A tree is written aside and th
 """
 
 import ctypes
+import glob
 import hashlib
 import os
 import re
@@ -68,7 +69,8 @@ class StoredTree:
 def write_tree(path: Path, tree: Mapping[str, bytes], *, single_file: bool) -> None:
     """Write files aside, then move them into place; what is there is replaced.
 
-    Killed at any point, the old tree or the new one is at `path`, never half of one.
+    Killed at any point, the old tree or the new one is at `path`, never half of one; where folders
+    cannot be swapped (not on Linux), for an instant neither, the old one beside it as `.old-*`.
 
     Args:
         path: where the tree shall be.
@@ -80,7 +82,7 @@ def write_tree(path: Path, tree: Mapping[str, bytes], *, single_file: bool) -> N
     """
     path = path.resolve()  # a link to a bundle stays a link
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{path.name}.{'[0-9a-f]' * 32}"):
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 32}"):
         if time.time() - left.stat().st_mtime > _ABANDONED_S:
             _remove(left)  # by a writer that was killed
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")

@@ -43,13 +43,14 @@ def test_a_file_longer_than_declared_is_read_one_byte_too_far(tmp_path, single_f
     stored.close()
 
 
-def test_what_a_killed_writer_left_behind_is_cleared(tmp_path: Path) -> None:
-    left, recent = (tmp_path / f".x.gan.{digit * 32}" for digit in "ab")
+@pytest.mark.parametrize("name", ["x.gan", "x[1].gan"])
+def test_what_a_killed_writer_left_behind_is_cleared(tmp_path: Path, name: str) -> None:
+    left, recent = (tmp_path / f".{name}.{digit * 32}" for digit in "ab")
     for place in (left, recent):
         place.mkdir()
         (place / "a.json").write_text("{")
     os.utime(left, (0, 0))
-    write_tree(tmp_path / "x.gan", TREE, single_file=False)
+    write_tree(tmp_path / name, TREE, single_file=False)
     assert not left.exists()
     assert recent.exists()
 
