@@ -5,6 +5,7 @@ import logging
 import os
 import threading
 import weakref
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +29,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Opening:
-    """How a bundle is opened; see `Sampler`."""
+    """How a bundle is opened: the arguments of `Sampler`."""
 
     backend: str
-    devices: list[str]
+    device: Sequence[str]
     precision: str
     batch_size: int
     max_queue: int
@@ -134,7 +135,7 @@ class Runner:
         from ganinfer.backends import open_backend
 
         wanted = self.opening
-        for device in wanted.devices:
+        for device in wanted.device:
             backend, self.reason = open_backend(
                 self.bundle, wanted.backend, device, wanted.precision, prove=self._prove
             )

@@ -3,6 +3,7 @@
 N images, Z latent, K classes; images are uint8 (N, H, W, C), C of 1 or 3.
 """
 
+import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -117,7 +118,7 @@ class Sampler:
         from ganinfer.hub import local_path
 
         opening = Opening(
-            devices=checked_devices(device),
+            device=checked_devices(device),
             batch_size=checked_integer("batch_size", batch_size, least=1),
             max_queue=checked_integer("max_queue", max_queue, least=1),
             backend=backend,
@@ -129,9 +130,10 @@ class Sampler:
         self._runner = Runner(local_path(path), opening)
         self._model = self._runner.bundle.manifest.model
 
-    def __reduce__(self) -> tuple[Callable[..., "Sampler"], tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[Callable[[], "Sampler"], tuple[()]]:
         """A process that gets this sampler opens the bundle for itself."""
-        return _reopen, (self._runner.bundle.path, self._runner.opening)
+        opening = vars(self._runner.opening)
+        return functools.partial(Sampler, self._runner.bundle.path, **opening), ()
 
     @property
     def info(self) -> dict[str, Any]:
@@ -490,11 +492,6 @@ class Sampler:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _reopen(path: Path, opening: Opening) -> Sampler:
-    options = dict(vars(opening))
-    return Sampler(path, device=options.pop("devices"), **options)
 
 
 def _result(future: "Future[Images]", timeout_s: float | None) -> Images:
