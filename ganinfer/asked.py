@@ -7,6 +7,7 @@ import functools
 import math
 import mmap
 import re
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -148,15 +149,15 @@ def checked_labels(
     return np.ascontiguousarray(array, np.int64)
 
 
-def checked_out(model: "Model", out: Images | None, n: int) -> Images:
-    """A caller's buffer for n images, or a new one.
+def checked_out(model: "Model", out: Images | None, n: int) -> Images | None:
+    """A caller's buffer for n images, if there is one.
 
     Raises:
         RequestError: wrong shape or type, or not writeable in one piece.
     """
-    shape = (n, model.resolution, model.resolution, model.channels)
     if out is None:
-        return _room_for(shape)
+        return None
+    shape = model.image_shape(n)
     fits = isinstance(out, np.ndarray) and out.shape == shape and out.dtype == np.uint8
     if not fits or not out.flags.c_contiguous or not out.flags.writeable:
         found = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
@@ -164,7 +165,7 @@ def checked_out(model: "Model", out: Images | None, n: int) -> Images:
     return out
 
 
-def _room_for(shape: tuple[int, ...]) -> Images:
+def room_for(shape: tuple[int, ...]) -> Images:
     """A new array; a large one is a mapping of its own, which goes back to the system when freed.
 
     The C library keeps what one thread allocates and another frees: hundreds of MB under load.
@@ -174,6 +175,18 @@ def _room_for(shape: tuple[int, ...]) -> Images:
         return np.empty(shape, np.uint8)
     room = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     return np.frombuffer(room, np.uint8).reshape(shape)
+
+
+def checked_duration(name: str, value: float) -> float:
+    """A finite time.
+
+    Raises:
+        RequestError: something else.
+    """
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not (number and 0 <= value < threading.TIMEOUT_MAX):
+        raise RequestError(f"{name}: found {value!r}; expected a finite number, 0 or more")
+    return float(value)
 
 
 def checked_integer(name: str, value: int, *, least: int) -> int:

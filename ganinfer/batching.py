@@ -5,60 +5,26 @@ each gets its share of a batch, so that a large one holds up no small one. Laten
 worker that takes the batch, while another keeps the device busy.
 """
 
+import functools
 import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
-from dataclasses import dataclass, field
+from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from ganinfer.errors import DeadlineExceeded, QueueFull, RequestError
 from ganinfer.images import Images
 from ganinfer.inputs import Inputs, Wanted
+from ganinfer.request import Piece, Request, share
 from ganinfer.stats import Stats
 
 if TYPE_CHECKING:
-    from ganinfer.backends import Backend
+    from ganinfer.backends import Backend, SupportsDLPack
 
 log = logging.getLogger(__name__)
 
 Draw = Callable[[Sequence[Wanted | Inputs]], Inputs]
-
-
-@dataclass(eq=False)
-class Request:
-    """Images that somebody waits for.
-
-    Attributes:
-        wanted: what they are drawn from, or their inputs.
-        images: uint8 (N, H, W, C), filled in as they come.
-        deadline: by time.monotonic(); what is not taken by then fails.
-        future: gets `images` when all are there.
-    """
-
-    wanted: Wanted | Inputs
-    images: Images
-    deadline: float | None = None
-    future: "Future[Images]" = field(default_factory=Future)
-    arrived: float = field(default_factory=time.monotonic)
-    taken: int = 0
-    finished: int = 0
-
-    @property
-    def waiting(self) -> int:
-        """Images that no worker has taken yet."""
-        return 0 if self.future.done() else len(self.images) - self.taken
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Images start to stop of a request."""
-
-    request: Request
-    start: int
-    stop: int
 
 
 class Batcher:
@@ -84,7 +50,7 @@ class Batcher:
             max_wait_ms: how long a batch that is not full waits for company.
             stats: is told of every batch.
         """
-        self._backends, self._draw, self._largest = backends, draw, largest
+        self.backends, self._draw, self._largest = backends, draw, largest
         self._max_queue, self._max_wait = max_queue, max_wait_ms / 1000
         self._stats = stats
         self._queue: list[Request] = []
@@ -100,22 +66,26 @@ class Batcher:
             QueueFull: too many are waiting. RequestError: this is closed.
         """
         if not len(request.images):
-            request.future.set_result(request.images)
+            request.answer()
             return request.future
+        late: list[Request] = []
         with self._changed:
             if self._closed:
                 raise RequestError("this Sampler is closed; open it again")
             if len(self._queue) >= self._max_queue:
-                self._forget_done()
-            if len(self._queue) >= self._max_queue:
-                raise QueueFull(
-                    f"{len(self._queue)} requests are waiting, and max_queue is"
-                    f" {self._max_queue}; ask again later, or open with a larger max_queue"
-                )
-            self._queue.append(request)
-            if not self._workers:
-                self._start()
-            self._changed.notify_all()
+                late = self._forget_done()
+            waiting = len(self._queue)
+            if waiting < self._max_queue:
+                self._queue.append(request)
+                if not self._workers:
+                    self._start()
+                self._changed.notify_all()
+        _tell_late(late)
+        if waiting >= self._max_queue:
+            raise QueueFull(
+                f"{waiting} requests are waiting, and max_queue is {self._max_queue}; ask again"
+                " later, or open with a larger max_queue"
+            )
         return request.future
 
     def serve(self, request: Request) -> "Future[Images]":
@@ -123,7 +93,7 @@ class Batcher:
 
         That saves a caller who waits anyway two changes of threads. Else as `submit`.
         """
-        backend, n = self._backends[0], len(request.images)
+        backend, n = self.backends[0], len(request.images)
         with self._changed:
             busy = self._queue or any(self._running.values())
             idle = not (busy or self._closed or self._max_wait)
@@ -132,18 +102,42 @@ class Batcher:
                 self._running[backend], request.taken = 1, n
         if not (idle and whole):
             return self.submit(request)
-        self._attempt(backend, [Piece(request, 0, n)], alone=True)
+        if request.out is not None:
+            request.images = request.out  # nobody can take it back
+        for tell in self._attempt(backend, [Piece(request, 0, n)], alone=True):
+            tell()
         return request.future
+
+    def run_on_device(self, inputs: Inputs) -> "SupportsDLPack":
+        """Run one batch whose images stay on the first device, beside the queue.
+
+        Raises:
+            RequestError: this is closed. BackendUnavailable: the device hands out no memory.
+        """
+        backend = self.backends[0]
+        with self._changed:
+            if self._closed:
+                raise RequestError("this Sampler is closed; open it again")
+            self._running[backend] = self._running.get(backend, 0) + 1
+        began = time.monotonic()
+        try:
+            images = backend.run_on_device(inputs)
+        finally:
+            self._ended(backend)
+        run_s, n = time.monotonic() - began, len(inputs)
+        self._stats.batch(images=n, size=n, draw_s=0.0, run_s=run_s)
+        return images
 
     def close(self, *, cancel: bool = False, wait: bool = True) -> None:
         """Take no more requests; finish those that are here, or fail those not begun; stop."""
         with self._changed:
             self._closed = True
+            refused = [request for request in self._queue if cancel and request.waiting]
             if cancel:
-                for request in self._queue:
-                    if request.waiting:
-                        _fail(request, RequestError("this Sampler was closed before its turn"))
+                self._queue.clear()
             self._changed.notify_all()
+        for request in refused:
+            _tell(request.fail, RequestError("this Sampler was closed before its turn"))
         if wait:
             with self._changed:  # callers may be at work in threads of their own
                 self._changed.wait_for(lambda: not any(self._running.values()), timeout=60)
@@ -152,7 +146,7 @@ class Batcher:
                 worker.join()
 
     def _start(self) -> None:
-        for backend in self._backends:
+        for backend in self.backends:
             # One more than the device needs: it draws latents while the others run.
             count = backend.parallel_runs if backend.device == "cpu" else backend.parallel_runs + 1
             for n in range(count):
@@ -165,98 +159,120 @@ class Batcher:
     def _work(self, backend: "Backend") -> None:
         while (taken := self._take(backend)) is not None:
             pieces, alone = taken
-            self._attempt(backend, pieces, alone=alone)
+            for tell in self._attempt(backend, pieces, alone=alone):
+                _tell(tell)
             del pieces, taken  # while it waits it keeps nobody's images
 
-    def _attempt(self, backend: "Backend", pieces: list[Piece], *, alone: bool) -> None:
-        """Run a batch; if that fails, each of its requests alone: one of them may be the reason."""
-        if not self._try(backend, pieces, alone=alone):
-            for piece in pieces if len(pieces) > 1 else ():
-                if not piece.request.future.done():
-                    self._try(backend, [piece], alone=alone)
+    def _attempt(
+        self, backend: "Backend", pieces: list[Piece], *, alone: bool
+    ) -> list[Callable[[], None]]:
+        """Run a batch; if that fails, each of its requests alone: one of them may be the reason.
+
+        Returns:
+            What tells the requests that have come to an end. It is to be called last, since it
+            calls whatever waits for them.
+        """
+        try:
+            errors = {pieces[0]: self._try(backend, pieces, alone=alone)}
+            if errors[pieces[0]] is not None and len(pieces) > 1:
+                pieces = [piece for piece in pieces if not piece.request.future.done()]
+                errors = {piece: self._try(backend, [piece], alone=alone) for piece in pieces}
+        finally:
+            self._ended(backend)
+        tell: list[Callable[[], None]] = []
+        with self._changed:
+            for piece in pieces:
+                request, error = piece.request, errors.get(piece)
+                request.finished += 0 if error else len(piece)
+                if error is not None:
+                    tell.append(functools.partial(request.fail, error))
+                elif request.complete:
+                    tell.append(request.answer)
+                    now = time.monotonic()
+                    self._stats.request(request.begun - request.arrived, now - request.begun)
+        return tell
+
+    def _try(self, backend: "Backend", pieces: list[Piece], *, alone: bool) -> BaseException | None:
+        """Run a batch; why it failed, or None. The thread lives on, whatever the backend does."""
+        try:
+            self._run(backend, pieces, alone=alone)
+        except BaseException as error:
+            count = len(pieces)
+            log.warning("a batch of %d requests failed on %s: %s", count, backend.device, error)
+            self._stats.failed()
+            return error
+        return None
+
+    def _ended(self, backend: "Backend") -> None:
         with self._changed:
             self._running[backend] -= 1
             self._changed.notify_all()
 
-    def _try(self, backend: "Backend", pieces: list[Piece], *, alone: bool) -> bool:
-        """Run a batch. If it fails and is of one request, so does that, and nothing else."""
-        try:
-            self._run(backend, pieces, alone=alone)
-        except BaseException as error:  # the thread must live on, whatever the backend does
-            log.warning(
-                "a batch of %d requests failed on %s: %s", len(pieces), backend.device, error
-            )
-            self._stats.failed()
-            if len(pieces) == 1:
-                _fail(pieces[0].request, error)
-            return False
-        return True
-
     def _take(self, backend: "Backend") -> tuple[list[Piece], bool] | None:
         """The next batch for a backend, and whether nothing else is to do; None at the end."""
-        with self._changed:
-            while True:
-                self._forget_done()
-                if pending := sum(request.waiting for request in self._queue):
-                    if (rest := self._patience(pending)) <= 0:
-                        break
+        while True:
+            with self._changed:
+                late = self._forget_done()
+                pending = sum(request.waiting for request in self._queue)
+                if late:
+                    pass  # they are told first, outside of the lock
+                elif pending and (rest := self._patience(pending, backend)) > 0:
                     self._changed.wait(rest)
+                elif pending:
+                    return self._cut(backend, pending)
                 elif self._closed:
                     return None
                 else:
                     self._changed.wait()
-            running = self._running.get(backend, 0)
-            asked = sum(len(request.images) for request in self._queue)
-            size = next_batch(asked, min(pending, self._largest), backend, running=running)
-            self._running[backend] = running + 1
-            return _share(self._queue, size), running == 0 and size == pending
+            _tell_late(late)
 
-    def _patience(self, pending: int) -> float:
+    def _cut(self, backend: "Backend", pending: int) -> tuple[list[Piece], bool]:
+        running = self._running.get(backend, 0)
+        asked = sum(len(request.images) for request in self._queue)
+        size = next_batch(asked, min(pending, self._largest), backend, running=running)
+        self._running[backend] = running + 1
+        return share(self._queue, size), running == 0 and size == pending
+
+    def _patience(self, pending: int, backend: "Backend") -> float:
         """Seconds that a batch of so few images may wait for company yet."""
-        if not self._max_wait or pending >= self._largest or self._closed:
+        if not self._max_wait or pending >= most(self._largest, backend) or self._closed:
             return 0.0
         return min(r.arrived for r in self._queue) + self._max_wait - time.monotonic()
 
-    def _forget_done(self) -> None:
-        """Drop what needs no worker any more: taken wholly, cancelled, failed, or too late."""
+    def _forget_done(self) -> list[Request]:
+        """Drop what needs no worker: taken wholly, cancelled, failed; return what is too late."""
         now = time.monotonic()
-        for request in self._queue:
-            if request.deadline is not None and now > request.deadline and request.waiting:
-                late = now - request.deadline
-                _fail(
-                    request,
-                    DeadlineExceeded(
-                        f"{request.waiting} of {len(request.images)} images were not begun"
-                        f" {late:.3f} s after the deadline; allow more time, or ask for fewer"
-                    ),
-                )
-        self._queue = [request for request in self._queue if request.waiting]
+        late = [
+            request
+            for request in self._queue
+            if request.deadline is not None and now > request.deadline and request.waiting
+        ]
+        self._queue = [r for r in self._queue if r.waiting and r not in late]
+        return late
 
     def _run(self, backend: "Backend", pieces: list[Piece], *, alone: bool) -> None:
-        """Draw the inputs, run them as one batch, hand the images out."""
+        """Draw the inputs, run them as one batch, put the images where they belong."""
         began = time.monotonic()
-        inputs = self._draw([p.request.wanted.rows(p.start, p.stop) for p in pieces])
+        inputs = self._draw([piece.wanted for piece in pieces])
         n, drawn = len(inputs), time.monotonic()
         size = padded_size(n, self._largest, backend)
-        first = pieces[0]
         if len(pieces) == 1 and size == n:
-            backend.run(inputs, out=first.request.images[first.start : first.stop], alone=alone)
+            backend.run(inputs, out=pieces[0].images, alone=alone)
         else:
             images = backend.run(inputs.padded(size), alone=alone)
             row = 0
             for piece in pieces:
-                count = piece.stop - piece.start
-                piece.request.images[piece.start : piece.stop] = images[row : row + count]
-                row += count
-        with self._changed:
-            for piece in pieces:
-                piece.request.finished += piece.stop - piece.start
-            done = [p.request for p in pieces if p.request.finished == len(p.request.images)]
+                piece.images[:] = images[row : row + len(piece)]
+                row += len(piece)
+        for piece in pieces:
+            piece.request.begun = began
         ended = time.monotonic()
         self._stats.batch(images=n, size=size, draw_s=drawn - began, run_s=ended - drawn)
-        for request in done:
-            self._stats.request(began - request.arrived, ended - began)
-            _finish(request)
+
+
+def most(largest: int, backend: "Backend") -> int:
+    """How many images a batch can have."""
+    return min(largest, max(backend.batch_sizes)) if backend.pads else largest
 
 
 def next_batch(asked: int, largest: int, backend: "Backend", *, running: int) -> int:
@@ -268,7 +284,7 @@ def next_batch(asked: int, largest: int, backend: "Backend", *, running: int) ->
     or the shares of one request would shrink as it is served.
     """
     if backend.pads:
-        return min(asked, largest, max(backend.batch_sizes, default=largest))
+        return min(asked, most(largest, backend))
     few = running == 0 and 2 * asked <= backend.parallel_runs
     free = 1 if few else max(backend.parallel_runs - running, 1)
     share = min(-(-asked // free), largest)
@@ -282,25 +298,20 @@ def padded_size(n: int, largest: int, backend: "Backend") -> int:
     return min((size for size in backend.batch_sizes if size >= n), default=max(n, largest))
 
 
-def _share(queue: Sequence[Request], size: int) -> list[Piece]:
-    """Take so many images off the queue, of each request its share; small ones leave room."""
-    pieces = []
-    order = sorted(queue[:size], key=lambda request: request.waiting)
-    for n, request in enumerate(order):
-        share = -(-size // (len(order) - n))
-        count = min(request.waiting, share, size)
-        if count:
-            pieces.append(Piece(request, request.taken, request.taken + count))
-            request.taken += count
-            size -= count
-    return pieces
+def _tell_late(late: Sequence[Request]) -> None:
+    for request in late:
+        assert request.deadline is not None
+        seconds = time.monotonic() - request.deadline
+        error = DeadlineExceeded(
+            f"{request.waiting} of {len(request.images)} images were not begun {seconds:.3f} s"
+            " after the deadline; allow more time, or ask for fewer"
+        )
+        _tell(request.fail, error)
 
 
-def _finish(request: Request) -> None:
-    with suppress(InvalidStateError):  # it was cancelled, or failed by another batch
-        request.future.set_result(request.images)
-
-
-def _fail(request: Request, error: BaseException) -> None:
-    with suppress(InvalidStateError):
-        request.future.set_exception(error)
+def _tell(tell: Callable[..., None], *said: BaseException) -> None:
+    """Call what calls back whoever waits, who may do anything but end our thread."""
+    try:
+        tell(*said)
+    except BaseException as error:
+        log.warning("what a Future called back raised %r", error)

@@ -78,7 +78,10 @@ class Bundle:
     def read(self, name: str) -> bytes:
         """The content of a declared file, checked against the manifest."""
         declared = self.manifest.files[name]
-        data = self._stored.read(name, declared.size)
+        try:
+            data = self._stored.read(name, declared.size)
+        except OSError as error:
+            raise BundleError(f"{self.path}: {name}: cannot be read ({error})") from None
         if sha256_bytes(data) != declared.sha256:
             raise self._damaged(name, f"sha256 {sha256_bytes(data)}", declared.sha256)
         return data

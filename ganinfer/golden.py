@@ -70,7 +70,7 @@ def golden_failure(found: Images, expected: Images, precision: str) -> str | Non
 def read_golden(bundle: Bundle) -> tuple[Inputs, Images]:
     """What a bundle's graph is given, and the images uint8 (G, H, W, C) that it must give."""
     golden, model = bundle.manifest.golden, bundle.manifest.model
-    shape = (len(golden.seeds), model.resolution, model.resolution, model.channels)
+    shape = model.image_shape(len(golden.seeds))
     header, data = npy_header(shape), bundle.read(golden.path)
     # The one header that can be right is compared, not parsed.
     if not data.startswith(header) or len(data) != len(header) + math.prod(shape):

@@ -77,6 +77,10 @@ class Model(_Part):
     class_input: Literal["index", "weights"] = "index"
     macs: Count | None = None
 
+    def image_shape(self, n: int) -> tuple[int, int, int, int]:
+        """Of n images: (N, H, W, C)."""
+        return (n, self.resolution, self.resolution, self.channels)
+
 
 class Graph(_Part):
     """An ONNX file: z float32 (N, Z) [, y int64 (N,)] [, truncation float32 (N,)] -> images.

@@ -1,5 +1,6 @@
 """An opened bundle at work: backends that gave its golden images, and the queue before them."""
 
+import contextlib
 import functools
 import logging
 import os
@@ -13,14 +14,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ganinfer.batching import Batcher, Request
+from ganinfer.batching import Batcher
 from ganinfer.errors import BundleError, ParityError, RequestError
 from ganinfer.images import Images
-from ganinfer.inputs import Inputs, draw_wanted
+from ganinfer.inputs import draw_wanted
+from ganinfer.request import Request
 from ganinfer.stats import Stats
 
 if TYPE_CHECKING:
-    from ganinfer.backends import Backend, SupportsDLPack
+    from ganinfer.backends import Backend
     from ganinfer.bundle import Bundle
     from ganinfer.signature import PublicKey
 
@@ -94,11 +96,6 @@ class Runner:
         """Run a request for a caller who waits; see `Batcher.serve`."""
         return self.ready().serve(request)
 
-    def run_on_device(self, inputs: Inputs) -> "SupportsDLPack":
-        """One batch whose images stay on the first device, beside the queue."""
-        self.ready()
-        return self.backends[0].run_on_device(inputs)
-
     def ready(self) -> Batcher:
         """The batcher, in a forked process over backends of its own.
 
@@ -132,15 +129,24 @@ class Runner:
             batcher.close(wait=False)  # or its threads would outlive a sampler that nobody closed
 
     def _open_backends(self) -> None:
+        """One a device; all of a pool in the first one's precision, so that all give one image."""
         from ganinfer.backends import open_backend
 
         wanted = self.opening
-        for device in wanted.device:
-            backend, self.reason = open_backend(
-                self.bundle, wanted.backend, device, wanted.precision, prove=self._prove
-            )
-            self.backends.append(backend)
-            log.info("%s: %s on %s", self.bundle.path, backend.name, backend.device)
+        opened: list[Backend] = []
+        reasons: dict[str, None] = {}
+        with contextlib.ExitStack() as undo:
+            for device in wanted.device:
+                precision = opened[0].precision if opened else wanted.precision
+                backend, reason = open_backend(
+                    self.bundle, wanted.backend, device, precision, prove=self._prove
+                )
+                undo.callback(backend.close)
+                opened.append(backend)
+                reasons[reason] = None
+                log.info("%s: %s on %s", self.bundle.path, backend.name, backend.device)
+            undo.pop_all()
+        self.backends, self.reason = opened, "; ".join(reasons)
 
     def _prove(self, backend: "Backend") -> None:
         """Does this host give the images that torch gave where the bundle was made?

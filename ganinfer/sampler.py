@@ -22,15 +22,16 @@ from ganinfer.asked import (
     SeedList,
     checked_count,
     checked_devices,
+    checked_duration,
     checked_integer,
     checked_labels,
     checked_latents,
     checked_out,
     class_number,
     numbers_asked,
+    room_for,
     seeds_asked,
 )
-from ganinfer.batching import Request
 from ganinfer.errors import DeadlineExceeded, RequestError
 from ganinfer.images import Images, to_pil
 from ganinfer.inputs import (
@@ -44,6 +45,7 @@ from ganinfer.inputs import (
 )
 from ganinfer.latents import seed_array, slerp
 from ganinfer.mixing import Mixture, Weights, between
+from ganinfer.request import Request
 from ganinfer.runner import Opening, Runner
 
 if TYPE_CHECKING:
@@ -102,7 +104,8 @@ class Sampler:
             device: "auto", "cpu", "cuda" or "cuda:<n>"; several make a pool. One that was asked for
                 and is not there is an error, never a silent fall-back.
             precision: "auto", or one that the bundle holds: "fp32", "fp16", ...
-            batch_size: images that go to the device at once, at most.
+            batch_size: images that go to the device at once, at most; a GPU's batches are padded
+                to a few sizes.
             max_queue: requests that may wait; one more is refused with QueueFull.
             max_wait_ms: how long a batch that is not full waits for other requests.
             allow_unverified: open a bundle that was exported without its parity check.
@@ -123,7 +126,7 @@ class Sampler:
             max_queue=checked_integer("max_queue", max_queue, least=1),
             backend=backend,
             precision=precision,
-            max_wait_ms=max_wait_ms,
+            max_wait_ms=checked_duration("max_wait_ms", max_wait_ms),
             allow_unverified=allow_unverified,
             public_key=public_key,
         )
@@ -138,8 +141,7 @@ class Sampler:
     @property
     def info(self) -> dict[str, Any]:
         """What was opened, on what, and why: model, backend, device, precision, versions."""
-        self._runner.ready()
-        bundle, backends = self._runner.bundle, self._runner.backends
+        bundle, backends = self._runner.bundle, self._runner.ready().backends
         return {
             "path": str(bundle.path),
             **self._model.model_dump(),
@@ -241,7 +243,7 @@ class Sampler:
             truncation_mode: one of the model's, see `info`; its first by default.
             output: "numpy", or "pil" for a list of Pillow images.
             return_latents: also return z float32 (N, Z), which `generate` takes.
-            out: uint8 (N, H, W, C) to write the images into.
+            out: uint8 (N, H, W, C) to write the images into; it is left alone if there are none.
             timeout_s: seconds from now within which every image must be begun.
 
         Returns:
@@ -286,10 +288,22 @@ class Sampler:
         if truncation is not None or mode is not None:
             draw_inputs(self._model, [], None, truncation, mode)  # complain here
 
-        images = checked_out(self._model, asked.get("out"), len(keys))
         wanted = Wanted(keys, numbers, truncation, mode)
-        timeout_s = asked.get("timeout_s")
-        return Request(wanted, images, None if timeout_s is None else time.monotonic() + timeout_s)
+        return self._request(wanted, len(keys), asked.get("out"), asked.get("timeout_s"))
+
+    def _request(
+        self,
+        wanted: Wanted | Inputs,
+        n: int,
+        out: Images | None = None,
+        timeout_s: float | None = None,
+    ) -> Request:
+        """A request for n images."""
+        deadline = None
+        if timeout_s is not None:
+            deadline = time.monotonic() + checked_duration("timeout_s", timeout_s)
+        out = checked_out(self._model, out, n)
+        return Request(wanted, room_for(self._model.image_shape(n)), out, deadline)
 
     async def asample(self, n: int | None = None, **asked: Unpack[Asked]) -> Images:
         """Draw images in an asyncio program; arguments as in `sample`.
@@ -330,13 +344,13 @@ class Sampler:
             n, seed=seed, seeds=seeds, labels=labels, truncation=truncation,
             truncation_mode=truncation_mode,
         )  # fmt: skip
-        largest = self._runner.opening.batch_size
-        if len(request.images) > largest:
+        found, largest = len(request.images), self._runner.opening.batch_size
+        if not 0 < found <= largest:
             raise RequestError(
-                f"n: found {len(request.images)}; one batch is at most {largest} images; ask for"
-                " fewer, or open with a larger batch_size"
+                f"n: found {found}; expected 1 to {largest}, one batch; open with a larger"
+                " batch_size for more"
             )
-        return self._runner.run_on_device(draw_wanted(self._model, [request.wanted]))
+        return self._runner.ready().run_on_device(draw_wanted(self._model, [request.wanted]))
 
     def generate(
         self,
@@ -369,8 +383,7 @@ class Sampler:
             )
         truncations = truncation_input(self._model, len(z), truncation)
         classes = class_input(self._model, checked_labels(self._model, y, len(z)))
-        inputs = Inputs(z, classes, truncations)
-        request = Request(inputs, checked_out(self._model, out, len(z)))
+        request = self._request(Inputs(z, classes, truncations), len(z), out)
         return self._runner.serve(request).result()
 
     def stream(
@@ -406,8 +419,7 @@ class Sampler:
             stop = min(start + batch_size, end)
             part = None if numbers is None else numbers[start - seed : stop - seed]
             wanted = Wanted(seed_array(range(start, stop)), part, truncation, truncation_mode)
-            request = Request(wanted, checked_out(self._model, None, stop - start))
-            return self._runner.submit(request)
+            return self._runner.submit(self._request(wanted, stop - start))
 
         def batches() -> Iterator[Images]:
             following = ask(seed) if n else None
@@ -458,8 +470,7 @@ class Sampler:
         elif y is not None:
             y = y.repeat(steps, axis=0)
         inputs = Inputs(path, y, truncation_input(self._model, steps, truncation))
-        request = Request(inputs, checked_out(self._model, None, steps))
-        return self._runner.serve(request).result()
+        return self._runner.serve(self._request(inputs, steps)).result()
 
     def open_judge(self) -> "Judge":
         """The bundle's discriminator, which tells its images from real ones.

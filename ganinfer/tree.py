@@ -14,6 +14,7 @@ import time
 import uuid
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -83,8 +84,9 @@ def write_tree(path: Path, tree: Mapping[str, bytes], *, single_file: bool) -> N
     path = path.resolve()  # a link to a bundle stays a link
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 32}"):
-        if time.time() - left.stat().st_mtime > _ABANDONED_S:
-            _remove(left)  # by a writer that was killed
+        with suppress(FileNotFoundError):  # another writer is quicker
+            if time.time() - left.stat().st_mtime > _ABANDONED_S:
+                _remove(left)  # by a writer that was killed
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         (_write_zip if single_file else _write_folder)(temporary, tree)

@@ -79,8 +79,9 @@ def open_backend(
     Args:
         bundle: an opened bundle.
         name: module in this package, or "auto": what `gan bench --tune` found fastest here, if
-            device and precision are "auto" as well; else TensorRT where the bundle has an engine
-            that runs here; on the CPU OpenVINO, if it is installed; else onnxruntime.
+            device and precision are "auto" as well; else the first that opens and gives the right
+            images, of TensorRT, if the bundle has engines, onnxruntime on a GPU, OpenVINO, if it
+            is installed, and onnxruntime on the CPU.
         device: "auto", "cpu", "cuda" or "cuda:<n>".
         precision: "auto", or one that the bundle holds.
         prove: raises ParityError of a backend that gives other images than it should; of "auto"
@@ -107,15 +108,10 @@ def open_backend(
             refusals.append(f"tuned {choice.backend} {choice.precision}: {refusal}")
         else:
             return tuned, f"tuned on this host: {choice}"
-    on_gpu = device != "cpu"
-    candidates = ["tensorrt"] if on_gpu and bundle.manifest.engines else []
-    if find_spec("openvino") and not (on_gpu and gpu_present()):
-        candidates.append("openvino")
-    candidates.append("onnxruntime")
     wrong: ParityError | None = None
-    for candidate in candidates:
+    for candidate, place in _candidates(bundle, device):
         try:
-            backend = _proven(bundle, candidate, device, precision, prove)
+            backend = _proven(bundle, candidate, place, precision, prove)
         except BackendUnavailable as refusal:
             refusals.append(f"{candidate}: {refusal}")
         except ParityError as refusal:
@@ -127,6 +123,18 @@ def open_backend(
     raise wrong or BackendUnavailable(
         f"{bundle.path}: no backend can be opened. {' | '.join(refusals)}"
     )
+
+
+def _candidates(bundle: Bundle, device: str) -> list[tuple[str, str]]:
+    """Backends and devices, best first."""
+    on_cpu = [("openvino", "cpu")] if find_spec("openvino") else []
+    on_cpu.append(("onnxruntime", "cpu"))
+    if device == "cpu":
+        return on_cpu
+    on_gpu = [("tensorrt", device)] if bundle.manifest.engines else []
+    if device != "auto":
+        return [*on_gpu, ("onnxruntime", device)]
+    return [*on_gpu, *([("onnxruntime", "cuda")] if gpu_present() else []), *on_cpu]
 
 
 def _proven(

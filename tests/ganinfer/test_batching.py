@@ -16,11 +16,12 @@ import pytest
 
 from ganinfer import DeadlineExceeded, QueueFull, RequestError, Sampler
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
-from ganinfer.batching import Batcher, Request, next_batch, padded_size
+from ganinfer.batching import Batcher, next_batch, padded_size
 from ganinfer.bundle import Bundle, sign_bundle
 from ganinfer.errors import BackendUnavailable, BundleError
 from ganinfer.images import Images
 from ganinfer.inputs import Inputs, draw_inputs
+from ganinfer.request import Request
 from ganinfer.signature import make_keys, open_private_key
 from ganinfer.stats import Stats
 
@@ -158,6 +159,66 @@ def test_of_a_failed_batch_only_the_requests_that_fail_alone_do(
     assert all(future.result(20).any() for future in (first, *good))
     assert watched.sizes[:2] == [1, 9]
     assert sorted(watched.sizes[2:]) == [2, 3, 4]
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, ValueError])
+def test_whatever_a_callback_raises_all_are_answered(watched, batcher, error, caplog) -> None:
+    def callback(_: Future) -> None:
+        raise error("from a callback")
+
+    first = hold(watched, batcher)
+    others = [batcher.submit(request(watched, n, seed=n)) for n in (2, 3)]
+    others[0].add_done_callback(callback)
+    watched.gate.set()
+    assert all(future.result(20).any() for future in (first, *others))
+    assert watched.sizes == [1, 5]  # and nothing is run twice
+    assert batcher.submit(request(watched, 2)).result(20).any()
+
+
+def test_a_callback_may_ask_again_and_may_close(watched: Watched, batcher: Batcher) -> None:
+    """Also that of a request that is too late, which a worker finds while it looks for work."""
+    first = hold(watched, batcher)
+    late = batcher.submit(request(watched, 2, deadline=time.monotonic() + 0.01))
+    time.sleep(0.05)
+    others: list[Future] = []
+
+    def ask(_: Future) -> None:
+        other = threading.Thread(target=lambda: others.append(batcher.submit(request(watched, 1))))
+        other.start()
+        other.join(5)  # which a lock that is held here would never let end
+
+    late.add_done_callback(ask)
+    watched.gate.set()
+    with pytest.raises(DeadlineExceeded):
+        late.result(20)
+    assert first.result(20).any()
+    deadline = time.monotonic() + 20
+    while not others and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert others[0].result(20).any()
+    start = time.monotonic()
+    closed: Future = Future()
+    last = batcher.submit(request(watched, 1))
+    last.add_done_callback(lambda _: closed.set_result(batcher.close()))
+    closed.result(20)
+    assert time.monotonic() - start < 10
+
+
+def test_a_buffer_whose_request_was_taken_back_is_left_alone(
+    watched: Watched, batcher: Batcher
+) -> None:
+    mine = np.full((2, 16, 16, 3), 7, np.uint8)
+    watched.gate.clear()
+    asked = request(watched, 2, out=mine)
+    taken_back = batcher.submit(asked)
+    assert watched.entered.acquire(timeout=20)
+    assert taken_back.cancel()
+    watched.gate.set()
+    other = np.zeros_like(mine)
+    kept = batcher.submit(request(watched, 2, out=other))
+    assert kept.result(20) is other
+    assert other.any()
+    assert (mine == 7).all()
 
 
 def test_closing_finishes_what_was_asked_for(watched: Watched, batcher: Batcher) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ganinfer import ParityError, Sampler
+from ganinfer import ParityError, RequestError, Sampler
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.backends.openvino import OpenVINOBackend
 
@@ -50,3 +50,39 @@ def test_where_all_give_other_images_nothing_opens(
     spoil(monkeypatch, OpenVINOBackend)
     with pytest.raises(ParityError, match="golden gate"):
         Sampler(bundle, device="cpu")
+
+
+def test_a_pool_computes_in_one_precision(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or who is idle would decide what an image looks like."""
+    import ganinfer.backends
+
+    asked: list[str] = []
+    open_backend = ganinfer.backends.open_backend
+
+    def recorded(opened: Any, name: str, device: str, precision: str, **options: Any) -> Any:
+        asked.append(precision)
+        return open_backend(opened, name, device, precision, **options)
+
+    monkeypatch.setattr(ganinfer.backends, "open_backend", recorded)
+    with Sampler(bundle, device=["cpu", "cpu"]) as sampler:
+        assert asked == ["auto", sampler.info["precision"]]
+
+
+def test_auto_ends_at_the_cpu_even_where_there_is_a_gpu(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ganinfer.backends
+
+    monkeypatch.setattr(ganinfer.backends, "gpu_present", lambda: True)
+    with Sampler(bundle, backend="auto") as sampler:
+        info = sampler.info
+    assert info["device"] == "cpu"
+    assert "onnxruntime: device 'cuda" in info["reason"]
+
+
+def test_images_on_the_device_and_closing_do_not_meet(bundle: Path) -> None:
+    sampler = Sampler(bundle, device="cpu")
+    sampler.close()
+    for use in (lambda: sampler.sample_on_device(1), lambda: sampler.info):
+        with pytest.raises(RequestError, match="closed"):
+            use()

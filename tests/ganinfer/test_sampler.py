@@ -225,5 +225,14 @@ def test_images_that_stay_on_the_device_are_the_same(bundle: Path, backend: str)
     with Sampler(bundle, backend=backend, device="cpu", batch_size=8) as sampler:
         kept = sampler.sample_on_device(8, seed=3, labels=1)
         assert np.array_equal(np.from_dlpack(kept), sampler.sample(8, seed=3, labels=1))
-        with pytest.raises(RequestError, match="found 9; one batch is at most 8"):
+        with pytest.raises(RequestError, match="found 9; expected 1 to 8"):
             sampler.sample_on_device(9)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), -1, "5", True, None])
+def test_how_long_to_wait_is_a_finite_number(bundle: Path, value) -> None:
+    with pytest.raises(RequestError, match="max_wait_ms: found"):
+        Sampler(bundle, max_wait_ms=value)
+    if value is not None:
+        with Sampler(bundle) as sampler, pytest.raises(RequestError, match="timeout_s: found"):
+            sampler.submit(1, timeout_s=value)

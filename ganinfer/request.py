@@ -1,0 +1,100 @@
+"""Images that somebody waits for, and how they are shared out to batches."""
+
+import logging
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ganinfer.images import Images
+from ganinfer.inputs import Inputs, Wanted
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Request:
+    """Images that somebody waits for.
+
+    Attributes:
+        wanted: what they are drawn from, or their inputs.
+        images: uint8 (N, H, W, C), filled in as they come.
+        out: the caller's own buffer, filled only once nobody can take the request back.
+        deadline: by time.monotonic(); what is not taken by then fails.
+        future: gets the images when all are there.
+        begun: when its last batch was begun.
+        taken, finished: how many images batches have begun and ended.
+    """
+
+    wanted: Wanted | Inputs
+    images: Images
+    out: Images | None = None
+    deadline: float | None = None
+    future: "Future[Images]" = field(default_factory=Future)
+    arrived: float = field(default_factory=time.monotonic)
+    begun: float = 0.0
+    taken: int = 0
+    finished: int = 0
+
+    @property
+    def waiting(self) -> int:
+        """Images that no worker has taken yet."""
+        return 0 if self.future.done() else len(self.images) - self.taken
+
+    @property
+    def complete(self) -> bool:
+        """Whether all images are there."""
+        return self.finished == len(self.images)
+
+    def answer(self) -> None:
+        """Give the images, unless the request was taken back or has failed."""
+        with suppress(InvalidStateError):
+            if self.out is None or self.out is self.images:
+                self.future.set_result(self.images)
+            elif not self.future.done() and self.future.set_running_or_notify_cancel():
+                np.copyto(self.out, self.images)
+                self.future.set_result(self.out)
+
+    def fail(self, error: BaseException) -> None:
+        """Say why there are no images, unless that is known."""
+        with suppress(InvalidStateError):
+            self.future.set_exception(error)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Images start to stop of a request."""
+
+    request: Request
+    start: int
+    stop: int
+
+    @property
+    def wanted(self) -> Wanted | Inputs:
+        """What they are drawn from."""
+        return self.request.wanted.rows(self.start, self.stop)
+
+    @property
+    def images(self) -> Images:
+        """Where they go."""
+        return self.request.images[self.start : self.stop]
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+def share(queue: Sequence[Request], size: int) -> list[Piece]:
+    """Take so many images off the queue, of each request its share; small ones leave room."""
+    pieces = []
+    order = sorted(queue[:size], key=lambda request: request.waiting)
+    for n, request in enumerate(order):
+        fair = -(-size // (len(order) - n))
+        count = min(request.waiting, fair, size)
+        if count:
+            pieces.append(Piece(request, request.taken, request.taken + count))
+            request.taken += count
+            size -= count
+    return pieces
