@@ -9,7 +9,7 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
@@ -80,7 +80,7 @@ class Batcher:
                 if not self._workers:
                     self._start()
                 self._changed.notify_all()
-        _tell_late(late)
+        _tell(map(_too_late, late))
         if waiting >= self._max_queue:
             raise QueueFull(
                 f"{waiting} requests are waiting, and max_queue is {self._max_queue}; ask again"
@@ -104,8 +104,8 @@ class Batcher:
             return self.submit(request)
         if request.out is not None:
             request.images = request.out  # nobody can take it back
-        for tell in self._attempt(backend, [Piece(request, 0, n)], alone=True):
-            tell()
+        for answer in self._attempt(backend, [Piece(request, 0, n)], alone=True):
+            answer()
         return request.future
 
     def run_on_device(self, inputs: Inputs) -> "SupportsDLPack":
@@ -136,8 +136,8 @@ class Batcher:
             if cancel:
                 self._queue.clear()
             self._changed.notify_all()
-        for request in refused:
-            _tell(request.fail, RequestError("this Sampler was closed before its turn"))
+        error = RequestError("this Sampler was closed before its turn")
+        _tell(functools.partial(request.fail, error) for request in refused)
         if wait:
             with self._changed:  # callers may be at work in threads of their own
                 self._changed.wait_for(lambda: not any(self._running.values()), timeout=60)
@@ -159,8 +159,7 @@ class Batcher:
     def _work(self, backend: "Backend") -> None:
         while (taken := self._take(backend)) is not None:
             pieces, alone = taken
-            for tell in self._attempt(backend, pieces, alone=alone):
-                _tell(tell)
+            _tell(self._attempt(backend, pieces, alone=alone))
             del pieces, taken  # while it waits it keeps nobody's images
 
     def _attempt(
@@ -169,8 +168,8 @@ class Batcher:
         """Run a batch; if that fails, each of its requests alone: one of them may be the reason.
 
         Returns:
-            What tells the requests that have come to an end. It is to be called last, since it
-            calls whatever waits for them.
+            The answers to requests that have come to an end. They are to be called last, since they
+            call back whoever waits.
         """
         try:
             errors = {pieces[0]: self._try(backend, pieces, alone=alone)}
@@ -179,18 +178,18 @@ class Batcher:
                 errors = {piece: self._try(backend, [piece], alone=alone) for piece in pieces}
         finally:
             self._ended(backend)
-        tell: list[Callable[[], None]] = []
+        answers: list[Callable[[], None]] = []
         with self._changed:
             for piece in pieces:
                 request, error = piece.request, errors.get(piece)
                 request.finished += 0 if error else len(piece)
                 if error is not None:
-                    tell.append(functools.partial(request.fail, error))
+                    answers.append(functools.partial(request.fail, error))
                 elif request.complete:
-                    tell.append(request.answer)
+                    answers.append(request.answer)
                     now = time.monotonic()
                     self._stats.request(request.begun - request.arrived, now - request.begun)
-        return tell
+        return answers
 
     def _try(self, backend: "Backend", pieces: list[Piece], *, alone: bool) -> BaseException | None:
         """Run a batch; why it failed, or None. The thread lives on, whatever the backend does."""
@@ -224,7 +223,7 @@ class Batcher:
                     return None
                 else:
                     self._changed.wait()
-            _tell_late(late)
+            _tell(map(_too_late, late))
 
     def _cut(self, backend: "Backend", pending: int) -> tuple[list[Piece], bool]:
         running = self._running.get(backend, 0)
@@ -298,20 +297,20 @@ def padded_size(n: int, largest: int, backend: "Backend") -> int:
     return min((size for size in backend.batch_sizes if size >= n), default=max(n, largest))
 
 
-def _tell_late(late: Sequence[Request]) -> None:
-    for request in late:
-        assert request.deadline is not None
-        seconds = time.monotonic() - request.deadline
-        error = DeadlineExceeded(
-            f"{request.waiting} of {len(request.images)} images were not begun {seconds:.3f} s"
-            " after the deadline; allow more time, or ask for fewer"
-        )
-        _tell(request.fail, error)
+def _too_late(request: Request) -> Callable[[], None]:
+    assert request.deadline is not None
+    seconds = time.monotonic() - request.deadline
+    error = DeadlineExceeded(
+        f"{request.waiting} of {len(request.images)} images were not begun {seconds:.3f} s"
+        " after the deadline; allow more time, or ask for fewer"
+    )
+    return functools.partial(request.fail, error)
 
 
-def _tell(tell: Callable[..., None], *said: BaseException) -> None:
-    """Call what calls back whoever waits, who may do anything but end our thread."""
-    try:
-        tell(*said)
-    except BaseException as error:
-        log.warning("what a Future called back raised %r", error)
+def _tell(answers: Iterable[Callable[[], None]]) -> None:
+    """Answer requests, which calls back whoever waits; they may do anything but end our thread."""
+    for answer in answers:
+        try:
+            answer()
+        except BaseException as error:
+            log.warning("what a Future called back raised %r", error)
