@@ -263,9 +263,8 @@ class Sampler:
         if return_latents:
             inputs = request.wanted = draw_wanted(self._model, [request.wanted])
         images = _result(self._runner.serve(request), timeout_s)
-        if return_latents:
-            return images, inputs.z
-        return images if output == "numpy" else [to_pil(image) for image in images]
+        found = images if output == "numpy" else [to_pil(image) for image in images]
+        return (found, inputs.z) if return_latents else found
 
     def submit(self, n: int | None = None, **asked: Unpack[Asked]) -> "Future[Images]":
         """Ask for images without waiting for them; arguments as in `sample`.
