@@ -2,8 +2,12 @@
 
 import ctypes
 import importlib
-from collections.abc import Callable
-from contextlib import ExitStack
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from types import ModuleType
 from typing import Any
 
@@ -11,6 +15,47 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ganinfer.errors import BackendUnavailable, missing_extra
+
+# A capture by onnxruntime is one for the whole process: what any thread allocates, frees or waits
+# for on a GPU meanwhile fails, and so does the capture. So whoever does such things holds a lock.
+_capturing = threading.Lock()
+# Reentrant: garbage may be collected, and freed, while its thread holds them all.
+_locks: "weakref.WeakSet[threading.RLock]" = weakref.WeakSet()
+
+
+def work_lock() -> "threading.RLock":
+    """A lock for its owner to hold during all work on a GPU; then nobody captures a graph."""
+    with _capturing:
+        lock = threading.RLock()
+        _locks.add(lock)
+    return lock
+
+
+@contextmanager
+def gpus_at_rest() -> Iterator[bool]:
+    """Keep everybody from the GPUs; or say that somebody is at work there, and hold nobody up."""
+    with ExitStack() as held:
+        at_rest = _taken(_capturing, held) and all(_taken(lock, held) for lock in list(_locks))
+        if not at_rest:
+            held.close()
+        yield at_rest
+
+
+def _taken(lock: "threading.Lock | threading.RLock", held: ExitStack) -> bool:
+    taken = lock.acquire(blocking=False)
+    if taken:
+        held.callback(lock.release)
+    return taken
+
+
+def _after_fork() -> None:
+    """Who held a lock is not here to release it."""
+    global _capturing, _locks
+    _capturing, _locks = threading.Lock(), weakref.WeakSet()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def load_cuda(product: str) -> ModuleType:
@@ -34,9 +79,7 @@ def compute_capability(product: str, index: int = 0) -> str:
         BackendUnavailable: there is no such GPU, driver or cuda-python; product names the extra.
     """
     cuda = load_cuda(product)
-    status, count = cuda.cudaGetDeviceCount()
-    if int(status) or index >= count:
-        reason = status.name if int(status) else f"it has {count} GPUs, numbered from 0"
+    if reason := _why_absent(cuda, index):
         raise BackendUnavailable(
             f"tensorrt needs an NVIDIA GPU and driver; this host gives no cuda:{index} ({reason})."
             " Use backend='onnxruntime'"
@@ -51,13 +94,27 @@ def compute_capability(product: str, index: int = 0) -> str:
     return f"sm{major}{minor}"
 
 
+def _why_absent(cuda: ModuleType, index: int) -> str:
+    """Why there is no such GPU; "" if there is."""
+    try:
+        status, count = cuda.cudaGetDeviceCount()
+    except RuntimeError as error:  # an older cuda-python, where there is no driver
+        return str(error)
+    if int(status):
+        return str(status.name)
+    return "" if index < count else f"it has {count} GPUs, numbered from 0"
+
+
 class Gpu:
-    """What one owner takes of a GPU. It may be used from any thread, after `use`, by one at a time.
+    """What one owner takes of a GPU, for any thread that is in `use`; freed once it is forgotten.
 
     Attributes:
         stream: where all work is queued.
         resources: what `close` frees, the newest first.
+        closed: whether that was done.
     """
+
+    closed = True  # as long as there is nothing to free
 
     def __init__(self, cuda: ModuleType, index: int) -> None:
         """Create the stream.
@@ -65,17 +122,26 @@ class Gpu:
         Raises:
             BackendUnavailable: CUDA fails, as does every method.
         """
-        self._cuda, self._index = cuda, index
+        self._cuda, self._index, self._pid = cuda, index, os.getpid()
+        self._lock = work_lock()
         self.resources = ExitStack()
-        self.use()
-        # One that minds the default stream would spoil another library's work as it is captured.
-        stream = self._checked(cuda.cudaStreamCreateWithFlags(cuda.cudaStreamNonBlocking))
+        with self.use():
+            # One that minds the default stream would spoil what another library captures.
+            stream = self._checked(cuda.cudaStreamCreateWithFlags(cuda.cudaStreamNonBlocking))
         self.resources.callback(cuda.cudaStreamDestroy, stream)
         self.stream = int(stream)
+        self.closed = False
 
-    def use(self) -> None:
-        """Make the calling thread's calls go to this GPU."""
-        self._checked(self._cuda.cudaSetDevice(self._index))
+    @contextmanager
+    def use(self) -> Iterator[None]:
+        """The calling thread alone works here; its calls go to this GPU, later ones as before."""
+        with self._lock:
+            before = self._checked(self._cuda.cudaGetDevice())
+            self._checked(self._cuda.cudaSetDevice(self._index))
+            try:
+                yield
+            finally:
+                self._cuda.cudaSetDevice(before)
 
     def allocate(self, num_bytes: int) -> int:
         """The address of memory on the GPU, aligned for anything."""
@@ -137,10 +203,21 @@ class Gpu:
         self._checked(self._cuda.cudaStreamSynchronize(self.stream))
 
     def close(self) -> None:
-        """Free everything, once; nothing of it may be used any more."""
-        self._cuda.cudaSetDevice(self._index)
-        self._cuda.cudaStreamSynchronize(self.stream)
-        self.resources.close()
+        """Free everything, once; nothing of it may be used any more. A forked process has none."""
+        if os.getpid() != self._pid:
+            return
+        with self._lock, ExitStack() as device:
+            if self.closed:
+                return
+            self.closed = True
+            with suppress(BackendUnavailable):  # what has failed for good is freed nevertheless
+                device.enter_context(self.use())
+                self.wait()
+            self.resources.close()
+
+    def __del__(self) -> None:
+        if not self.closed and not sys.is_finalizing():
+            self.close()
 
     def _queue_copy(self, target: int, source: int, num_bytes: int, kind: Any) -> None:
         self._checked(self._cuda.cudaMemcpyAsync(target, source, num_bytes, kind, self.stream))

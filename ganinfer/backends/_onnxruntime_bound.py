@@ -1,10 +1,8 @@
 """An onnxruntime session run by IO binding: inputs and images at fixed places on its device."""
 
-import contextlib
+import itertools
 import logging
-import threading
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any, TypeVar
@@ -13,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganinfer.backends import SupportsDLPack, device_index
+from ganinfer.backends._cuda import gpus_at_rest, work_lock
 from ganinfer.errors import RequestError
 from ganinfer.images import Images
 
@@ -24,20 +23,6 @@ Result = TypeVar("Result")
 
 _PLAIN = -1  # the gpu_graph_id of a run that neither captures a CUDA graph nor replays one
 
-# Held to capture a graph, and to open a session. CUDA captures for the whole process: what any
-# thread allocates, frees or waits for on a GPU meanwhile fails, and so does the capture.
-capturing = threading.Lock()
-_sessions: "weakref.WeakSet[BoundSession]" = weakref.WeakSet()
-
-
-@contextlib.contextmanager
-def gpus_at_rest() -> Iterator[None]:
-    """No session is opened, and none is at work on any GPU."""
-    with capturing, contextlib.ExitStack() as held:
-        for session in list(_sessions):
-            held.enter_context(session.lock)
-        yield
-
 
 class BoundSession:
     """A session, its memory for each batch size, and the one thread that runs it.
@@ -45,7 +30,15 @@ class BoundSession:
     onnxruntime keeps CUDA graphs for the thread that captured them, and lets no other run.
     """
 
-    def __init__(self, ort: ModuleType, session: Any, device: str, *, captures: bool) -> None:
+    def __init__(
+        self,
+        ort: ModuleType,
+        session: Any,
+        device: str,
+        *,
+        captures: bool,
+        details: dict[str, str],
+    ) -> None:
         """Bind nothing yet.
 
         Args:
@@ -53,18 +46,21 @@ class BoundSession:
             session: of one output, uint8 (N, H, W, C).
             device: "cpu" or "cuda:<n>".
             captures: whether the session was opened for CUDA graphs: then the first run of a batch
-                size captures one, under that size as its id, and later runs replay it.
+                size with nobody else at work on a GPU captures one, and later runs replay it.
+            details: of the backend; here it says which batch sizes have a CUDA graph.
         """
         self._ort, self._session, self._captures = ort, session, captures
+        self._details, self._captured = details, set[int]()
         self._place = (device.partition(":")[0], device_index(device))
         (output,) = session.get_outputs()
         self._output, self._image_shape = output.name, tuple(output.shape[1:])
-        self._inputs: dict[Form, dict[str, Any]] = {}
-        self._runs: dict[Form, tuple[Any, Any]] = {}  # binding and options of those seen before
+        self._bound: dict[Form, tuple[dict[str, Any], Any]] = {}  # inputs and binding
+        self._plain = self._options(_PLAIN)
+        self._options_of: dict[Form, Any] = {}  # of those that captured, or could not
+        # A captured id is replayed whatever is bound: so no two forms share one.
+        self._graph_ids = itertools.count(1)
         self._lane = ThreadPoolExecutor(1, thread_name_prefix=f"onnxruntime {device}")
-        self.lock = threading.Lock()  # what is at work on the GPU holds it
-        with capturing:
-            _sessions.add(self)
+        self._lock = work_lock()
 
     def run(self, feed: Feed) -> Images:
         """The images of a feed, in an array of their own on the host."""
@@ -77,9 +73,8 @@ class BoundSession:
     def close(self) -> None:
         """Finish what runs; free the memory and the session."""
         self._lane.shutdown()
-        with self.lock:
-            self._runs.clear()
-            self._inputs.clear()
+        with self._lock:
+            self._bound.clear()
             self._session = None
 
     def _call(self, work: Callable[[Feed], Result], feed: Feed) -> Result:
@@ -91,54 +86,49 @@ class BoundSession:
 
     def _run(self, feed: Feed) -> Images:
         form = _form(feed)
-        known = form in self._runs
-        with gpus_at_rest() if self._captures and not known else self.lock:
-            inputs = self._filled(form, feed)
-            if known:
-                self._session.run_with_iobinding(*self._runs[form])
-            else:
-                self._runs[form] = self._first_run(inputs, len(feed["z"]))
-            binding, _ = self._runs[form]
+        if self._captures and form not in self._options_of:
+            self._capture(form, feed)
+        with self._lock:
+            binding = self._filled(form, feed)
+            self._session.run_with_iobinding(binding, self._options_of.get(form, self._plain))
             images: Images = binding.copy_outputs_to_cpu()[0]
         return images
 
     def _run_on_device(self, feed: Feed) -> SupportsDLPack:
-        with self.lock:
+        """A size that nobody padded: its inputs are not kept, and no graph writes the images."""
+        with self._lock:
             images: SupportsDLPack = self._new_images(len(feed["z"]))
-            binding = self._bind(self._filled(_form(feed), feed), images)
-            # A graph would write to where it was captured.
-            self._session.run_with_iobinding(binding, self._options(_PLAIN))
+            inputs = self._new_inputs(feed)
+            _fill(inputs, feed)
+            self._session.run_with_iobinding(self._bind(inputs, images), self._plain)
         return images
 
-    def _first_run(self, inputs: dict[str, Any], n: int) -> tuple[Any, Any]:
-        """Run with new images; the binding and the options to run again with."""
-        binding = self._bind(inputs, self._new_images(n))
-        if self._captures:
-            options = self._options(n)
+    def _capture(self, form: Form, feed: Feed) -> None:
+        """Have a graph from now on; if somebody is at work on a GPU, another time."""
+        n = len(feed["z"])
+        with gpus_at_rest() as at_rest:
+            if not at_rest:
+                return
+            options = self._options(next(self._graph_ids))
             try:
-                self._session.run_with_iobinding(binding, options)
+                self._session.run_with_iobinding(self._filled(form, feed), options)
             except Exception as error:  # onnxruntime raises a dozen unrelated classes
                 log.warning("batches of %d run without a CUDA graph: %s", n, error)
+                options = self._plain
             else:
-                return binding, options
-        options = self._options(_PLAIN)
-        self._session.run_with_iobinding(binding, options)
-        return binding, options
+                self._captured.add(n)
+                sizes = ", ".join(map(str, sorted(self._captured)))
+                self._details["cuda_graphs"] = f"used, for batches of {sizes}"
+            self._options_of[form] = options
 
-    def _filled(self, form: Form, feed: Feed) -> dict[str, Any]:
-        """The inputs where they lie for good, with the values of a feed.
-
-        The copies are from pageable memory: `update_inplace` waits for them anyhow, and nothing is
-        documented that copies from a pinned OrtValue without waiting.
-        """
-        if form not in self._inputs:
-            self._inputs[form] = {
-                name: self._allocate(a.shape, a.dtype) for name, a in feed.items()
-            }
-        inputs = self._inputs[form]
-        for name, array in feed.items():
-            inputs[name].update_inplace(np.ascontiguousarray(array))
-        return inputs
+    def _filled(self, form: Form, feed: Feed) -> Any:
+        """The binding of inputs and images that stay where they are, with the values of a feed."""
+        if form not in self._bound:
+            inputs = self._new_inputs(feed)
+            self._bound[form] = inputs, self._bind(inputs, self._new_images(len(feed["z"])))
+        inputs, binding = self._bound[form]
+        _fill(inputs, feed)
+        return binding
 
     def _bind(self, inputs: dict[str, Any], images: Any) -> Any:
         binding = self._session.io_binding()
@@ -146,6 +136,9 @@ class BoundSession:
             binding.bind_ortvalue_input(name, value)
         binding.bind_ortvalue_output(self._output, images)
         return binding
+
+    def _new_inputs(self, feed: Feed) -> dict[str, Any]:
+        return {name: self._allocate(array.shape, array.dtype) for name, array in feed.items()}
 
     def _new_images(self, n: int) -> Any:
         return self._allocate((n, *self._image_shape), np.dtype(np.uint8))
@@ -162,3 +155,13 @@ class BoundSession:
 
 def _form(feed: Feed) -> Form:
     return tuple((name, array.shape, array.dtype.str) for name, array in feed.items())
+
+
+def _fill(inputs: dict[str, Any], feed: Feed) -> None:
+    """Copy from pageable memory.
+
+    `update_inplace` waits for it anyhow, and nothing is documented that copies from a pinned
+    OrtValue without waiting.
+    """
+    for name, array in feed.items():
+        inputs[name].update_inplace(np.ascontiguousarray(array))

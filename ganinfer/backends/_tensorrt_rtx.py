@@ -45,6 +45,8 @@ class RuntimeCache:
 
     def keep(self) -> None:
         """Write it, if it has changed."""
-        content = self._cache.serialize()
-        if content is not None and bytes(content) != self._content:
-            kept.write(self._file, bytes(content))
+        serialized = self._cache.serialize()
+        content = None if serialized is None else bytes(serialized)
+        if content is not None and content != self._content:
+            kept.write(self._file, content)
+            self._content = content

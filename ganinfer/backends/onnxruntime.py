@@ -19,7 +19,8 @@ from ganinfer.backends import (
     pick_precision,
     usable_cpus,
 )
-from ganinfer.backends._onnxruntime_bound import BoundSession, capturing
+from ganinfer.backends._cuda import work_lock
+from ganinfer.backends._onnxruntime_bound import BoundSession
 from ganinfer.backends._onnxruntime_cuda import CPU, CUDA, Provider, cuda_attempts, prepare_gpu
 from ganinfer.bundle import Bundle
 from ganinfer.errors import BackendUnavailable, GanError, RequestError, missing_extra
@@ -105,7 +106,7 @@ class OnnxRuntimeBackend:
     ) -> None:
         wanted = attempts[0][0][0]
         prepare_gpu(ort, self.device, wanted)
-        with capturing:
+        with work_lock():
             session, providers, refusal = open_first(ort, graph, attempts, self._threads)
         got = session.get_providers()[0]
         if got != wanted:
@@ -115,10 +116,11 @@ class OnnxRuntimeBackend:
                 " its log, or use device='cpu'"
             )
         captures = "enable_cuda_graph" in providers[0][1]
-        self._bound = BoundSession(ort, session, self.device, captures=captures)
+        self._bound = BoundSession(
+            ort, session, self.device, captures=captures, details=self.details
+        )
         self.details["provider"] = got
-        graphs = "one for each batch size, but where the log says otherwise"
-        self.details["cuda_graphs"] = graphs if captures else f"none{refusal}"
+        self.details["cuda_graphs"] = "none yet" if captures else f"none{refusal}"
 
     def run(self, inputs: Inputs, *, out: Images | None = None, alone: bool = True) -> Images:
         """Images uint8 (N, H, W, C) of N inputs; see `ganinfer.backends.Backend`."""

@@ -11,7 +11,12 @@ import numpy as np
 
 from ganinfer.backends import Backend, SupportsDLPack, device_index, pick_precision
 from ganinfer.backends._onnxruntime_cuda import CUDA, Provider, cuda
-from ganinfer.backends.onnxruntime import OnnxRuntimeBackend, installed, precisions
+from ganinfer.backends.onnxruntime import (
+    GPU_BATCH_SIZES,
+    OnnxRuntimeBackend,
+    installed,
+    precisions,
+)
 from ganinfer.bundle import Bundle
 from ganinfer.errors import BackendUnavailable, RequestError
 from ganinfer.images import Images
@@ -72,7 +77,10 @@ def provider_options(
     prefix = "trt" if name == TENSORRT else "nv"
     options = {"device_id": str(device_index(device))}
     for bound, batch in zip(("min", "opt", "max"), batches, strict=True):
-        shapes = f"z:{batch}x{model.z_dim}" + (f",y:{batch}" if model.classes else "")
+        shapes = f"z:{batch}x{model.z_dim}"
+        if model.classes:
+            weights = f"x{len(model.classes)}" if model.class_input == "weights" else ""
+            shapes += f",y:{batch}{weights}"
         if model.truncation_input is not None:
             shapes += f",truncation:{batch}"
         options[f"{prefix}_profile_{bound}_shapes"] = shapes
@@ -103,6 +111,7 @@ class TensorRTSession(OnnxRuntimeBackend):
         """Build the engine, or find it; see `OnnxRuntimeBackend`. largest: batch of its profile."""
         super().__init__(graph, device, precision, providers=providers)
         self._largest = largest
+        self.batch_sizes = (*(size for size in GPU_BATCH_SIZES if size < largest), largest)
 
     def run(self, inputs: Inputs, *, out: Images | None = None, alone: bool = True) -> Images:
         """Images uint8 (N, H, W, C) of N inputs; N beyond the profile is split."""

@@ -66,8 +66,8 @@ class OpenVINOBackend:
                 f"openvino {ov.__version__} refuses the graph: {error}"
             ) from None
         self._lock = threading.Lock()
-        self._compiled: dict[int, Any] = {}  # by how many runs at once
-        self._free: dict[int, list[Any]] = {}  # requests that nobody uses, by the same
+        # By how many runs at once: the model, and its requests that nobody uses.
+        self._compiled: dict[int, tuple[Any, list[Any]]] = {}
         self.details = {
             "openvino": ov.__version__.partition("-")[0],
             "threads": str(self.parallel_runs),
@@ -76,8 +76,11 @@ class OpenVINOBackend:
 
     def run(self, inputs: Inputs, *, out: Images | None = None, alone: bool = True) -> Images:
         """Images uint8 (N, H, W, C) of N inputs; see `ganinfer.backends.Backend`."""
-        num_streams = 1 if alone else self.parallel_runs
-        request = self._request(num_streams)
+        compiled, free = self._compile(1 if alone else self.parallel_runs)
+        try:
+            request = free.pop()
+        except IndexError:
+            request = compiled.create_infer_request()
         try:
             found = request.infer(inputs.feed(), share_inputs=True, share_outputs=True)[0]
             if out is None:
@@ -86,7 +89,7 @@ class OpenVINOBackend:
         except RuntimeError as error:
             raise BackendUnavailable(f"openvino failed on cpu: {error}") from error
         finally:
-            self._free[num_streams].append(request)
+            free.append(request)
         return out
 
     def run_on_device(self, inputs: Inputs) -> SupportsDLPack:
@@ -98,23 +101,13 @@ class OpenVINOBackend:
         with self._lock:
             self._model = None
             self._compiled.clear()
-            self._free.clear()
 
-    def _request(self, num_streams: int) -> Any:
-        """One that no other thread uses."""
-        compiled = self._compile(num_streams)
-        try:
-            return self._free[num_streams].pop()
-        except IndexError:
-            return compiled.create_infer_request()
-
-    def _compile(self, num_streams: int) -> Any:
+    def _compile(self, num_streams: int) -> tuple[Any, list[Any]]:
         with self._lock:
             if self._model is None:
                 raise RequestError("this backend is closed; open the bundle again")
             if num_streams not in self._compiled:
-                self._free[num_streams] = []
-                self._compiled[num_streams] = self._core.compile_model(
+                compiled = self._core.compile_model(
                     self._model,
                     "CPU",
                     {
@@ -123,6 +116,7 @@ class OpenVINOBackend:
                         "INFERENCE_NUM_THREADS": str(self.parallel_runs),
                     },
                 )
+                self._compiled[num_streams] = compiled, []
             return self._compiled[num_streams]
 
 

@@ -1,7 +1,6 @@
 """TensorRT and TensorRT-RTX engines, run through cuda-python: no torch, no pycuda."""
 
 import logging
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -71,6 +70,9 @@ class _Bucket:
 class TensorRTBackend:
     """One engine, a bucket for each batch size, one stream; see `ganinfer.backends.Backend`.
 
+    Its inputs and images, pinned and on the GPU, have room for the engine's largest batch (256
+    unless exported otherwise), whatever is asked of it.
+
     Once a bucket has run, nothing is allocated and no shape or address set: a batch is copied in,
     run and copied out by one launch of a CUDA graph, where the engine can be captured.
     """
@@ -99,12 +101,12 @@ class TensorRTBackend:
             "engine_status": entry.status,
         }
         self._trt, self._entry = trt, entry
-        self._lock = threading.Lock()
-        self._closed = self._no_graphs = False
+        self._no_graphs = False
         self._buckets: dict[int, _Bucket] = {}
         self._gpu = Gpu(cuda, index)
         try:
-            self._open(plan, model, capability)
+            with self._gpu.use():
+                self._open(plan, model, capability)
         except BaseException:
             self.close()
             raise
@@ -130,10 +132,10 @@ class TensorRTBackend:
         self._workspace_size = int(self._engine.device_memory_size_v2)
         self._workspace = gpu.allocate(max(self._workspace_size, 1))
         self._kernels: RuntimeCache | None = None
-        self._strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        self._context_options = trt.ExecutionContextAllocationStrategy.USER_MANAGED
         if product == "tensorrt_rtx":
-            self._strategy = runtime_config(trt, self._engine)
-            self._kernels = RuntimeCache(trt, self._strategy, plan, capability)
+            self._context_options = runtime_config(trt, self._engine)
+            self._kernels = RuntimeCache(trt, self._context_options, plan, capability)
         gpu.resources.callback(self._release)  # after the graphs, before the memory
         self._open_bucket(self.batch_sizes[0])  # what cannot run is refused before it is chosen
 
@@ -165,10 +167,9 @@ class TensorRTBackend:
     def _run(self, inputs: Inputs, out: Images) -> None:
         n, feed = len(inputs), inputs.feed()
         size = min(size for size in self.batch_sizes if size >= n)
-        with self._lock:
-            if self._closed:
+        with self._gpu.use():
+            if self._gpu.closed:
                 raise RequestError("this backend is closed; open the bundle again")
-            self._gpu.use()  # the calling thread may be a new one
             for name, tensor in self._inputs.items():
                 tensor.host[:n] = feed[name]
                 tensor.host[n:size] = feed[name][0]
@@ -185,13 +186,15 @@ class TensorRTBackend:
         # The library allocates and compiles in a context's first run, which no graph can hold.
         self._queue(context, size)
         self._gpu.wait()
+        if self._kernels is not None:
+            self._kernels.keep()  # now: a service is seldom closed before it is ended
         self._buckets[size] = _Bucket(context, self._graph(context, size))
         return self._buckets[size]
 
     def _context(self, size: int) -> Any:
         """A context for batches of one size, its profile, memory and addresses set for good."""
         profile = profile_for(size, self._entry.profiles)
-        context = self._engine.create_execution_context(self._strategy)
+        context = self._engine.create_execution_context(self._context_options)
         if context is None or not context.set_optimization_profile_async(profile, self._gpu.stream):
             raise BackendUnavailable(
                 f"the engine gives no context for batches of {size}; is another program using the"
@@ -234,17 +237,12 @@ class TensorRTBackend:
 
     def close(self) -> None:
         """Free everything, once no other thread uses it."""
-        with self._lock:
-            if not self._closed:
-                self._closed = True
-                self._gpu.close()
+        self._gpu.close()
 
     def _release(self) -> None:
         """Let go of what uses the memory."""
-        if self._kernels is not None:
-            self._kernels.keep()
         self._buckets.clear()
-        self._strategy = self._kernels = self._engine = self._runtime = None
+        self._context_options = self._kernels = self._engine = self._runtime = None
 
 
 def _shapes(model: Model) -> dict[str, tuple[tuple[int, ...], DTypeLike]]:

@@ -9,6 +9,7 @@ somebody waits for the stream, no sooner. A plan is an ONNX file, which onnxrunt
 import ctypes
 import enum
 import itertools
+import threading
 from collections import Counter
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -75,10 +76,12 @@ class Cuda:
         self.device_memory: set[int] = set()
         self.last_error = Status.cudaSuccess
         self.num_fallible = 0
+        self.thread = threading.local()  # its device, 0 at first
         self._handles = itertools.count(1, 2)  # odd, as no address is
 
     def fails(self, name: str) -> Status:
         """Note a call; the status that it must return."""
+        assert name.endswith("Device") or getattr(self.thread, "device", 0) == 0
         self.calls[name] += 1
         self.num_fallible += 1
         status = self.failures.get(name, self.failures.get(self.num_fallible, Status.cudaSuccess))
@@ -95,9 +98,14 @@ class Cuda:
         error, self.last_error = self.last_error, Status.cudaSuccess
         return (error,)
 
+    def cudaGetDevice(self):
+        return self.fails("cudaGetDevice"), getattr(self.thread, "device", 0)
+
     def cudaSetDevice(self, device):
-        assert device == 0
-        return (self.fails("cudaSetDevice"),)
+        if status := self.fails("cudaSetDevice"):
+            return (status,)
+        self.thread.device = device
+        return (Status.cudaSuccess,)
 
     def cudaMalloc(self, size):
         return self._allocate("cudaMalloc", size)

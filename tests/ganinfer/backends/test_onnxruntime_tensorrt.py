@@ -66,6 +66,28 @@ def test_tensorrt_rtx_keeps_its_kernels_and_an_unconditional_model_has_no_labels
     }
 
 
+def test_labels_as_weights_have_one_for_each_class(bundle: Path) -> None:
+    with Bundle(bundle) as opened:
+        model = opened.manifest.model.model_copy(update={"class_input": "weights"})
+    options = provider_options(
+        TENSORRT, device="cuda:0", model=model, batches=(1, 8, 32), cache=Path("host/sha")
+    )
+    assert options["trt_profile_max_shapes"] == "z:32x16,y:32x3"
+
+
+@pytest.mark.parametrize(
+    ("largest", "sizes"), [(100, (1, 2, 4, 8, 16, 32, 64, 100)), (4, (1, 2, 4)), (1, (1,))]
+)
+def test_batches_are_padded_to_no_more_than_the_engine_takes(
+    bundle: Path, largest: int, sizes: tuple[int, ...]
+) -> None:
+    with Bundle(bundle) as opened:
+        graph = opened.read_graph("fp32")
+    session = TensorRTSession(graph, "cpu", "fp32", providers=[CPU], largest=largest)
+    assert session.batch_sizes == sizes
+    session.close()
+
+
 def test_without_the_cpu_among_its_providers_a_session_puts_nothing_there(bundle: Path) -> None:
     """onnxruntime would add it by itself."""
     with Bundle(bundle) as opened:

@@ -1,8 +1,12 @@
 """The native backend on a simulated GPU; what needs a real one is marked so."""
 
+import gc
 import inspect
+import os
+import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +17,7 @@ from simulated_gpu import Cuda, Status
 
 from ganinfer import Sampler
 from ganinfer.backends import _tensorrt_library
+from ganinfer.backends._cuda import gpus_at_rest
 from ganinfer.backends._tensorrt_library import host_platform
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.backends.tensorrt import TensorRTBackend, _shapes, bucket_sizes, profile_for
@@ -100,18 +105,23 @@ def test_batches_of_any_size_give_the_images_of_onnxruntime(
     backend.close()
 
 
+def add_engine(bundle: Path, target: Path, product: str) -> None:
+    """Write the bundle with an engine of its ONNX file."""
+    with Bundle(bundle) as opened:
+        entry = an_engine(product, opened.manifest.files["onnx/fp32.onnx"].sha256)
+        manifest = opened.manifest.model_copy(update={"engines": [entry]})
+        files = {name: opened.read(name) for name in opened.manifest.files}
+        engine = {entry.path: opened.read_graph("fp32"), entry.report: b"{}"}
+    write_bundle(target, manifest, files | engine)
+
+
 @pytest.mark.parametrize("product", ["tensorrt", "tensorrt_rtx"])
 def test_a_sampler_over_an_engine_gives_the_images_of_onnxruntime(
     bundle: Path, tmp_path: Path, simulate, cuda: Cuda, product: str
 ) -> None:
     """The golden images are checked on the way."""
     simulate(product)
-    with Bundle(bundle) as opened:
-        entry = an_engine(product, opened.manifest.files["onnx/fp32.onnx"].sha256)
-        manifest = opened.manifest.model_copy(update={"engines": [entry]})
-        files = {name: opened.read(name) for name in opened.manifest.files}
-        engine = {entry.path: opened.read_graph("fp32"), entry.report: b"{}"}
-    write_bundle(tmp_path / "x.gan", manifest, files | engine)
+    add_engine(bundle, tmp_path / "x.gan", product)
     with (
         Sampler(tmp_path / "x.gan", backend="tensorrt") as sampler,
         Sampler(bundle, backend="onnxruntime", precision="fp32") as other,
@@ -126,6 +136,90 @@ def test_a_sampler_over_an_engine_gives_the_images_of_onnxruntime(
     assert not cuda.live
 
 
+def test_a_sampler_that_nobody_closed_frees_its_gpu(
+    bundle: Path, tmp_path: Path, simulate, cuda: Cuda
+) -> None:
+    simulate()
+    add_engine(bundle, tmp_path / "x.gan", "tensorrt")
+    sampler = Sampler(tmp_path / "x.gan", backend="tensorrt")
+    sampler.sample(3)
+    sampler.submit(3).result(60)
+    del sampler
+    for _ in range(100):  # its threads end first
+        gc.collect()
+        if not cuda.live:
+            break
+        time.sleep(0.05)
+    assert not cuda.live
+
+
+def test_at_the_end_of_the_process_nothing_is_freed(
+    open_engine: Open, cuda: Cuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver does it, and may be gone already."""
+    backend = open_engine()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "is_finalizing", lambda: True)
+        del backend
+        gc.collect()
+    assert cuda.live
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_frees_nothing(open_engine: Open, cuda: Cuda) -> None:
+    backend = open_engine()
+    cuda.calls.clear()
+    child = os.fork()
+    if not child:
+        signal.alarm(10)
+        try:
+            backend.close()
+        finally:
+            os._exit(0 if cuda.live and not cuda.calls else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    backend.close()
+    assert not cuda.live
+
+
+def test_the_callers_thread_keeps_its_own_device(
+    open_engine: Open, model: Model, cuda: Cuda
+) -> None:
+    cuda.thread.device = 5
+    backend = open_engine()
+    backend.run(draw(model, 3))
+    with pytest.raises(BackendUnavailable):
+        cuda.failures["cudaGraphLaunch"] = Status.cudaErrorIllegalAddress
+        backend.run(draw(model, 3))
+    backend.close()
+    assert cuda.thread.device == 5
+    assert not cuda.live
+
+
+def test_no_graph_is_captured_elsewhere_while_an_engine_is_at_work(
+    open_engine: Open, model: Model, cuda: Cuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+    fails = cuda.fails
+
+    def look() -> None:
+        with gpus_at_rest() as at_rest:
+            seen.append(at_rest)
+
+    def noted(name: str) -> Status:
+        other = threading.Thread(target=look)
+        other.start()
+        other.join()
+        return fails(name)
+
+    monkeypatch.setattr(cuda, "fails", noted)
+    backend = open_engine()
+    backend.run(draw(model, 3))
+    backend.close()
+    assert len(seen) > 20
+    assert not any(seen)
+
+
 def test_a_bucket_that_has_run_is_one_launch_of_its_graph(
     open_engine: Open, model: Model, cuda: Cuda
 ) -> None:
@@ -133,7 +227,9 @@ def test_a_bucket_that_has_run_is_one_launch_of_its_graph(
     backend.run(draw(model, 3))
     cuda.calls.clear()
     backend.run(draw(model, 4))
-    assert cuda.calls == {"cudaSetDevice": 1, "cudaGraphLaunch": 1, "cudaStreamSynchronize": 1}
+    assert cuda.calls == {
+        "cudaGetDevice": 1, "cudaSetDevice": 2, "cudaGraphLaunch": 1, "cudaStreamSynchronize": 1
+    }  # fmt: skip
     assert backend.details["cuda_graphs"] == "used"
     backend.close()
 
@@ -250,10 +346,10 @@ def test_compiled_kernels_are_kept_for_the_next_opening(
 ) -> None:
     backend = open_engine("tensorrt_rtx")
     backend.run(draw(model, 4))
-    backend.close()
     (file,) = (tmp_path / "cache/ganpipe/tensorrt_rtx/1.2.3.4").iterdir()
     assert file.name.endswith("-sm89.bin")
-    assert file.read_bytes().endswith(b"kernels 1 4")
+    assert file.read_bytes().endswith(b"kernels 1 4"), "before it is closed, which may never be"
+    backend.close()
     backend = open_engine("tensorrt_rtx")
     backend.run(draw(model, 20))
     backend.close()

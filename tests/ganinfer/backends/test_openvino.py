@@ -1,0 +1,29 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ganinfer.bundle import Bundle
+from ganinfer.errors import RequestError
+from ganinfer.inputs import draw_inputs
+
+pytest.importorskip("openvino")
+from ganinfer.backends.openvino import OpenVINOBackend
+
+
+def test_a_run_goes_on_to_its_images_while_the_backend_is_closed(bundle: Path) -> None:
+    with Bundle(bundle) as opened:
+        backend = OpenVINOBackend(opened.read_graph("fp32"), "fp32")
+        inputs = draw_inputs(opened.manifest.model, range(3), np.arange(3))
+    expected = backend.run(inputs)
+    _, (request,) = backend._compiled[1]
+
+    class Closing:
+        def infer(self, *arguments, **options):
+            backend.close()
+            return request.infer(*arguments, **options)
+
+    backend._compiled[1][1][:] = [Closing()]
+    assert np.array_equal(backend.run(inputs), expected)
+    with pytest.raises(RequestError, match="closed"):
+        backend.run(inputs)
