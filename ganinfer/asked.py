@@ -39,8 +39,9 @@ def seeds_asked(n: int | None, seed: int, seeds: SeedList) -> Seeds:
         RequestError: they do not fit together, or are no seeds.
     """
     if seeds is None:
-        return seed_array(range(seed, seed + checked_count(n, seed)))
-    keys = seed_array(seeds)
+        first = checked_integer("seed", seed, least=0)
+        return seed_array(range(first, first + checked_count(n, first)))
+    keys = seed_array(seeds).copy()  # the caller may go on with an array of theirs
     if n is not None and n != len(keys):
         raise RequestError(f"n is {n}, and {len(keys)} seeds were given; leave n out")
     return keys
@@ -62,7 +63,8 @@ def numbers_asked(model: "Model", labels: Any, n: int) -> ClassInput | None:
         return mix(model, labels, n, functools.partial(class_number, model))
     if isinstance(labels, int | str | np.integer):
         return np.full(n, class_number(model, labels))
-    if not isinstance(labels, Sequence | np.ndarray) or np.ndim(labels) != 1:
+    flat = labels.ndim == 1 if isinstance(labels, np.ndarray) else isinstance(labels, Sequence)
+    if not flat:
         raise RequestError(f"labels: found {labels!r}; expected one class, or one for each image")
     if len(labels) != n:
         raise RequestError(f"labels: found {len(labels)} for {n} images; give one, or one for each")
@@ -173,7 +175,10 @@ def room_for(shape: tuple[int, ...]) -> Images:
     size = math.prod(shape)
     if size < _LARGE or not hasattr(mmap, "MAP_ANONYMOUS"):
         return np.empty(shape, np.uint8)
-    room = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        room = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError(str(error)) from None
     return np.frombuffer(room, np.uint8).reshape(shape)
 
 

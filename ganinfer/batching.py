@@ -68,19 +68,19 @@ class Batcher:
         if not len(request.images):
             request.answer()
             return request.future
-        late: list[Request] = []
+        answers: list[Callable[[], None]] = []
         with self._changed:
             if self._closed:
                 raise RequestError("this Sampler is closed; open it again")
             if len(self._queue) >= self._max_queue:
-                late = self._forget_done()
+                answers = self._forget_done()
             waiting = len(self._queue)
             if waiting < self._max_queue:
                 self._queue.append(request)
                 if not self._workers:
                     self._start()
                 self._changed.notify_all()
-        _tell(map(_too_late, late))
+        _tell(answers)
         if waiting >= self._max_queue:
             raise QueueFull(
                 f"{waiting} requests are waiting, and max_queue is {self._max_queue}; ask again"
@@ -91,21 +91,27 @@ class Batcher:
     def serve(self, request: Request) -> "Future[Images]":
         """Run a request in the caller's thread if nothing else is to do and it is one batch.
 
-        That saves a caller who waits anyway two changes of threads. Else as `submit`.
+        That saves a caller who waits anyway two changes of threads. So is what a worker itself asks
+        for, when it calls back: the queue would wait for it. Else as `submit`.
         """
         backend, n = self.backends[0], len(request.images)
+        called_back = threading.current_thread() in self._workers
         with self._changed:
-            busy = self._queue or any(self._running.values())
-            idle = not (busy or self._closed or self._max_wait)
-            whole = n > 0 and n == next_batch(n, self._largest, backend, running=0)
-            if idle and whole:
-                self._running[backend], request.taken = 1, n
-        if not (idle and whole):
+            busy = self._queue or any(self._running.values()) or self._max_wait
+            whole = n == next_batch(n, self._largest, backend, running=0)
+            here = n > 0 and not self._closed and (called_back or (whole and not busy))
+            if here:
+                step = most(self._largest, backend)
+                pieces = [Piece(request, at, min(at + step, n)) for at in range(0, n, step)]
+                self._running[backend] = self._running.get(backend, 0) + len(pieces)
+                request.taken = n
+        if not here:
             return self.submit(request)
         if request.out is not None:
             request.images = request.out  # nobody can take it back
-        for answer in self._attempt(backend, [Piece(request, 0, n)], alone=True):
-            answer()
+        for piece in pieces:
+            for answer in self._attempt(backend, [piece], alone=not called_back):
+                answer()
         return request.future
 
     def run_on_device(self, inputs: Inputs) -> "SupportsDLPack":
@@ -132,12 +138,13 @@ class Batcher:
         """Take no more requests; finish those that are here, or fail those not begun; stop."""
         with self._changed:
             self._closed = True
-            refused = [request for request in self._queue if cancel and request.waiting]
+            answers = self._forget_done()
             if cancel:
+                error = RequestError("this Sampler was closed before its turn")
+                answers += [functools.partial(request.fail, error) for request in self._queue]
                 self._queue.clear()
             self._changed.notify_all()
-        error = RequestError("this Sampler was closed before its turn")
-        _tell(functools.partial(request.fail, error) for request in refused)
+        _tell(answers)
         if wait:
             with self._changed:  # callers may be at work in threads of their own
                 self._changed.wait_for(lambda: not any(self._running.values()), timeout=60)
@@ -174,20 +181,20 @@ class Batcher:
         try:
             errors = {pieces[0]: self._try(backend, pieces, alone=alone)}
             if errors[pieces[0]] is not None and len(pieces) > 1:
-                pieces = [piece for piece in pieces if not piece.request.future.done()]
                 errors = {piece: self._try(backend, [piece], alone=alone) for piece in pieces}
         finally:
             self._ended(backend)
         answers: list[Callable[[], None]] = []
+        now = time.monotonic()
         with self._changed:
             for piece in pieces:
                 request, error = piece.request, errors.get(piece)
-                request.finished += 0 if error else len(piece)
-                if error is not None:
+                request.finished += len(piece) if error is None else 0
+                if error is not None and not request.future.cancelled():
                     answers.append(functools.partial(request.fail, error))
-                elif request.complete:
+                elif (request.complete or request.future.cancelled()) and not request.told:
+                    request.told = True
                     answers.append(request.answer)
-                    now = time.monotonic()
                     self._stats.request(request.begun - request.arrived, now - request.begun)
         return answers
 
@@ -211,43 +218,54 @@ class Batcher:
         """The next batch for a backend, and whether nothing else is to do; None at the end."""
         while True:
             with self._changed:
-                late = self._forget_done()
+                answers = self._forget_done()
                 pending = sum(request.waiting for request in self._queue)
-                if late:
-                    pass  # they are told first, outside of the lock
+                if answers:
+                    pass  # they are given first, outside of the lock
                 elif pending and (rest := self._patience(pending, backend)) > 0:
                     self._changed.wait(rest)
                 elif pending:
-                    return self._cut(backend, pending)
+                    if taken := self._cut(backend, pending):
+                        return taken
                 elif self._closed:
                     return None
                 else:
                     self._changed.wait()
-            _tell(map(_too_late, late))
+            _tell(answers)
 
-    def _cut(self, backend: "Backend", pending: int) -> tuple[list[Piece], bool]:
+    def _cut(self, backend: "Backend", pending: int) -> tuple[list[Piece], bool] | None:
+        """Take a batch off the queue; None if all was cancelled at this moment."""
         running = self._running.get(backend, 0)
         asked = sum(len(request.images) for request in self._queue)
         size = next_batch(asked, min(pending, self._largest), backend, running=running)
+        pieces = share(self._queue, size)
+        if not pieces:
+            return None
         self._running[backend] = running + 1
-        return share(self._queue, size), running == 0 and size == pending
+        return pieces, running == 0 and size == pending
 
     def _patience(self, pending: int, backend: "Backend") -> float:
         """Seconds that a batch of so few images may wait for company yet."""
         if not self._max_wait or pending >= most(self._largest, backend) or self._closed:
             return 0.0
-        return min(r.arrived for r in self._queue) + self._max_wait - time.monotonic()
+        until = [r.arrived + self._max_wait for r in self._queue]
+        if any(r.deadline is not None and r.deadline < until[0] for r in self._queue):
+            return 0.0
+        return until[0] - time.monotonic()
 
-    def _forget_done(self) -> list[Request]:
-        """Drop what needs no worker: taken wholly, cancelled, failed; return what is too late."""
-        now = time.monotonic()
-        late = [
-            request
-            for request in self._queue
-            if request.deadline is not None and now > request.deadline and request.waiting
-        ]
-        self._queue = [r for r in self._queue if r.waiting and r not in late]
-        return late
+    def _forget_done(self) -> list[Callable[[], None]]:
+        """Drop what needs no worker: taken wholly, cancelled, failed, too late; what to answer."""
+        now, answers, queue = time.monotonic(), list[Callable[[], None]](), list[Request]()
+        for request in self._queue:
+            if request.future.cancelled() and not request.told:
+                request.told = True
+                answers.append(request.answer)
+            elif request.waiting and request.deadline is not None and now > request.deadline:
+                answers.append(_too_late(request, now - request.deadline))
+            elif request.waiting:
+                queue.append(request)
+        self._queue = queue
+        return answers
 
     def _run(self, backend: "Backend", pieces: list[Piece], *, alone: bool) -> None:
         """Draw the inputs, run them as one batch, put the images where they belong."""
@@ -297,9 +315,7 @@ def padded_size(n: int, largest: int, backend: "Backend") -> int:
     return min((size for size in backend.batch_sizes if size >= n), default=max(n, largest))
 
 
-def _too_late(request: Request) -> Callable[[], None]:
-    assert request.deadline is not None
-    seconds = time.monotonic() - request.deadline
+def _too_late(request: Request, seconds: float) -> Callable[[], None]:
     error = DeadlineExceeded(
         f"{request.waiting} of {len(request.images)} images were not begun {seconds:.3f} s"
         " after the deadline; allow more time, or ask for fewer"

@@ -9,6 +9,7 @@ Only JSON and pickle-free arrays are ever parsed. Whatever the manifest does not
 declares differently, is refused.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
@@ -58,7 +59,7 @@ class Bundle:
         """
         self.path = path
         check = None if public_key is None else open_public_key(public_key)
-        if not path.exists():
+        if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises if the name is too long
             raise BundleError(f"{path}: no such bundle; make one with: gan export RUN -o {path}")
         self._stored = StoredTree(path)
         try:

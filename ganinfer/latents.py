@@ -30,6 +30,7 @@ ACCEPTANCE_STREAM = 2
 
 DISTRIBUTIONS = ("normal", "uniform")
 TRUNCATION_MODES = ("resample", "scale")
+_LARGEST = 1e30  # a truncation; a latent times it is finite in float32
 
 # Of Philox4x32: what c0 and c2 are multiplied by; what is added to the key after each round.
 _M0, _M1 = 0xD2511F53, 0xCD9E8D57
@@ -270,7 +271,7 @@ def _check_truncation(distribution: str, truncation: float, mode: str) -> None:
             " defined for a normal one; leave truncation out"
         )
     number = isinstance(truncation, int | float | np.number) and not isinstance(truncation, bool)
-    if not (number and 0 < truncation < np.inf):
+    if not (number and 0 < truncation <= _LARGEST):
         raise RequestError(f"truncation: found {truncation!r}; expected a positive number or None")
 
 

@@ -27,6 +27,7 @@ class Request:
         future: gets the images when all are there.
         begun: when its last batch was begun.
         taken, finished: how many images batches have begun and ended.
+        told: whether `answer` is under way.
     """
 
     wanted: Wanted | Inputs
@@ -38,6 +39,7 @@ class Request:
     begun: float = 0.0
     taken: int = 0
     finished: int = 0
+    told: bool = False
 
     @property
     def waiting(self) -> int:
@@ -50,13 +52,13 @@ class Request:
         return self.finished == len(self.images)
 
     def answer(self) -> None:
-        """Give the images, unless the request was taken back or has failed."""
-        with suppress(InvalidStateError):
-            if self.out is None or self.out is self.images:
-                self.future.set_result(self.images)
-            elif not self.future.done() and self.future.set_running_or_notify_cancel():
-                np.copyto(self.out, self.images)
-                self.future.set_result(self.out)
+        """Give the images; if the request was taken back, tell those who wait for that. Once."""
+        if not self.future.set_running_or_notify_cancel():
+            return
+        if self.out is not None and self.out is not self.images:
+            np.copyto(self.out, self.images)
+            self.images = self.out
+        self.future.set_result(self.images)
 
     def fail(self, error: BaseException) -> None:
         """Say why there are no images, unless that is known."""

@@ -1,5 +1,6 @@
 """An opened bundle at work: backends that gave its golden images, and the queue before them."""
 
+import atexit
 import contextlib
 import functools
 import logging
@@ -199,6 +200,13 @@ _abandoned: list[object] = []
 def _after_fork() -> None:
     for runner in list(_open_runners):
         runner._forked()
+
+
+@atexit.register
+def _at_exit() -> None:
+    """Threads that are at work in a backend as the interpreter ends would abort the process."""
+    for runner in list(_open_runners):
+        runner.close(cancel=True)
 
 
 if hasattr(os, "register_at_fork"):

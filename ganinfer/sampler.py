@@ -120,6 +120,8 @@ class Sampler:
         """
         from ganinfer.hub import local_path
 
+        if not isinstance(path, str | os.PathLike):
+            raise RequestError(f"path {path!r}: expected that of a bundle, a str or Path")
         opening = Opening(
             device=checked_devices(device),
             batch_size=checked_integer("batch_size", batch_size, least=1),
@@ -256,6 +258,8 @@ class Sampler:
         """
         if output not in ("numpy", "pil"):
             raise RequestError(f"output {output!r}: expected 'numpy' or 'pil'")
+        if timeout_s is not None:
+            timeout_s = checked_duration("timeout_s", timeout_s)
         request = self._asked(
             n, seed=seed, seeds=seeds, labels=labels, truncation=truncation,
             truncation_mode=truncation_mode, out=out, timeout_s=timeout_s,
@@ -279,16 +283,30 @@ class Sampler:
         request = self._asked(n, **asked)
         return self._runner.submit(request)
 
-    def _asked(self, n: int | None, **asked: Unpack[Asked]) -> Request:
+    def _asked(
+        self,
+        n: int | None,
+        *,
+        seed: int = 0,
+        seeds: SeedList = None,
+        labels: Labels = None,
+        truncation: float | None = None,
+        truncation_mode: str | None = None,
+        out: Images | None = None,
+        timeout_s: float | None = None,
+    ) -> Request:
         """A request, checked."""
-        keys = seeds_asked(n, asked.get("seed", 0), asked.get("seeds"))
-        numbers = numbers_asked(self._model, asked.get("labels"), len(keys))
-        truncation, mode = asked.get("truncation"), asked.get("truncation_mode")
-        if truncation is not None or mode is not None:
-            draw_inputs(self._model, [], None, truncation, mode)  # complain here
-
-        wanted = Wanted(keys, numbers, truncation, mode)
-        return self._request(wanted, len(keys), asked.get("out"), asked.get("timeout_s"))
+        if truncation is not None or truncation_mode is not None:
+            draw_inputs(self._model, [], None, truncation, truncation_mode)  # complain here
+        try:
+            keys = seeds_asked(n, seed, seeds)
+            numbers = numbers_asked(self._model, labels, len(keys))
+            wanted = Wanted(keys, numbers, truncation, truncation_mode)
+            return self._request(wanted, len(keys), out, timeout_s)
+        except (MemoryError, OverflowError):
+            raise RequestError(
+                f"n: found {n}; so many images at once do not fit into memory; use stream"
+            ) from None
 
     def _request(
         self,
@@ -383,7 +401,7 @@ class Sampler:
         truncations = truncation_input(self._model, len(z), truncation)
         classes = class_input(self._model, checked_labels(self._model, y, len(z)))
         request = self._request(Inputs(z, classes, truncations), len(z), out)
-        return self._runner.serve(request).result()
+        return _result(self._runner.serve(request))
 
     def stream(
         self,
@@ -410,23 +428,32 @@ class Sampler:
             RequestError: as in `sample`, before the first image.
         """
         batch_size = checked_integer("batch_size", batch_size, least=1)
+        seed = checked_integer("seed", seed, least=0)
         end = seed + checked_count(n, seed)
-        numbers = numbers_asked(self._model, labels, n)
+        one_each = isinstance(labels, Sequence | np.ndarray) and not isinstance(labels, str)
+        numbers = numbers_asked(self._model, labels, end - seed if one_each else batch_size)
         draw_inputs(self._model, [], None, truncation, truncation_mode)  # complain now
 
         def ask(start: int) -> "Future[Images]":
             stop = min(start + batch_size, end)
-            part = None if numbers is None else numbers[start - seed : stop - seed]
+            part = numbers
+            if numbers is not None:
+                first = start - seed if one_each else 0
+                part = numbers[first : first + stop - start]
             wanted = Wanted(seed_array(range(start, stop)), part, truncation, truncation_mode)
             return self._runner.submit(self._request(wanted, stop - start))
 
         def batches() -> Iterator[Images]:
             following = ask(seed) if n else None
-            for start in range(seed, end, batch_size):
-                assert following is not None
-                current = following
-                following = ask(start + batch_size) if start + batch_size < end else None
-                yield current.result()
+            try:
+                for start in range(seed, end, batch_size):
+                    assert following is not None
+                    current = following
+                    following = ask(start + batch_size) if start + batch_size < end else None
+                    yield _result(current)
+            finally:
+                if following is not None:
+                    following.cancel()  # whoever stops here waits for no more
 
         return batches()
 
@@ -469,7 +496,7 @@ class Sampler:
         elif y is not None:
             y = y.repeat(steps, axis=0)
         inputs = Inputs(path, y, truncation_input(self._model, steps, truncation))
-        return self._runner.serve(self._request(inputs, steps)).result()
+        return _result(self._runner.serve(self._request(inputs, steps)))
 
     def open_judge(self) -> "Judge":
         """The bundle's discriminator, which tells its images from real ones.
@@ -504,8 +531,8 @@ class Sampler:
         self.close()
 
 
-def _result(future: "Future[Images]", timeout_s: float | None) -> Images:
-    """Wait for images; what is late is taken back."""
+def _result(future: "Future[Images]", timeout_s: float | None = None) -> Images:
+    """Wait for images; what comes too late, or nobody waits for any more, is taken back."""
     try:
         return future.result(timeout_s)
     except FutureTimeoutError:
@@ -514,3 +541,6 @@ def _result(future: "Future[Images]", timeout_s: float | None) -> Images:
         raise DeadlineExceeded(
             f"no images after {timeout_s} s; allow more time, or ask for fewer"
         ) from None
+    except BaseException:  # as Ctrl-C
+        future.cancel()
+        raise

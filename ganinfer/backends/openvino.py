@@ -1,5 +1,7 @@
 """OpenVINO on the CPU: float32, bfloat16 where the CPU computes in it, int8."""
 
+import functools
+import os
 import threading
 from types import ModuleType
 from typing import Any
@@ -31,9 +33,8 @@ def open(bundle: Bundle, device: str, precision: str) -> Backend:
     """
     if device not in ("auto", "cpu"):
         raise BackendUnavailable(f"openvino runs on the CPU; device {device!r} was asked for")
-    ov = _import()
-    core = ov.Core()
-    has_bfloat16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    _import()
+    has_bfloat16 = "BF16" in _core(os.getpid()).get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     available = [p for p in precisions(bundle) if p != "bf16" or has_bfloat16]
     chosen = pick_precision(bundle, available, precision, ["bf16", "fp32"])
     graph = bundle.read_graph("fp32" if chosen == "bf16" else chosen)
@@ -58,7 +59,7 @@ class OpenVINOBackend:
         ov = _import()
         self.precision = precision
         self.parallel_runs = usable_cpus()
-        self._core = ov.Core()
+        self._core = _core(os.getpid())
         try:
             self._model: Any = self._core.read_model(graph, b"")
         except RuntimeError as error:
@@ -118,6 +119,16 @@ class OpenVINOBackend:
                 )
                 self._compiled[num_streams] = compiled, []
             return self._compiled[num_streams]
+
+
+@functools.cache
+def _core(pid: int) -> Any:  # noqa: ARG001
+    """One for a process, never freed.
+
+    A core makes a stack for signal handlers and, when freed, puts back the one that it found: of
+    two that end in the order of their making, a freed one is left, and the next signal is fatal.
+    """
+    return _import().Core()
 
 
 def _import() -> ModuleType:

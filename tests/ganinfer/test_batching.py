@@ -6,9 +6,10 @@ import multiprocessing
 import os
 import pickle
 import shutil
+import sys
 import threading
 import time
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, wait
 from pathlib import Path
 
 import numpy as np
@@ -219,6 +220,64 @@ def test_a_buffer_whose_request_was_taken_back_is_left_alone(
     assert kept.result(20) is other
     assert other.any()
     assert (mine == 7).all()
+
+
+def test_who_waits_for_a_cancelled_future_is_told(watched: Watched, batcher: Batcher) -> None:
+    first = hold(watched, batcher)
+    waiting, running = batcher.submit(request(watched, 3)), first
+    assert waiting.cancel()
+    assert running.cancel()  # the device has it already
+    watched.gate.set()
+    assert wait([waiting, running], timeout=20).not_done == set()
+
+
+def test_cancelling_at_any_moment_ends_no_worker(watched: Watched, batcher: Batcher) -> None:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        end = time.monotonic() + 1.5
+        while time.monotonic() < end:
+            batcher.submit(request(watched, 1)).cancel()
+    except QueueFull:
+        pass
+    finally:
+        sys.setswitchinterval(interval)
+    assert batcher.submit(request(watched, 1)).result(20).any()
+    assert all(worker.is_alive() for worker in batcher._workers)
+
+
+def test_a_batch_that_is_cut_of_cancelled_requests_alone_is_none(
+    watched: Watched, batcher: Batcher
+) -> None:
+    """A worker has counted what waits, and then all of it is cancelled."""
+    asked = request(watched, 3)
+    batcher._queue = [asked]
+    asked.future.cancel()
+    assert batcher._cut(watched, pending=3) is None
+    assert not any(batcher._running.values())
+
+
+def test_what_a_callback_asks_for_is_run_in_its_worker(watched: Watched, batcher: Batcher) -> None:
+    answers: list[np.ndarray] = []
+    first = hold(watched, batcher)
+    first.add_done_callback(
+        lambda _: answers.append(batcher.serve(request(watched, 20)).result(20))
+    )
+    watched.gate.set()
+    assert batcher.submit(request(watched, 1)).result(20).any()
+    assert answers[0].shape[0] == 20
+    assert answers[0].any(axis=(1, 2, 3)).all()
+
+
+def test_nobody_waits_for_company_beyond_their_deadline(watched: Watched) -> None:
+    patient = Batcher(
+        [watched], Inputs.joined, largest=8, max_queue=9, max_wait_ms=5000, stats=Stats()
+    )
+    start = time.monotonic()
+    asked = request(watched, 2, deadline=start + 2)
+    assert patient.submit(asked).result(20).any()
+    assert time.monotonic() - start < 2
+    patient.close()
 
 
 def test_closing_finishes_what_was_asked_for(watched: Watched, batcher: Batcher) -> None:

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import threading
 from importlib.util import find_spec
 from pathlib import Path
@@ -236,3 +238,68 @@ def test_how_long_to_wait_is_a_finite_number(bundle: Path, value) -> None:
     if value is not None:
         with Sampler(bundle) as sampler, pytest.raises(RequestError, match="timeout_s: found"):
             sampler.submit(1, timeout_s=value)
+
+
+def test_an_argument_that_there_is_not_is_an_error(bundle: Path) -> None:
+    with Sampler(bundle) as sampler, pytest.raises(TypeError, match="label"):
+        sampler.submit(2, label=1)
+
+
+def test_seeds_are_those_of_the_moment_of_asking(bundle: Path) -> None:
+    with Sampler(bundle, max_wait_ms=200) as sampler:
+        seeds = np.arange(5, 8, dtype=np.uint64)
+        expected = sampler.sample(seeds=[5, 6, 7])
+        future = sampler.submit(seeds=seeds)
+        seeds[:] = 0
+        assert np.array_equal(future.result(20), expected)
+
+
+def test_numpy_integers_are_seeds(bundle: Path) -> None:
+    with Sampler(bundle) as sampler:
+        expected = sampler.sample(10, seed=250)
+        assert np.array_equal(sampler.sample(10, seed=np.uint8(250)), expected)
+        assert np.array_equal(next(sampler.stream(10, seed=np.uint8(250))), expected)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"n": 10**12}, {"n": 2**63}, {"seeds": range(2**63)}, {"n": 2, "labels": [[1], [2, 3]]}],
+    ids=str,
+)
+def test_what_fits_no_memory_or_no_image_is_refused_in_words(bundle: Path, asked) -> None:
+    with Sampler(bundle) as sampler, pytest.raises(RequestError, match="fit into|expected a class"):
+        sampler.sample(**asked)
+
+
+def test_a_stream_of_one_label_takes_constant_memory(bundle: Path) -> None:
+    with Sampler(bundle) as sampler:
+        stream = sampler.stream(10**12, batch_size=4, labels=1)
+        assert np.array_equal(next(stream), sampler.sample(4, labels=1))
+        assert np.array_equal(next(stream), sampler.sample(4, seed=4, labels=1))
+        stream.close()
+
+
+SERVICE = """
+import signal, sys
+from ganinfer import Sampler
+signal.signal(signal.SIGTERM, lambda *_: print("term"))
+for _ in range(2):
+    with Sampler(sys.argv[1], backend=sys.argv[2]) as sampler:
+        sampler.sample(2)
+signal.raise_signal(signal.SIGTERM)
+last = Sampler(sys.argv[1], backend=sys.argv[2])
+futures = [last.submit(64) for _ in range(50)]
+print("end")
+"""
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_a_service_outlives_its_samplers_and_ends_with_work_left(
+    bundle: Path, backend: str
+) -> None:
+    """A signal after a sampler was closed; then the end of the program while requests wait."""
+    pytest.importorskip(backend)
+    done = subprocess.run(
+        [sys.executable, "-c", SERVICE, str(bundle), backend], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout.split()) == (0, ["term", "end"]), done.stderr
