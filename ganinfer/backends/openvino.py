@@ -1,8 +1,9 @@
 """OpenVINO on the CPU: float32, bfloat16 where the CPU computes in it, int8."""
 
-import functools
-import os
+import contextlib
+import ctypes
 import threading
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -33,12 +34,12 @@ def open(bundle: Bundle, device: str, precision: str) -> Backend:
     """
     if device not in ("auto", "cpu"):
         raise BackendUnavailable(f"openvino runs on the CPU; device {device!r} was asked for")
-    _import()
-    has_bfloat16 = "BF16" in _core(os.getpid()).get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    core = _new_core()
+    has_bfloat16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     available = [p for p in precisions(bundle) if p != "bf16" or has_bfloat16]
     chosen = pick_precision(bundle, available, precision, ["bf16", "fp32"])
     graph = bundle.read_graph("fp32" if chosen == "bf16" else chosen)
-    return OpenVINOBackend(graph, chosen)
+    return OpenVINOBackend(graph, chosen, core)
 
 
 class OpenVINOBackend:
@@ -49,17 +50,18 @@ class OpenVINOBackend:
     batch_sizes = BATCH_SIZES
     pads = False
 
-    def __init__(self, graph: bytes, precision: str) -> None:
+    def __init__(self, graph: bytes, precision: str, core: Any = None) -> None:
         """Compile a graph.
 
         Args:
             graph: an ONNX file; in float32 for the precision "bf16".
             precision: what it is computed in: "fp32", "bf16" or "int8".
+            core: OpenVINO's; a new one by default.
         """
         ov = _import()
         self.precision = precision
         self.parallel_runs = usable_cpus()
-        self._core = _core(os.getpid())
+        self._core = _new_core() if core is None else core
         try:
             self._model: Any = self._core.read_model(graph, b"")
         except RuntimeError as error:
@@ -100,7 +102,7 @@ class OpenVINOBackend:
     def close(self) -> None:
         """Free the models."""
         with self._lock:
-            self._model = None
+            self._model = self._core = None
             self._compiled.clear()
 
     def _compile(self, num_streams: int) -> tuple[Any, list[Any]]:
@@ -121,14 +123,34 @@ class OpenVINOBackend:
             return self._compiled[num_streams]
 
 
-@functools.cache
-def _core(pid: int) -> Any:  # noqa: ARG001
-    """One for a process, never freed.
+def _new_core() -> Any:
+    """A core with its CPU plugin, and the stack for signal handlers as it was."""
+    with _signal_stack_kept():
+        core = _import().Core()
+        core.get_property("CPU", "FULL_DEVICE_NAME")  # loads the plugin
+    return core
 
-    A core makes a stack for signal handlers and, when freed, puts back the one that it found: of
-    two that end in the order of their making, a freed one is left, and the next signal is fatal.
+
+class _SignalStack(ctypes.Structure):
+    _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@contextlib.contextmanager
+def _signal_stack_kept() -> Iterator[None]:
+    """Put the thread's stack for signal handlers back.
+
+    A plugin sets one of its own and, when freed, puts back what it found. Of two plugins that end
+    in the order of their making the second puts back that of the first, which is freed, and the
+    next signal that Python handles is fatal.
     """
-    return _import().Core()
+    try:
+        libc, found = ctypes.CDLL(None), _SignalStack()
+        libc.sigaltstack(None, ctypes.byref(found))
+    except (OSError, AttributeError, TypeError):  # not a Unix
+        yield
+        return
+    yield
+    libc.sigaltstack(ctypes.byref(found), None)
 
 
 def _import() -> ModuleType:
