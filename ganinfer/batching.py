@@ -148,8 +148,8 @@ class Batcher:
         if wait:
             with self._changed:  # callers may be at work in threads of their own
                 self._changed.wait_for(lambda: not any(self._running.values()), timeout=60)
-        for worker in self._workers if wait else ():
-            if worker is not threading.current_thread():
+        if wait and threading.current_thread() not in self._workers:  # or two may join each other
+            for worker in self._workers:
                 worker.join()
 
     def _start(self) -> None:
