@@ -17,7 +17,7 @@ import gantrain.cli
 import gantrain.evaluate_cli
 from ganinfer.cli import BundlePath, PublicKeyPath, console, progress_bars, show_gates
 from ganinfer.errors import EXTRAS, ExportError, GanError, missing_extra
-from ganinfer.files import write_atomic
+from ganinfer.files import check_place, write_atomic
 
 if TYPE_CHECKING:
     from ganexport.layers import Comparison
@@ -271,6 +271,8 @@ def verify(
     """
     if precision is not None and not layers:
         raise ExportError("--precision: it goes with --layers")
+    if json_file is not None:
+        check_place(json_file, ".json")
     from ganinfer.verify import verify_host
 
     with progress_bars() as report:

@@ -121,6 +121,7 @@ def sample(
 ) -> None:
     """Draw images from a bundle: image i depends on its seed and label alone."""
     from ganinfer.images import grid, save_png
+    from ganinfer.latents import seed_array
     from ganinfer.sampler import Sampler
     from ganinfer.shards import write_shards
     from ganinfer.shards_cli import shards_bar
@@ -133,7 +134,13 @@ def sample(
             "-n: writes shards of --seed and those that follow into the folder -o; for a picture,"
             " or seeds of your choice, leave -n out"
         )
-    numbers = parse_ranges(seeds or "0-63", "--seeds")
+    numbers = parse_ranges("0-63" if seeds is None else seeds, "--seeds")
+    seed_array(numbers)  # complain before anything is made
+    suffix = output.suffix.lower()
+    if suffix in (".jpg", ".jpeg", ".webp", ".gif"):
+        raise RequestError(f"-o {output}: expected x.png, or a folder")
+    if num is None and suffix != ".png" and len(set(numbers)) < len(numbers):
+        raise RequestError("--seeds: one is there twice, and files are named by seeds; use x.png")
     with Sampler(
         bundle,
         backend=backend,
@@ -164,7 +171,7 @@ def sample(
             console.print(f"{written.num_kept} of {len(written.shards)} shards were there before")
             for name in written.damaged:
                 console.print(f"{name}: damaged or missing; drawn again", style="yellow")
-        elif output.suffix.lower() == ".png":
+        elif suffix == ".png":
             images = sampler.sample(
                 seeds=numbers, labels=wanted, truncation=truncation, truncation_mode=truncation_mode
             )

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ganinfer.errors import GanError
+from ganinfer.errors import GanError, RequestError
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -36,6 +36,18 @@ def write_atomic(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def check_place(path: Path, suffix: str) -> None:
+    """Before long work: can its result be written there?
+
+    Raises:
+        RequestError: the name ends in something else, or the folder is not there or not writeable.
+    """
+    if path.suffix.lower() != suffix:
+        raise RequestError(f"{path}: expected a name that ends in {suffix}")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise RequestError(f"{path}: there is no folder {path.parent} that can be written to")
 
 
 class Sink:

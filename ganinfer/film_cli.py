@@ -88,6 +88,8 @@ def truncations(
     from ganinfer.images import grid, save_png
     from ganinfer.sampler import Sampler
 
+    if output.suffix.lower() != ".png":
+        raise RequestError(f"-o {output}: expected a name that ends in .png")
     try:
         rows = [float(part) for part in values.split(",")]
     except ValueError:

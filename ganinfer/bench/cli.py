@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from ganinfer.cli import BundlePath, console
-from ganinfer.files import write_atomic
+from ganinfer.files import check_place, write_atomic
 
 if TYPE_CHECKING:
     from ganinfer.bench import Report
@@ -37,6 +37,9 @@ def bench(
     import ganinfer.bench
     from ganinfer.bench.chart import bar_chart
 
+    for place, suffix in ((json_file, ".json"), (plot, ".svg")):
+        if place is not None:
+            check_place(place, suffix)
     with console.status("measuring") as status:
         report = ganinfer.bench.bench(
             bundle,
@@ -116,7 +119,7 @@ def _arithmetic(report: "Report") -> Table:
 def _served(report: "Report") -> Table:
     """Latency under load."""
     counts = sorted(report.measured[0].served)
-    columns = [f"{name}{count}" for count in counts for name in ("p50 @", "p99 @", "img/s @")]
+    columns = [f"{name}\n@{count}" for count in counts for name in ("p50", "p99", "img/s")]
     table = _table("single images: ms and images/s @ so many clients", columns)
     for found in report.measured:
         figures = [found.served[count] for count in counts]

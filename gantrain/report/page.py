@@ -69,6 +69,7 @@ def write_report(
     """
     device = torch.device(device)
     trained = load_generator(run)
+    parity = read_parity(bundle, trained) if bundle else None
     trained.network.to(device)
     reference = open_reference(
         data or trained.dataset_path,
@@ -118,7 +119,7 @@ def write_report(
         "history": pictures.history(run),
         "pictures": shown,
         "warnings": [(s["images_seen"], w) for s in stats for w in s.get("warnings", [])],
-        "parity": read_parity(bundle) if bundle else None,
+        "parity": parity,
         "bundle": bundle,
         "config": json.dumps(json.loads((run / "config.json").read_text()), indent=2),
         "versions": {

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from ganinfer.bundle import Bundle
 from ganinfer.errors import BundleError
 from ganinfer.manifest import GateResult
+from gantrain.checkpoint import TrainedGenerator
 
 _WIDTH, _HEIGHT, _MARGIN = 180, 16, 5
 
@@ -55,13 +56,20 @@ class Parity:
     kept: Mapping[str, Sequence[str]]
 
 
-def read_parity(path: Path) -> Parity:
-    """Of a bundle.
+def read_parity(path: Path, trained: TrainedGenerator) -> Parity:
+    """Of a bundle that was exported from a run.
 
     Raises:
-        BundleError: it cannot be read, or was exported without the gates.
+        BundleError: it cannot be read, was exported without the gates, or from another run.
     """
     with Bundle(path) as opened:
+        source = opened.manifest.source
+        same = source.config.get("model") == trained.config.as_dict()["model"]
+        if not same or source.dataset_sha256 != trained.dataset_sha256:
+            raise BundleError(
+                f"{path}: was exported from another run than {trained.path.parent}: its model or"
+                " dataset differs; name the bundle of this run"
+            )
         if "parity.json" not in opened.manifest.files:
             raise BundleError(f"{path}: no parity.json in it: it was exported with --no-verify")
         record: dict[str, Any] = json.loads(opened.read("parity.json"))

@@ -1,3 +1,4 @@
+import dataclasses
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from PIL import Image
 from ganexport.export import export_run
 from ganinfer.errors import BundleError, CheckpointError
 from ganinfer.manifest import gate_result
+from gantrain.checkpoint import load_generator
 from gantrain.report.charts import Axis, line_chart, quality_diversity
 from gantrain.report.page import write_report
 from gantrain.report.parity import gate_bar, read_parity
@@ -112,13 +114,22 @@ def test_the_page_needs_nothing_else_and_has_its_parts(page: Path) -> None:
     assert re.search(r"coverage.*?<b>0\.\d+", text, re.S)
 
 
-def test_the_parity_section_says_how_sure_every_gate_is(page: Path, bundle: Path) -> None:
+def test_a_bundle_of_another_run_is_refused(run: Path, bundle: Path) -> None:
+    trained = load_generator(run)
+    other = dataclasses.replace(trained, dataset_sha256="0" * 64)
+    with pytest.raises(BundleError, match="from another run than .*its model or dataset differs"):
+        read_parity(bundle, other)
+
+
+def test_the_parity_section_says_how_sure_every_gate_is(
+    page: Path, run: Path, bundle: Path
+) -> None:
     text = " ".join(page.read_text().split())
     assert "All gates passed.</b> What ships" in text
     assert "Distances are between features of: classifier" in text
     assert text.count('<svg class="bar"') == text.count("passed</span>") == 12
     assert "1,000 images" in text
-    for asked in read_parity(bundle).asked:
+    for asked in read_parity(bundle, load_generator(run)).asked:
         assert asked.meaning
         assert f"<h3>{asked.gate}</h3>" in text
 
