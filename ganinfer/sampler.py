@@ -347,7 +347,7 @@ class Sampler:
 
         Args:
             n, seed, seeds, labels, truncation, truncation_mode: as in `sample`; at most
-                `batch_size` images.
+                `batch_size` images. A GPU tunes itself for each new n.
 
         Returns:
             uint8 (N, H, W, C), which torch.from_dlpack and cupy.from_dlpack take without a copy.
