@@ -9,6 +9,7 @@ import functools
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
@@ -56,7 +57,7 @@ class Batcher:
         self._queue: list[Request] = []
         self._changed = threading.Condition()
         self._workers: list[threading.Thread] = []
-        self._running: dict[Backend, int] = {}
+        self._running: Counter[Backend] = Counter()
         self._closed = False
 
     def submit(self, request: Request) -> "Future[Images]":
@@ -103,7 +104,7 @@ class Batcher:
             if here:
                 step = most(self._largest, backend)
                 pieces = [Piece(request, at, min(at + step, n)) for at in range(0, n, step)]
-                self._running[backend] = self._running.get(backend, 0) + len(pieces)
+                self._running[backend] += len(pieces)
                 request.taken = n
         if not here:
             return self.submit(request)
@@ -124,7 +125,7 @@ class Batcher:
         with self._changed:
             if self._closed:
                 raise RequestError("this Sampler is closed; open it again")
-            self._running[backend] = self._running.get(backend, 0) + 1
+            self._running[backend] += 1
         began = time.monotonic()
         try:
             images = backend.run_on_device(inputs)
@@ -179,23 +180,26 @@ class Batcher:
             call back whoever waits.
         """
         try:
-            errors = {pieces[0]: self._try(backend, pieces, alone=alone)}
-            if errors[pieces[0]] is not None and len(pieces) > 1:
+            error = self._try(backend, pieces, alone=alone)
+            if error is None or len(pieces) == 1:
+                errors = dict.fromkeys(pieces, error)
+            else:
                 errors = {piece: self._try(backend, [piece], alone=alone) for piece in pieces}
         finally:
             self._ended(backend)
         answers: list[Callable[[], None]] = []
         now = time.monotonic()
         with self._changed:
-            for piece in pieces:
-                request, error = piece.request, errors.get(piece)
+            for piece, error in errors.items():
+                request = piece.request
                 request.finished += len(piece) if error is None else 0
                 if error is not None and not request.future.cancelled():
                     answers.append(functools.partial(request.fail, error))
                 elif (request.complete or request.future.cancelled()) and not request.told:
                     request.told = True
                     answers.append(request.answer)
-                    self._stats.request(request.begun - request.arrived, now - request.begun)
+                    if request.complete:
+                        self._stats.request(request.begun - request.arrived, now - request.begun)
         return answers
 
     def _try(self, backend: "Backend", pieces: list[Piece], *, alone: bool) -> BaseException | None:
@@ -235,13 +239,13 @@ class Batcher:
 
     def _cut(self, backend: "Backend", pending: int) -> tuple[list[Piece], bool] | None:
         """Take a batch off the queue; None if all was cancelled at this moment."""
-        running = self._running.get(backend, 0)
+        running = self._running[backend]
         asked = sum(len(request.images) for request in self._queue)
         size = next_batch(asked, min(pending, self._largest), backend, running=running)
         pieces = share(self._queue, size)
         if not pieces:
             return None
-        self._running[backend] = running + 1
+        self._running[backend] += 1
         return pieces, running == 0 and size == pending
 
     def _patience(self, pending: int, backend: "Backend") -> float:

@@ -231,6 +231,19 @@ def test_who_waits_for_a_cancelled_future_is_told(watched: Watched, batcher: Bat
     assert wait([waiting, running], timeout=20).not_done == set()
 
 
+def test_a_cancelled_request_whose_batch_fails_is_no_answer(
+    watched: Watched, batcher: Batcher
+) -> None:
+    first = hold(watched, batcher)
+    assert first.cancel()
+    watched.failures = 1
+    watched.gate.set()
+    assert wait([first], timeout=20).not_done == set()
+    found = batcher._stats.read()
+    assert (found["requests"], found["failed"]) == (0, 1)
+    assert found["queue_ms"]["p50"] == 0
+
+
 def test_cancelling_at_any_moment_ends_no_worker(watched: Watched, batcher: Batcher) -> None:
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
