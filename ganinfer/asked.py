@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ganinfer.errors import RequestError
 from ganinfer.images import Images
 from ganinfer.inputs import ClassInput
-from ganinfer.latents import Seeds, seed_array
+from ganinfer.latents import Seeds, is_number, seed_array
 from ganinfer.lookup import suggest
 from ganinfer.mixing import Mixture, Weights, checked_weights, is_mixed, mix
 
@@ -188,8 +188,7 @@ def checked_duration(name: str, value: float) -> float:
     Raises:
         RequestError: something else.
     """
-    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    if not (number and 0 <= value < threading.TIMEOUT_MAX):
+    if not (is_number(value) and 0 <= value < threading.TIMEOUT_MAX):
         raise RequestError(f"{name}: found {value!r}; expected a finite number, 0 or more")
     return float(value)
 

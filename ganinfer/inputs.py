@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganinfer.errors import RequestError
-from ganinfer.latents import Seeds, draw_labels, draw_latents, seed_array
+from ganinfer.latents import Seeds, draw_labels, draw_latents, is_number, seed_array
 
 if TYPE_CHECKING:
     from ganinfer.manifest import Model
@@ -202,8 +202,7 @@ def truncation_input(
     if taken is None:
         return None
     value = taken.untruncated if truncation is None else truncation
-    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    if not number or not taken.least <= value <= taken.largest:
+    if not is_number(value) or not taken.least <= value <= taken.largest:
         raise RequestError(
             f"truncation {value}: this generator was exported for {taken.least:g} to"
             f" {taken.largest:g}; choose one in between, or leave it out"

@@ -78,6 +78,11 @@ def seed_array(seeds: Sequence[int] | NDArray[np.integer] | range) -> Seeds:
     return array.astype(np.uint64)
 
 
+def is_number(value: object) -> bool:
+    """Python's or NumPy's, and no bool."""
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
 def draw_latents(
     seeds: Sequence[int] | NDArray[np.integer] | range,
     z_dim: int,
@@ -270,8 +275,7 @@ def _check_truncation(distribution: str, truncation: float, mode: str) -> None:
             f"truncation {truncation}: this model's latent is {distribution}, and truncation is"
             " defined for a normal one; leave truncation out"
         )
-    number = isinstance(truncation, int | float | np.number) and not isinstance(truncation, bool)
-    if not (number and 0 < truncation <= _LARGEST):
+    if not (is_number(truncation) and 0 < truncation <= _LARGEST):
         raise RequestError(f"truncation: found {truncation!r}; expected a positive number or None")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganinfer.errors import RequestError
+from ganinfer.latents import is_number
 
 if TYPE_CHECKING:
     from ganinfer.inputs import ClassInput
@@ -116,7 +117,7 @@ def parse_mixture(text: str, classes: Sequence[str]) -> dict[int | str, float]:
 def _row(model: "Model", mixture: Mapping[Any, Any], number: Callable[[Any], int]) -> Weights:
     weights = np.zeros((1, len(model.classes)))
     for label, weight in mixture.items():
-        if isinstance(weight, bool) or not isinstance(weight, int | float | np.number):
+        if not is_number(weight):
             raise RequestError(f"weight {weight!r} of class {label!r}: expected a number")
         weights[0, number(label)] += float(weight)
     row: Weights = checked_weights(model, weights)[0]

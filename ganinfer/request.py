@@ -1,6 +1,5 @@
 """Images that somebody waits for, and how they are shared out to batches."""
 
-import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, InvalidStateError
@@ -11,8 +10,6 @@ import numpy as np
 
 from ganinfer.images import Images
 from ganinfer.inputs import Inputs, Wanted
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)

@@ -8,7 +8,6 @@ import os
 import threading
 import weakref
 from collections.abc import Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +16,6 @@ import numpy as np
 
 from ganinfer.batching import Batcher
 from ganinfer.errors import BundleError, ParityError, RequestError
-from ganinfer.images import Images
 from ganinfer.inputs import draw_wanted
 from ganinfer.request import Request
 from ganinfer.stats import Stats
@@ -88,14 +86,6 @@ class Runner:
         self._lock = threading.Lock()
         self.stats = Stats()
         self._batcher: Batcher | None = None
-
-    def submit(self, request: Request) -> "Future[Images]":
-        """Queue a request; see `Batcher.submit`."""
-        return self.ready().submit(request)
-
-    def serve(self, request: Request) -> "Future[Images]":
-        """Run a request for a caller who waits; see `Batcher.serve`."""
-        return self.ready().serve(request)
 
     def ready(self) -> Batcher:
         """The batcher, in a forked process over backends of its own.

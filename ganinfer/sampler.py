@@ -266,7 +266,7 @@ class Sampler:
         )  # fmt: skip
         if return_latents:
             inputs = request.wanted = draw_wanted(self._model, [request.wanted])
-        images = _result(self._runner.serve(request), timeout_s)
+        images = _result(self._runner.ready().serve(request), timeout_s)
         found = images if output == "numpy" else [to_pil(image) for image in images]
         return (found, inputs.z) if return_latents else found
 
@@ -281,7 +281,7 @@ class Sampler:
             QueueFull: too many requests are waiting.
         """
         request = self._asked(n, **asked)
-        return self._runner.submit(request)
+        return self._runner.ready().submit(request)
 
     def _asked(
         self,
@@ -401,7 +401,7 @@ class Sampler:
         truncations = truncation_input(self._model, len(z), truncation)
         classes = class_input(self._model, checked_labels(self._model, y, len(z)))
         request = self._request(Inputs(z, classes, truncations), len(z), out)
-        return _result(self._runner.serve(request))
+        return _result(self._runner.ready().serve(request))
 
     def stream(
         self,
@@ -441,7 +441,7 @@ class Sampler:
                 first = start - seed if one_each else 0
                 part = numbers[first : first + stop - start]
             wanted = Wanted(seed_array(range(start, stop)), part, truncation, truncation_mode)
-            return self._runner.submit(self._request(wanted, stop - start))
+            return self._runner.ready().submit(self._request(wanted, stop - start))
 
         def batches() -> Iterator[Images]:
             following = ask(seed) if n else None
@@ -496,7 +496,7 @@ class Sampler:
         elif y is not None:
             y = y.repeat(steps, axis=0)
         inputs = Inputs(path, y, truncation_input(self._model, steps, truncation))
-        return _result(self._runner.serve(self._request(inputs, steps)))
+        return _result(self._runner.ready().serve(self._request(inputs, steps)))
 
     def open_judge(self) -> "Judge":
         """The bundle's discriminator, which tells its images from real ones.

@@ -50,18 +50,18 @@ class OpenVINOBackend:
     batch_sizes = BATCH_SIZES
     pads = False
 
-    def __init__(self, graph: bytes, precision: str, core: Any = None) -> None:
+    def __init__(self, graph: bytes, precision: str, core: Any) -> None:
         """Compile a graph.
 
         Args:
             graph: an ONNX file; in float32 for the precision "bf16".
             precision: what it is computed in: "fp32", "bf16" or "int8".
-            core: OpenVINO's; a new one by default.
+            core: OpenVINO's, for this backend alone.
         """
         ov = _import()
         self.precision = precision
         self.parallel_runs = usable_cpus()
-        self._core = _new_core() if core is None else core
+        self._core = core
         try:
             self._model: Any = self._core.read_model(graph, b"")
         except RuntimeError as error:

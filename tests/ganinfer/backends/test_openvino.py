@@ -8,12 +8,12 @@ from ganinfer.errors import RequestError
 from ganinfer.inputs import draw_inputs
 
 pytest.importorskip("openvino")
-from ganinfer.backends.openvino import OpenVINOBackend
+from ganinfer.backends import openvino
 
 
 def test_a_run_goes_on_to_its_images_while_the_backend_is_closed(bundle: Path) -> None:
     with Bundle(bundle) as opened:
-        backend = OpenVINOBackend(opened.read_graph("fp32"), "fp32")
+        backend = openvino.open(opened, "cpu", "fp32")
         inputs = draw_inputs(opened.manifest.model, range(3), np.arange(3))
     expected = backend.run(inputs)
     _, (request,) = backend._compiled[1]
