@@ -94,7 +94,7 @@ Done. Everything is in {folder}/
   run/                checkpoints, samples/, stats.jsonl, tensorboard/
 
 Go on:
-  {gan} sample {bundle} --seeds 0-63 --labels 3 --truncation 0.7 -o threes.png
+  {gan} sample {bundle} --seeds 0-63 --labels 3 -o threes.png
   {gan} verify {bundle} --run {run}
   {python} -c "from ganinfer import Sampler; print(Sampler('{bundle}').sample(8, labels=7).shape)"
 """,
