@@ -23,9 +23,9 @@ from ganexport.precision import PRECISIONS, convert
 from ganexport.rewrites import rewrite
 from ganexport.subject import Spec, Subject, of_module
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
+from ganinfer.bundle.golden import pixel_differences
+from ganinfer.drawing.images import to_uint8
 from ganinfer.errors import GanError
-from ganinfer.golden import pixel_differences
-from ganinfer.images import to_uint8
 from gantrain.config import load_config
 from gantrain.standing import standing_statistics
 

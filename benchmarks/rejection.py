@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganinfer import Sampler, draw_labels
-from ganinfer.images import Images
+from ganinfer.drawing.images import Images
 from ganinfer.rejection import accepted
 from gantrain.data import Dataset
 from gantrain.evaluate import evaluate

@@ -22,8 +22,8 @@ from road import processor
 from ganexport.graph import to_onnx
 from ganexport.rewrites import REWRITES, rewrite
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
-from ganinfer.inputs import Inputs
-from ganinfer.latents import draw_latents
+from ganinfer.drawing.inputs import Inputs
+from ganinfer.drawing.latents import draw_latents
 from gantrain.models.biggan import Generator
 from gantrain.standing import standing_statistics
 

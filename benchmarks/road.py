@@ -22,8 +22,8 @@ import torch
 
 from ganexport.export import export_run
 from ganinfer import Sampler
-from ganinfer.backends import usable_cpus
 from ganinfer.errors import BackendUnavailable
+from ganinfer.host.machine import usable_cpus
 from gantrain.checkpoint import load_generator
 from gantrain.config import load_config
 from gantrain.prepare import prepare

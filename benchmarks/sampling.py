@@ -29,9 +29,9 @@ from ganexport.graph import to_onnx
 from ganexport.rewrites import REWRITES, rewrite
 from ganexport.subject import Spec, of_module
 from ganinfer import Sampler, draw_latents
-from ganinfer.bundle import Bundle
+from ganinfer.bundle.archive import Bundle
+from ganinfer.drawing.inputs import draw_inputs
 from ganinfer.errors import GanError
-from ganinfer.inputs import draw_inputs
 from gantrain.models import biggan, dcgan
 from gantrain.standing import standing_statistics
 

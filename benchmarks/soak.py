@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 
 from ganinfer import Sampler
+from ganinfer.drawing.inputs import draw_inputs, labels_of
+from ganinfer.drawing.latents import seed_array
 from ganinfer.errors import BackendUnavailable, QueueFull
-from ganinfer.inputs import draw_inputs, labels_of
-from ganinfer.latents import seed_array
 
 NUM_THREADS, NUM_TASKS, NUM_KINDS = 32, 200, 60
 

@@ -16,9 +16,7 @@ from ganexport.parity import Prover
 from ganexport.sensitivity import Kept
 from ganexport.subject import Subject
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
-from ganinfer.images import encode_png, grid, to_uint8
-from ganinfer.inputs import draw_inputs
-from ganinfer.manifest import (
+from ganinfer.bundle.manifest import (
     FORMAT_VERSION,
     GateResult,
     Golden,
@@ -27,6 +25,8 @@ from ganinfer.manifest import (
     Precision,
     WitnessFiles,
 )
+from ganinfer.drawing.images import encode_png, grid, to_uint8
+from ganinfer.drawing.inputs import draw_inputs
 from gantrain.samples import sample_sheet
 
 NUM_GOLDEN = 16

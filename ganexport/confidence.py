@@ -18,8 +18,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ganinfer.manifest import Interval
-from ganinfer.witness import Features, Floats, Moments, frechet_distance
+from ganinfer.bundle.manifest import Interval
+from ganinfer.bundle.witness import Features, Floats, Moments, frechet_distance
 
 NUM_RESAMPLINGS = 200
 _ENDS = (0.025, 0.975)

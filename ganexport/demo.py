@@ -10,7 +10,7 @@ import typer
 
 from ganexport.export import export_run
 from ganinfer.cli import console, progress_bars, show_gates
-from ganinfer.images import grid, save_png
+from ganinfer.drawing.images import grid, save_png
 from ganinfer.sampler import Sampler
 from gantrain.cli import stop_signals, training_bar
 from gantrain.config import load_config

@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 
 from ganexport.graph import discriminator_to_onnx, plain
 from ganexport.subject import Subject
-from ganinfer.backends import Backend
+from ganinfer.backends._base import Backend
 from ganinfer.backends.onnxruntime import FeatureNetwork
+from ganinfer.bundle.manifest import Discriminator, GateResult, gate_result
+from ganinfer.bundle.witness import Labels
+from ganinfer.drawing.images import Images
+from ganinfer.drawing.inputs import draw_inputs
+from ganinfer.drawing.latents import draw_labels
 from ganinfer.errors import ExportError
-from ganinfer.images import Images
-from ganinfer.inputs import draw_inputs
-from ganinfer.latents import draw_labels
-from ganinfer.manifest import Discriminator, GateResult, gate_result
 from ganinfer.progress import Progress
-from ganinfer.witness import Labels
 from gantrain.data import Dataset, to_floats
 from gantrain.metrics._neighbours import some_rows
 from gantrain.models._base import DiscriminatorModule

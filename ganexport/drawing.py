@@ -12,9 +12,9 @@ from onnx import TensorProto, helper
 
 from ganexport.layers import layers_of
 from ganexport.macs import Shape, dims, node_macs, shapes_of
-from ganinfer.bundle import Bundle
+from ganinfer.bundle.archive import Bundle
+from ganinfer.bundle.manifest import Precision
 from ganinfer.files import write_atomic
-from ganinfer.manifest import Precision
 
 _FLOATS = {TensorProto.FLOAT: "fp32", TensorProto.FLOAT16: "fp16", TensorProto.BFLOAT16: "bf16"}
 

@@ -31,13 +31,13 @@ from ganexport.standing import with_standing_statistics
 from ganexport.subject import Spec, Subject, of_module, of_run, with_class_weights
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.backends.tensorrt import TensorRTBackend
-from ganinfer.bundle import check_destination, write_bundle
+from ganinfer.bundle.archive import check_destination, write_bundle
+from ganinfer.bundle.manifest import GateResult, Precision
+from ganinfer.bundle.signature import open_private_key
+from ganinfer.drawing.inputs import draw_inputs
+from ganinfer.drawing.latents import draw_labels
 from ganinfer.errors import BackendUnavailable, ExportError, ParityError
-from ganinfer.inputs import draw_inputs
-from ganinfer.latents import draw_labels
-from ganinfer.manifest import GateResult, Precision
 from ganinfer.progress import Progress
-from ganinfer.signature import open_private_key
 from gantrain.checkpoint import load_generator
 from gantrain.data import Dataset
 

@@ -11,7 +11,7 @@ import onnx
 from onnx.utils import Extractor
 
 from ganexport.graph import float_images
-from ganinfer.bundle import Bundle
+from ganinfer.bundle.archive import Bundle
 from ganinfer.errors import BundleError, ExportError
 from ganinfer.files import write_atomic
 

@@ -42,8 +42,8 @@ class SamplingGraph(nn.Module):
         self, z: Tensor, second: Tensor | None = None, third: Tensor | None = None
     ) -> Tensor:
         images = self.generator(*(given for given in (z, second, third) if given is not None))
-        # ganinfer.images.to_uint8, operation by operation. The cast stands last: TensorRT takes
-        # uint8 only as the output of a network.
+        # ganinfer.drawing.images.to_uint8, operation by operation. The cast stands last: TensorRT
+        # takes uint8 only as the output of a network.
         scaled = (images.float().clamp(-1.0, 1.0) + 1.0) * 127.5
         pixels: Tensor = scaled.round().permute(0, 2, 3, 1).to(torch.uint8)
         return pixels

@@ -22,10 +22,10 @@ from ganexport.precision import Feed
 from ganexport.rewrites import rewrite
 from ganexport.standing import as_shipped
 from ganexport.subject import of_run
-from ganinfer.bundle import Bundle
+from ganinfer.bundle.archive import Bundle
+from ganinfer.bundle.golden import read_golden
+from ganinfer.bundle.manifest import Precision
 from ganinfer.errors import ExportError, missing_extra
-from ganinfer.golden import read_golden
-from ganinfer.manifest import Precision
 from gantrain.checkpoint import load_generator
 
 # A tensor departs where its PSNR falls below this; the gates' own limits, where they have one.

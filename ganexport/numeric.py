@@ -18,12 +18,12 @@ from ganexport.confidence import mean_interval, psnr_interval, remark
 from ganexport.graph import float_images
 from ganexport.precision import emulate
 from ganexport.subject import Subject
-from ganinfer.backends import Backend
+from ganinfer.backends._base import Backend
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
-from ganinfer.golden import PIXEL_GATES, pixel_differences
-from ganinfer.images import Images, to_uint8
-from ganinfer.inputs import Inputs, draw_inputs
-from ganinfer.manifest import GateResult, Interval, Precision, gate_result
+from ganinfer.bundle.golden import PIXEL_GATES, pixel_differences
+from ganinfer.bundle.manifest import GateResult, Interval, Precision, gate_result
+from ganinfer.drawing.images import Images, to_uint8
+from ganinfer.drawing.inputs import Inputs, draw_inputs
 
 NUMERIC_IMAGES = 512
 

@@ -16,15 +16,22 @@ from ganexport.confidence import Resampled, decisive_for_change, decisive_for_sh
 from ganexport.graph import NetworkExtractor, extractor_to_onnx
 from ganexport.numeric import numeric_gates, pixel_gates, run_backend, run_torch, runnable
 from ganexport.subject import Subject
-from ganinfer.backends import Backend
+from ganinfer.backends._base import Backend
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
+from ganinfer.bundle.manifest import GateResult, Interval, Precision, gate_result
+from ganinfer.bundle.witness import (
+    MAX_PAIRED_SHARE,
+    Features,
+    Labels,
+    Witness,
+    class_rows,
+    paired_gates,
+)
+from ganinfer.drawing.images import Images, to_uint8
+from ganinfer.drawing.inputs import Inputs, draw_inputs
+from ganinfer.drawing.latents import draw_labels
 from ganinfer.errors import CheckpointError, ExportError
-from ganinfer.images import Images, to_uint8
-from ganinfer.inputs import Inputs, draw_inputs
-from ganinfer.latents import draw_labels
-from ganinfer.manifest import GateResult, Interval, Precision, gate_result
 from ganinfer.progress import Progress
-from ganinfer.witness import MAX_PAIRED_SHARE, Features, Labels, Witness, class_rows, paired_gates
 from gantrain.data import Dataset
 from gantrain.extractors._base import Extractor, see
 from gantrain.extractors.classifier import RandomExtractor

@@ -17,8 +17,8 @@ from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from ganexport.class_weights import class_products
 from ganexport.graph import float_images
+from ganinfer.bundle.manifest import Precision
 from ganinfer.errors import ExportError
-from ganinfer.manifest import Precision
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8", "fp8")
 

@@ -7,8 +7,8 @@ import numpy as np
 from ganexport.numeric import numeric_psnr
 from ganexport.precision import Feed, convert, layers
 from ganexport.subject import Subject
+from ganinfer.bundle.manifest import Precision
 from ganinfer.errors import ExportError
-from ganinfer.manifest import Precision
 from ganinfer.progress import Progress
 
 NUM_IMAGES = 64

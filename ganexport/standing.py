@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from ganexport.subject import Subject, with_class_weights
+from ganinfer.drawing.latents import draw_labels, draw_latents
+from ganinfer.drawing.model import Model, TruncationInput
 from ganinfer.errors import ExportError
-from ganinfer.latents import draw_labels, draw_latents
-from ganinfer.manifest import Model, TruncationInput
 from ganinfer.progress import Progress
 from gantrain.standing import collect_statistics
 

@@ -12,10 +12,11 @@ from torch.nn.utils import parametrize
 
 from ganexport import graph
 from ganexport.class_weights import take_weights
+from ganinfer.bundle.manifest import Source
+from ganinfer.drawing.inputs import Inputs
+from ganinfer.drawing.model import Model, TruncationInput
 from ganinfer.errors import ExportError
 from ganinfer.files import sha256_bytes
-from ganinfer.inputs import Inputs
-from ganinfer.manifest import Model, Source, TruncationInput
 from gantrain.checkpoint import TrainedGenerator, load_discriminator
 from gantrain.models._base import DiscriminatorModule
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from ganexport.parity import open_prover
 from ganexport.standing import as_shipped
 from ganexport.subject import of_run
-from ganinfer.bundle import Bundle
-from ganinfer.manifest import GateResult, gate_result
+from ganinfer.bundle.archive import Bundle
+from ganinfer.bundle.manifest import GateResult, gate_result
 from ganinfer.progress import Progress
 from gantrain.checkpoint import load_generator
 

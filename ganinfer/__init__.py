@@ -5,6 +5,8 @@ with Sampler("digits.gan") as sampler:
     images = sampler.sample(64, seed=0, labels=3, truncation=0.7)   # uint8 (64, H, W, C)
 """
 
+from ganinfer.drawing.images import grid, save_png, to_uint8
+from ganinfer.drawing.latents import draw_labels, draw_latents
 from ganinfer.errors import (
     BackendUnavailable,
     BundleError,
@@ -16,8 +18,6 @@ from ganinfer.errors import (
     QueueFull,
     RequestError,
 )
-from ganinfer.images import grid, save_png, to_uint8
-from ganinfer.latents import draw_labels, draw_latents
 from ganinfer.sampler import Sampler
 
 __version__ = "0.1.0"

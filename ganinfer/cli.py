@@ -20,16 +20,16 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
+from ganinfer.bundle.hub import local_path
+from ganinfer.drawing.mixing import Mixture, parse_mixture
 from ganinfer.errors import RequestError
-from ganinfer.hub import local_path
-from ganinfer.mixing import Mixture, parse_mixture
 from ganinfer.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ganinfer.engine_report import EngineReport
-    from ganinfer.manifest import Engine, GateResult
+    from ganinfer.bundle.engine_report import EngineReport
+    from ganinfer.bundle.manifest import Engine, GateResult
 
 # No markup: names in a stranger's manifest are data.
 console = Console(highlight=False, markup=False)
@@ -120,8 +120,8 @@ def sample(
     public_key: PublicKeyPath = None,
 ) -> None:
     """Draw images from a bundle: image i depends on its seed and label alone."""
-    from ganinfer.images import grid, save_png
-    from ganinfer.latents import seed_array
+    from ganinfer.drawing.images import grid, save_png
+    from ganinfer.drawing.latents import seed_array
     from ganinfer.sampler import Sampler
     from ganinfer.shards import write_shards
     from ganinfer.shards_cli import shards_bar
@@ -201,8 +201,8 @@ def inspect(
     engines: Annotated[bool, typer.Option("--engines", help="And what is in its engines.")] = False,
 ) -> None:
     """Check a bundle's files and show what is in it; nothing is run."""
-    from ganinfer.bundle import Bundle
-    from ganinfer.engine_report import read_report
+    from ganinfer.bundle.archive import Bundle
+    from ganinfer.bundle.engine_report import read_report
 
     with Bundle(bundle) as opened:
         manifest, signed = opened.manifest, opened.signature is not None
@@ -258,7 +258,7 @@ def keygen(
     key: Annotated[Path, typer.Argument(help="As in signing.pem.", show_default=False)],
 ) -> None:
     """Make a pair of keys: signing.pem, to be kept secret, and signing.pub.pem, for everybody."""
-    from ganinfer.signature import make_keys
+    from ganinfer.bundle.signature import make_keys
 
     console.print(f"{key}: keep it secret\n{make_keys(key)}: what others check bundles with")
 
@@ -268,8 +268,8 @@ def sign(
     key: Annotated[Path, typer.Option(help="PEM file of an Ed25519 private key.")],
 ) -> None:
     """Sign a bundle where it lies: Sampler(public_key=...) then knows whose it is."""
-    from ganinfer.bundle import sign_bundle
-    from ganinfer.signature import open_private_key
+    from ganinfer.bundle.archive import sign_bundle
+    from ganinfer.bundle.signature import open_private_key
 
     sign_bundle(bundle, open_private_key(key))
     console.print(f"{bundle}: signed")
@@ -282,7 +282,7 @@ def push(
     revision: Annotated[str | None, typer.Option(help="Branch; the main one by default.")] = None,
 ) -> None:
     """Upload a bundle to the Hugging Face Hub, with a model card and its preview."""
-    from ganinfer import hub
+    from ganinfer.bundle import hub
 
     pushed = hub.push(bundle, repository, private=private, revision=revision)
     if pushed.card_kept:

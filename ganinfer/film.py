@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ganinfer.asked import Label
+from ganinfer.drawing.arguments import Label
+from ganinfer.drawing.images import Images, grid, save_png, to_pil
+from ganinfer.drawing.latents import draw_labels, seed_array
+from ganinfer.drawing.mixing import Mixture
 from ganinfer.errors import RequestError, missing_extra
 from ganinfer.files import write_atomic
-from ganinfer.images import Images, grid, save_png, to_pil
-from ganinfer.latents import draw_labels, seed_array
-from ganinfer.mixing import Mixture
 from ganinfer.sampler import Sampler
 
 SUFFIXES = (".gif", ".webp", ".mp4", ".png")

@@ -85,7 +85,7 @@ def truncations(
     public_key: PublicKeyPath = None,
 ) -> None:
     """Show what truncation does: a row for each value, a column for each seed."""
-    from ganinfer.images import grid, save_png
+    from ganinfer.drawing.images import grid, save_png
     from ganinfer.sampler import Sampler
 
     if output.suffix.lower() != ".png":

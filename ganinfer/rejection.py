@@ -17,12 +17,12 @@ from itertools import count
 import numpy as np
 from numpy.typing import NDArray
 
-from ganinfer.asked import Label
 from ganinfer.backends.onnxruntime import FeatureNetwork
-from ganinfer.bundle import Bundle
+from ganinfer.bundle.archive import Bundle
+from ganinfer.drawing.arguments import Label
+from ganinfer.drawing.images import Images
+from ganinfer.drawing.latents import Seeds, draw_labels, draw_uniforms, seed_array
 from ganinfer.errors import BundleError, RequestError
-from ganinfer.images import Images
-from ganinfer.latents import Seeds, draw_labels, draw_uniforms, seed_array
 from ganinfer.sampler import Sampler
 
 EPSILON = 1e-8
@@ -107,7 +107,7 @@ def accepted(
         raise RequestError(f"n {n}, batch_size {batch_size}: expected 0 and 1, or more")
     if not 0 <= percentile <= 100:
         raise RequestError(f"percentile: found {percentile}; expected 0 to 100")
-    judge = sampler.open_judge()
+    judge = Judge(sampler.bundle)
     kept: list[tuple[Images, Seeds]] = []
     found = drawn = 0
     for keys in _batches(seed, batch_size):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, overloa
 import numpy as np
 from numpy.typing import NDArray
 
-from ganinfer.asked import (
+from ganinfer.drawing.arguments import (
     Label,
     Labels,
     SeedList,
@@ -32,9 +32,8 @@ from ganinfer.asked import (
     room_for,
     seeds_asked,
 )
-from ganinfer.errors import DeadlineExceeded, RequestError
-from ganinfer.images import Images, to_pil
-from ganinfer.inputs import (
+from ganinfer.drawing.images import Images, to_pil
+from ganinfer.drawing.inputs import (
     Inputs,
     Wanted,
     class_input,
@@ -43,17 +42,18 @@ from ganinfer.inputs import (
     labels_of,
     truncation_input,
 )
-from ganinfer.latents import seed_array, slerp
-from ganinfer.mixing import Mixture, Weights, between
-from ganinfer.request import Request
-from ganinfer.runner import Opening, Runner
+from ganinfer.drawing.latents import seed_array, slerp
+from ganinfer.drawing.mixing import Mixture, Weights, between
+from ganinfer.errors import DeadlineExceeded, RequestError
+from ganinfer.scheduler.request import Request
+from ganinfer.scheduler.runner import Opening, Runner
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from ganinfer.backends import SupportsDLPack
-    from ganinfer.rejection import Judge
-    from ganinfer.signature import PublicKey
+    from ganinfer.backends._base import SupportsDLPack
+    from ganinfer.bundle.archive import Bundle
+    from ganinfer.bundle.signature import PublicKey
 
 Latents = NDArray[np.float32]
 
@@ -118,7 +118,7 @@ class Sampler:
             BackendUnavailable: this host cannot run it as asked.
             ParityError: it runs, and its golden images are not those of the trained generator.
         """
-        from ganinfer.hub import local_path
+        from ganinfer.bundle.hub import local_path
 
         if not isinstance(path, str | os.PathLike):
             raise RequestError(f"path {path!r}: expected that of a bundle, a str or Path")
@@ -141,6 +141,16 @@ class Sampler:
         return functools.partial(Sampler, self._runner.bundle.path, **opening), ()
 
     @property
+    def bundle(self) -> "Bundle":
+        """What was opened. Closing the sampler closes it.
+
+        Raises:
+            RequestError: the sampler is closed.
+        """
+        self._runner.ready()
+        return self._runner.bundle
+
+    @property
     def info(self) -> dict[str, Any]:
         """What was opened, on what, and why: model, backend, device, precision, versions."""
         bundle, backends = self._runner.bundle, self._runner.ready().backends
@@ -159,7 +169,7 @@ class Sampler:
     def stats(self) -> dict[str, Any]:
         """Requests, images, batches and their fill, seconds of latents and device, percentiles.
 
-        See `ganinfer.stats.Stats.read`.
+        See `ganinfer.scheduler.stats.Stats.read`.
         """
         return self._runner.stats.read()
 
@@ -497,17 +507,6 @@ class Sampler:
             y = y.repeat(steps, axis=0)
         inputs = Inputs(path, y, truncation_input(self._model, steps, truncation))
         return _result(self._runner.ready().serve(self._request(inputs, steps)))
-
-    def open_judge(self) -> "Judge":
-        """The bundle's discriminator, which tells its images from real ones.
-
-        Raises:
-            RequestError: the bundle has none.
-        """
-        from ganinfer.rejection import Judge
-
-        self._runner.ready()
-        return Judge(self._runner.bundle)
 
     def close(self, *, cancel: bool = False) -> None:
         """Finish what was asked for, free the backends and the bundle's file.

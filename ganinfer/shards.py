@@ -18,13 +18,13 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ganinfer.asked import Labels
+from ganinfer.drawing.arguments import Labels
+from ganinfer.drawing.latents import draw_labels
+from ganinfer.drawing.mixing import is_mixed
 from ganinfer.errors import DataError, RequestError
 from ganinfer.files import only_writer, sha256_file, stream_atomic
 from ganinfer.formats import Batch
-from ganinfer.latents import draw_labels
 from ganinfer.lookup import explain, find_module
-from ganinfer.mixing import is_mixed
 from ganinfer.progress import Progress
 from ganinfer.sampler import Sampler
 

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import numpy as np
 
-from ganinfer.backends import precisions_of
+from ganinfer.backends._open import precisions_of
 from ganinfer.backends.onnxruntime import FeatureNetwork
-from ganinfer.bundle import Bundle
+from ganinfer.bundle.archive import Bundle
+from ganinfer.bundle.manifest import GateResult, gate_result
+from ganinfer.bundle.signature import PublicKey
+from ganinfer.bundle.witness import Witness, paired_gates
+from ganinfer.drawing.latents import draw_labels
 from ganinfer.errors import BackendUnavailable, ParityError
-from ganinfer.latents import draw_labels
-from ganinfer.manifest import GateResult, gate_result
 from ganinfer.progress import Progress
 from ganinfer.sampler import Sampler
-from ganinfer.signature import PublicKey
-from ganinfer.witness import Witness, paired_gates
 
 _BATCH = 100
 

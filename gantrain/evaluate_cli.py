@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ganinfer.bundle.hub import local_path
 from ganinfer.cli import console, progress_bars
 from ganinfer.errors import ConfigError
-from ganinfer.hub import local_path
 
 if TYPE_CHECKING:
     from gantrain.evaluate import Record

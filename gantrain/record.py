@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from ganinfer.drawing.images import save_png
 from ganinfer.errors import TrainingError
-from ganinfer.images import save_png
 from gantrain.checkpoint import checkpoint_files
 from gantrain.config import TrainConfig
 from gantrain.data import Dataset

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ganinfer.images import grid, to_uint8
-from ganinfer.latents import draw_latents
+from ganinfer.drawing.images import grid, to_uint8
+from ganinfer.drawing.latents import draw_latents
 from gantrain.data import Dataset
 from gantrain.models._base import GeneratorModule
 

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ganinfer.bundle import is_bundle
+from ganinfer.bundle.archive import is_bundle
+from ganinfer.drawing.images import to_uint8
+from ganinfer.drawing.latents import draw_labels
 from ganinfer.errors import DataError
 from ganinfer.files import sha256_bytes
-from ganinfer.images import to_uint8
-from ganinfer.latents import draw_labels
 from ganinfer.sampler import Sampler
 from gantrain.checkpoint import load_discriminator, load_generator
 from gantrain.data import Dataset

@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ganinfer.drawing.images import save_png
 from ganinfer.errors import ConfigError
 from ganinfer.files import only_writer
-from ganinfer.images import save_png
 from gantrain.checkpoint import State, checkpoint_files, load_checkpoint, save_best, save_checkpoint
 from gantrain.config import Config, Part, TrainConfig, build_optimizer
 from gantrain.data import Dataset, RealBatches

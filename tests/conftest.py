@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from ganexport.export import Exported, export_run
-from ganinfer.manifest import MANIFEST, MANIFEST_DIGEST, digest_line
+from ganinfer.bundle.manifest import MANIFEST, MANIFEST_DIGEST, digest_line
 from gantrain.config import Config, parse_config
 from gantrain.prepare import prepare
 from gantrain.train import train

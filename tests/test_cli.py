@@ -16,8 +16,8 @@ from conftest import GAN, tiny_recipe
 from PIL import Image
 
 from ganinfer import Sampler
+from ganinfer.bundle.manifest import gate_result
 from ganinfer.cli import show_gates
-from ganinfer.manifest import gate_result
 
 
 def write_toml(path: Path, tree: dict, prefix: str = "") -> Path:

@@ -10,9 +10,9 @@ from conftest import SMALL, tiny_recipe
 
 from ganinfer import Sampler
 from ganinfer.backends import onnxruntime
-from ganinfer.bundle import Bundle
+from ganinfer.bundle.archive import Bundle
+from ganinfer.drawing.inputs import draw_inputs
 from ganinfer.errors import BackendUnavailable
-from ganinfer.inputs import draw_inputs
 from ganinfer.lookup import module_names
 from gantrain.checkpoint import load_generator
 from gantrain.config import parse_config

@@ -56,14 +56,14 @@ def test_training_does_not_know_export(file: Path) -> None:
 GROUND_FLOOR_DOORS = {
     "errors",
     "files",
-    "images",
-    "latents",
     "lookup",
-    "manifest",
     "progress",
-    "bundle",
+    "drawing.images",
+    "drawing.latents",
+    "bundle.archive",
+    "bundle.hub",
+    "bundle.manifest",
     "sampler",
-    "hub",
     "cli",
 }
 
@@ -76,6 +76,72 @@ def test_training_uses_the_ground_floor_through_its_doors() -> None:
         if name.startswith("ganinfer.")
     }
     assert used <= GROUND_FLOOR_DOORS
+
+
+# Suites of a floor, and files that stand beside them; each imports from those above it alone.
+ORDER = {
+    "ganinfer": [
+        "errors",
+        "files",
+        "lookup",
+        "progress",
+        "host",
+        "drawing",
+        "bundle",
+        "backends",
+        "scheduler",
+        "sampler",
+        "formats",
+        "shards",
+        "film",
+        "rejection",
+        "prometheus",
+        "verify",
+        "bench",
+        "cli",
+    ],
+}
+AT_THE_DOOR = {"film_cli", "shards_cli"}  # of ganinfer: rooms of the cli
+
+
+def module_name(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_name(file): file for package in PACKAGES for file in files_of(package)}
+
+
+def modules_of(file: Path) -> set[str]:
+    """The modules of this project that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        found |= {name if name in MODULES else name.rpartition(".")[0] for name in names}
+    return (found & set(MODULES)) - set(PACKAGES)
+
+
+def suite(module: str) -> str:
+    name = module.split(".")[1]
+    return "cli" if name in AT_THE_DOOR else name
+
+
+@pytest.mark.parametrize("package", ORDER)
+def test_suites_of_a_floor_import_one_way(package: str) -> None:
+    order = ORDER[package]
+    wrong = {
+        (module, other)
+        for module, file in MODULES.items()
+        if module.startswith(f"{package}.")
+        for other in modules_of(file)
+        if other.startswith(f"{package}.")
+        if order.index(suite(other)) > order.index(suite(module))
+    }
+    assert not wrong
 
 
 def test_only_cli_and_demo_print() -> None:

@@ -9,7 +9,7 @@ import onnx
 from onnx import numpy_helper
 
 from ganexport.engines.origins import layers_of_nodes
-from ganinfer.engine_report import EngineLayer, EngineReport
+from ganinfer.bundle.engine_report import EngineLayer, EngineReport
 
 
 def of_network(network: Any, onnx_model: bytes, plan: bytes) -> EngineReport:

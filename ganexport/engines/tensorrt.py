@@ -30,14 +30,14 @@ from ganexport.engines.targets import (
     find_target,
 )
 from ganexport.engines.timings import keep_timings, use_timings
-from ganinfer import kept
-from ganinfer.backends import gpu_present
 from ganinfer.backends._cuda import compute_capability
 from ganinfer.backends._tensorrt_library import host_platform, product_logger
-from ganinfer.engine_report import EngineReport
+from ganinfer.bundle.engine_report import EngineReport
+from ganinfer.bundle.manifest import Engine, Precision
 from ganinfer.errors import ExportError, missing_extra
 from ganinfer.files import sha256_bytes
-from ganinfer.manifest import Engine, Precision
+from ganinfer.host import kept
+from ganinfer.host.machine import gpu_present
 
 Profile = tuple[int, int, int]  # smallest, likeliest and largest batch
 

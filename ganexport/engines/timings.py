@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from ganinfer import kept
+from ganinfer.host import kept
 
 log = logging.getLogger(__name__)
 

@@ -31,8 +31,8 @@ from ganexport.importers._biggan import (
 )
 from ganexport.standing import Found, Place, StandingNorm
 from ganexport.subject import Spec
+from ganinfer.drawing.model import TruncationInput
 from ganinfer.errors import ExportError
-from ganinfer.manifest import TruncationInput
 
 EPS = 1e-4
 LATENT_BOUND = 2.0  # in standard deviations, before the truncation scales

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from ganexport.importers._stylegan2 import Generator, Plan
 from ganexport.subject import Spec
+from ganinfer.drawing.model import TruncationInput
 from ganinfer.errors import ExportError
-from ganinfer.manifest import TruncationInput
 
 PSI = TruncationInput(least=0.0, largest=2.0, untruncated=1.0)
 

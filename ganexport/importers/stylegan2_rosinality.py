@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from ganexport.importers import stylegan2
 from ganexport.importers._stylegan2 import Generator
 from ganexport.subject import Spec
+from ganinfer.drawing.latents import draw_latents
 from ganinfer.errors import ExportError
-from ganinfer.latents import draw_latents
 
 NUM_AVERAGED = 4096  # latents for the mean of w, as many as its generate.py draws
 

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ganinfer.backends import SupportsDLPack, device_index
+from ganinfer.backends._base import SupportsDLPack, device_index
 from ganinfer.backends._cuda import gpus_at_rest, work_lock
+from ganinfer.drawing.images import Images
 from ganinfer.errors import RequestError
-from ganinfer.images import Images
 
 log = logging.getLogger(__name__)
 

@@ -2,8 +2,9 @@
 
 from types import ModuleType
 
-from ganinfer.backends import device_index, gpu_present
+from ganinfer.backends._base import device_index
 from ganinfer.errors import BackendUnavailable
+from ganinfer.host.machine import gpu_present
 
 Provider = tuple[str, dict[str, str]]  # an execution provider's name and options
 

@@ -6,8 +6,8 @@ import platform
 from types import ModuleType
 from typing import Any
 
+from ganinfer.bundle.manifest import Engine
 from ganinfer.errors import BackendUnavailable, missing_extra
-from ganinfer.manifest import Engine
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
-from ganinfer import kept
 from ganinfer.files import sha256_bytes
+from ganinfer.host import kept
 
 log = logging.getLogger(__name__)
 

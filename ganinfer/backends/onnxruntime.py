@@ -11,21 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ganinfer.backends import (
-    Backend,
-    SupportsDLPack,
-    device_index,
-    gpu_present,
-    pick_precision,
-    usable_cpus,
-)
+from ganinfer.backends._base import Backend, SupportsDLPack, device_index, pick_precision
 from ganinfer.backends._cuda import work_lock
 from ganinfer.backends._onnxruntime_bound import BoundSession
 from ganinfer.backends._onnxruntime_cuda import CPU, CUDA, Provider, cuda_attempts, prepare_gpu
-from ganinfer.bundle import Bundle
+from ganinfer.bundle.archive import Bundle
+from ganinfer.drawing.images import Images
+from ganinfer.drawing.inputs import Inputs
 from ganinfer.errors import BackendUnavailable, GanError, RequestError, missing_extra
-from ganinfer.images import Images
-from ganinfer.inputs import Inputs
+from ganinfer.host.machine import gpu_present, usable_cpus
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ganinfer.backends import Backend, SupportsDLPack, device_index, pick_precision
+from ganinfer.backends._base import Backend, SupportsDLPack, device_index, pick_precision
 from ganinfer.backends._onnxruntime_cuda import CUDA, Provider, cuda
 from ganinfer.backends.onnxruntime import (
     GPU_BATCH_SIZES,
@@ -17,11 +17,11 @@ from ganinfer.backends.onnxruntime import (
     installed,
     precisions,
 )
-from ganinfer.bundle import Bundle
+from ganinfer.bundle.archive import Bundle
+from ganinfer.drawing.images import Images
+from ganinfer.drawing.inputs import Inputs
+from ganinfer.drawing.model import Model
 from ganinfer.errors import BackendUnavailable, RequestError
-from ganinfer.images import Images
-from ganinfer.inputs import Inputs
-from ganinfer.manifest import Model
 
 Batches = tuple[int, int, int]  # smallest, likeliest and largest
 

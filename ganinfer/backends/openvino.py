@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from ganinfer.backends import Backend, SupportsDLPack, pick_precision, usable_cpus
-from ganinfer.bundle import Bundle
+from ganinfer.backends._base import Backend, SupportsDLPack, pick_precision
+from ganinfer.bundle.archive import Bundle
+from ganinfer.drawing.images import Images
+from ganinfer.drawing.inputs import Inputs
 from ganinfer.errors import BackendUnavailable, RequestError, missing_extra
-from ganinfer.images import Images
-from ganinfer.inputs import Inputs
+from ganinfer.host.machine import usable_cpus
 
 PRECISIONS = ("fp32", "bf16", "int8")
 # A new size is compiled once, in some 50 ms: so they are few.

@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ganinfer.backends import Backend, SupportsDLPack, device_index, pick_precision
+from ganinfer.backends._base import Backend, SupportsDLPack, device_index, pick_precision
 from ganinfer.backends._cuda import Gpu, compute_capability, load_cuda
 from ganinfer.backends._tensorrt_library import breadth, find_library, product_logger
 from ganinfer.backends._tensorrt_rtx import RuntimeCache, runtime_config
-from ganinfer.bundle import Bundle
+from ganinfer.bundle.archive import Bundle
+from ganinfer.bundle.manifest import Engine
+from ganinfer.drawing.images import Images
+from ganinfer.drawing.inputs import Inputs
+from ganinfer.drawing.model import Model
 from ganinfer.errors import BackendUnavailable, RequestError
-from ganinfer.images import Images
-from ganinfer.inputs import Inputs
-from ganinfer.manifest import Engine, Model
 
 log = logging.getLogger(__name__)
 

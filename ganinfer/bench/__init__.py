@@ -22,9 +22,9 @@ from ganinfer.errors import BackendUnavailable
 from ganinfer.progress import Progress
 
 if TYPE_CHECKING:
-    from ganinfer.bundle import Bundle
-    from ganinfer.host import Host
-    from ganinfer.tuned import Choice
+    from ganinfer.bundle.archive import Bundle
+    from ganinfer.host.machine import Host
+    from ganinfer.host.tuned import Choice
 
 _BASELINE = "onnxruntime fp32"  # every bundle has it, and every host
 _MATRIX_SIZE = 2048  # three of them, 48 MiB, are more than most caches hold
@@ -101,8 +101,8 @@ def bench(
         ConfigError: there is no backend of that name.
         BackendUnavailable: nothing opens here; every reason is named.
     """
-    from ganinfer.bundle import Bundle
-    from ganinfer.host import this_host
+    from ganinfer.bundle.archive import Bundle
+    from ganinfer.host.machine import this_host
 
     with Bundle(path) as bundle:
         manifest, sha256 = bundle.manifest, bundle.sha256
@@ -143,7 +143,7 @@ def tune(report: Report) -> "Choice":
 
     That it was measured means that its golden images are good here.
     """
-    from ganinfer.tuned import Choice, remember
+    from ganinfer.host.tuned import Choice, remember
 
     best = report.fastest
     rate = best.images_per_s[BULK]
@@ -188,7 +188,7 @@ def _candidates(
     Raises:
         ConfigError: there is no backend of that name. BackendUnavailable: none fit.
     """
-    from ganinfer.backends import precisions_of
+    from ganinfer.backends._open import precisions_of
     from ganinfer.lookup import find_module, module_names
 
     for name in backends:

@@ -181,7 +181,7 @@ def _time_shares(
     before: Mapping[str, Any], after: Mapping[str, Any], times: list[float]
 ) -> dict[str, float]:
     """Where the time of the workers went that a call keeps busy."""
-    from ganinfer.backends import usable_cpus
+    from ganinfer.host.machine import usable_cpus
 
     spent = {name: after[f"{name}_s"] - before[f"{name}_s"] for name in ("latents", "device")}
     batches = (after["batches"] - before["batches"]) / len(times)
@@ -219,9 +219,9 @@ def _ask(sampler: Sampler, num_clients: int, seconds: float) -> list[float]:
 
 def _bare_images_per_s(asked: Asked) -> float:
     """The backend alone, as one would call it by hand: one batch, all threads."""
-    from ganinfer.bundle import Bundle
-    from ganinfer.inputs import draw_inputs, labels_of
-    from ganinfer.latents import seed_array
+    from ganinfer.bundle.archive import Bundle
+    from ganinfer.drawing.inputs import draw_inputs, labels_of
+    from ganinfer.drawing.latents import seed_array
     from ganinfer.lookup import find_module
 
     with Bundle(Path(asked.path)) as bundle:

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ganinfer.images import Images
-from ganinfer.latents import Seeds
+from ganinfer.drawing.images import Images
+from ganinfer.drawing.latents import Seeds
 
 
 class Batch(NamedTuple):

@@ -8,9 +8,9 @@ from typing import IO, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from ganinfer.drawing.latents import Seeds
 from ganinfer.files import Sink, npy_header
 from ganinfer.formats import Batch
-from ganinfer.latents import Seeds
 
 
 def pack(batch: Batch) -> Batch:

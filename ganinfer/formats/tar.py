@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
+from ganinfer.drawing.images import encode_pngs
 from ganinfer.files import Sink
 from ganinfer.formats import Batch
-from ganinfer.images import encode_pngs
 
 _BLOCK = 512
 # A ustar header: name, mode, user, group, size, mtime, checksum, type, linked name, and the rest.

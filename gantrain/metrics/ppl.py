@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ganinfer.drawing.latents import draw_labels, draw_latents
 from ganinfer.errors import DataError
-from ganinfer.latents import draw_labels, draw_latents
 from gantrain.measured import Measured
 from gantrain.metrics._reference import Reference
 from gantrain.metrics._score import Better, Score

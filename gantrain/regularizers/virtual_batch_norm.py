@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ganinfer.latents import draw_latents
+from ganinfer.drawing.latents import draw_latents
 from gantrain.game import Game
 from gantrain.hooks import Hooks
 from gantrain.models._base import GeneratorModule

@@ -9,9 +9,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ganinfer.bundle import Bundle
+from ganinfer.bundle.archive import Bundle
+from ganinfer.bundle.manifest import GateResult
 from ganinfer.errors import BundleError
-from ganinfer.manifest import GateResult
 from gantrain.checkpoint import TrainedGenerator
 
 _WIDTH, _HEIGHT, _MARGIN = 180, 16, 5

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ganinfer.images import Images, encode_png, grid, to_uint8
-from ganinfer.latents import draw_labels, draw_latents, slerp
+from ganinfer.drawing.images import Images, encode_png, grid, to_uint8
+from ganinfer.drawing.latents import draw_labels, draw_latents, slerp
 from gantrain.checkpoint import TrainedGenerator
 from gantrain.data import Dataset
 from gantrain.extractors._base import see

@@ -1,7 +1,7 @@
 import json
 from pathlib import Path
 
-from ganinfer.bundle import Bundle
+from ganinfer.bundle.archive import Bundle
 
 
 def test_the_bundle_holds_what_the_design_says(bundle: Path) -> None:

@@ -21,10 +21,10 @@ from ganexport.subject import Spec, of_module
 from ganexport.verify import verify_against_run
 from ganinfer import Sampler
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
+from ganinfer.drawing.images import to_uint8
+from ganinfer.drawing.inputs import Inputs
+from ganinfer.drawing.latents import draw_latents
 from ganinfer.errors import ExportError, RequestError
-from ganinfer.images import to_uint8
-from ganinfer.inputs import Inputs
-from ganinfer.latents import draw_latents
 from ganinfer.verify import verify_host
 from gantrain.models._base import GeneratorModule
 

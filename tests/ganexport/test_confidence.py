@@ -9,7 +9,7 @@ from ganexport.confidence import (
     psnr_interval,
     remark,
 )
-from ganinfer.witness import frechet_distance
+from ganinfer.bundle.witness import frechet_distance
 
 SCALES = np.exp(-np.arange(6) / 3)
 

@@ -14,7 +14,7 @@ from ganexport.export import Exported, export_run, export_subject
 from ganexport.graph import discriminator_to_onnx
 from ganexport.subject import Spec, Subject, of_module, of_run
 from ganinfer.backends.onnxruntime import FeatureNetwork, OnnxRuntimeBackend
-from ganinfer.bundle import Bundle
+from ganinfer.bundle.archive import Bundle
 from ganinfer.errors import ExportError
 from gantrain.checkpoint import load_discriminator, load_generator
 from gantrain.data import Dataset, to_floats

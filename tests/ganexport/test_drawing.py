@@ -7,7 +7,7 @@ import pytest
 from ganexport.drawing import Block, block_name, blocks_of, draw_bundle, short
 from ganexport.precision import convert
 from ganexport.subject import of_run
-from ganinfer.bundle import Bundle
+from ganinfer.bundle.archive import Bundle
 from gantrain.checkpoint import load_generator
 from gantrain.config import Config
 from gantrain.summary import summarize

@@ -13,8 +13,8 @@ from ganexport.export import export_run
 from ganexport.graph import bake, to_onnx
 from ganexport.precision import convert
 from ganinfer import Sampler
-from ganinfer.bundle import Bundle
-from ganinfer.engine_report import read_report
+from ganinfer.bundle.archive import Bundle
+from ganinfer.bundle.engine_report import read_report
 from ganinfer.errors import BackendUnavailable, ExportError, MissingExtra
 from gantrain.checkpoint import load_generator
 

@@ -17,7 +17,8 @@ from ganexport.subject import of_run
 from ganexport.verify import verify_against_run
 from ganinfer import Sampler
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
-from ganinfer.bundle import Bundle, write_bundle
+from ganinfer.bundle.archive import Bundle, write_bundle
+from ganinfer.bundle.signature import make_keys
 from ganinfer.errors import (
     BackendUnavailable,
     CheckpointError,
@@ -26,7 +27,6 @@ from ganinfer.errors import (
     ExportError,
     ParityError,
 )
-from ganinfer.signature import make_keys
 from ganinfer.verify import verify_host
 from gantrain.checkpoint import checkpoint_files, load_generator
 from gantrain.config import parse_config

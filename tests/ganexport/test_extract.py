@@ -10,8 +10,8 @@ from ganexport.export import export
 from ganexport.extract import extract
 from ganexport.importers import stylegan2
 from ganinfer import Sampler, to_uint8
+from ganinfer.drawing.latents import draw_latents
 from ganinfer.errors import BundleError, ExportError
-from ganinfer.latents import draw_latents
 
 
 @pytest.fixture(scope="module")

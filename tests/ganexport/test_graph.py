@@ -8,10 +8,10 @@ from torch import nn
 
 from ganexport.graph import SamplingGraph, bake, float_images, to_onnx
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
+from ganinfer.drawing.images import to_uint8
+from ganinfer.drawing.inputs import Inputs
+from ganinfer.drawing.latents import draw_latents
 from ganinfer.errors import ExportError
-from ganinfer.images import to_uint8
-from ganinfer.inputs import Inputs
-from ganinfer.latents import draw_latents
 from gantrain.checkpoint import load_generator
 from gantrain.models.dcgan import Generator
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from ganexport.export import Exported, export
 from ganexport.importers import _stylegan2, stylegan2, stylegan2_rosinality
 from ganinfer import Sampler
+from ganinfer.drawing.latents import draw_latents
 from ganinfer.errors import ExportError, RequestError
-from ganinfer.latents import draw_latents
 
 NAMES = Path(__file__).parent / "importers/stylegan2_names.txt"
 TINY = _stylegan2.Plan(

@@ -32,8 +32,8 @@ from ganexport.importers._biggan import Published
 from ganexport.subject import of_module
 from ganinfer import Sampler
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
+from ganinfer.drawing.inputs import Inputs, truncation_input
 from ganinfer.errors import ExportError
-from ganinfer.inputs import Inputs, truncation_input
 from ganinfer.lookup import check_options
 
 FIXTURES = Path(__file__).parent / "importers"

@@ -8,9 +8,9 @@ from onnx import numpy_helper
 
 from ganexport.layers import DEPARTS_DB, Comparison, compare_bundle, compare_graphs, layers_of
 from ganexport.precision import PRECISIONS, convert
-from ganinfer.bundle import Bundle
+from ganinfer.bundle.archive import Bundle
+from ganinfer.drawing.latents import draw_latents
 from ganinfer.errors import ExportError
-from ganinfer.latents import draw_latents
 
 pytest.importorskip("polygraphy")
 

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from ganexport.macs import macs_per_image
-from ganinfer.bundle import Bundle
+from ganinfer.bundle.archive import Bundle
 from gantrain.config import Config
 from gantrain.summary import summarize
 

@@ -7,7 +7,7 @@ from ganexport import graph as graph_module
 from ganexport.parity import Prover
 from ganexport.subject import of_run
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
-from ganinfer.witness import Witness
+from ganinfer.bundle.witness import Witness
 from gantrain.checkpoint import load_generator
 from gantrain.metrics._reference import Reference
 from gantrain.references import open_reference

@@ -11,9 +11,9 @@ from ganexport.precision import convert, emulate, layers
 from ganexport.sensitivity import keep_worst_layers
 from ganexport.subject import Subject, of_run
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
+from ganinfer.drawing.inputs import Inputs
+from ganinfer.drawing.latents import draw_latents
 from ganinfer.errors import ExportError
-from ganinfer.inputs import Inputs
-from ganinfer.latents import draw_latents
 from gantrain.checkpoint import load_generator
 
 

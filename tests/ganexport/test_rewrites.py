@@ -10,9 +10,9 @@ from ganexport.export import export_run
 from ganexport.graph import to_onnx
 from ganexport.rewrites import REWRITES, rewrite
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
+from ganinfer.drawing.inputs import Inputs
+from ganinfer.drawing.latents import draw_latents
 from ganinfer.errors import ConfigError
-from ganinfer.inputs import Inputs
-from ganinfer.latents import draw_latents
 from gantrain.models import biggan, biggan_deep, dcgan
 from gantrain.models._base import GeneratorModule
 from gantrain.standing import standing_statistics

@@ -15,9 +15,9 @@ from ganexport.subject import Spec, Subject, of_module, of_run
 from ganexport.verify import verify_against_run
 from ganinfer import Sampler
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
+from ganinfer.drawing.images import to_uint8
+from ganinfer.drawing.inputs import Inputs, draw_inputs
 from ganinfer.errors import ExportError, RequestError
-from ganinfer.images import to_uint8
-from ganinfer.inputs import Inputs, draw_inputs
 from gantrain.checkpoint import load_generator
 from gantrain.models import biggan
 from gantrain.standing import standing_statistics

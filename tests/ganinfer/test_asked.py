@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from ganinfer.asked import checked_labels, checked_latents
-from ganinfer.bundle import Bundle
+from ganinfer.bundle.archive import Bundle
+from ganinfer.drawing.arguments import checked_labels, checked_latents
+from ganinfer.drawing.model import Model
 from ganinfer.errors import RequestError
-from ganinfer.manifest import Model
 
 
 @pytest.fixture(scope="module")

@@ -17,14 +17,14 @@ import pytest
 
 from ganinfer import DeadlineExceeded, QueueFull, RequestError, Sampler
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
-from ganinfer.batching import Batcher, next_batch, padded_size
-from ganinfer.bundle import Bundle, sign_bundle
+from ganinfer.bundle.archive import Bundle, sign_bundle
+from ganinfer.bundle.signature import make_keys, open_private_key
+from ganinfer.drawing.images import Images
+from ganinfer.drawing.inputs import Inputs, draw_inputs
 from ganinfer.errors import BackendUnavailable, BundleError
-from ganinfer.images import Images
-from ganinfer.inputs import Inputs, draw_inputs
-from ganinfer.request import Request
-from ganinfer.signature import make_keys, open_private_key
-from ganinfer.stats import Stats
+from ganinfer.scheduler.batching import Batcher, next_batch, padded_size
+from ganinfer.scheduler.request import Request
+from ganinfer.scheduler.stats import Stats
 
 
 class Watched(OnnxRuntimeBackend):

@@ -7,10 +7,10 @@ import onnx
 import pytest
 from conftest import rewrite_manifest
 
-from ganinfer.bundle import Bundle, write_bundle
+from ganinfer.bundle.archive import Bundle, write_bundle
+from ganinfer.bundle.tree import write_tree
 from ganinfer.errors import BundleError
 from ganinfer.files import sha256_bytes
-from ganinfer.tree import write_tree
 
 
 def declare(name: str, data: bytes) -> Callable[[dict], None]:

@@ -2,9 +2,9 @@ import re
 
 import pytest
 
-from ganinfer.bundle import Bundle
-from ganinfer.card import is_untouched, model_card
-from ganinfer.manifest import Manifest
+from ganinfer.bundle.archive import Bundle
+from ganinfer.bundle.card import is_untouched, model_card
+from ganinfer.bundle.manifest import Manifest
 
 
 @pytest.fixture(scope="module")

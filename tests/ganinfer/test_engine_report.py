@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from ganinfer.bundle import Bundle, write_bundle
-from ganinfer.engine_report import read_report
+from ganinfer.bundle.archive import Bundle, write_bundle
+from ganinfer.bundle.engine_report import read_report
+from ganinfer.bundle.manifest import Engine
 from ganinfer.errors import BundleError
-from ganinfer.manifest import Engine
 
 
 def with_report(

@@ -1,5 +1,4 @@
-from ganinfer.backends import usable_cpus
-from ganinfer.host import this_host
+from ganinfer.host.machine import this_host, usable_cpus
 
 
 def test_a_host_is_named_by_what_speed_depends_on() -> None:

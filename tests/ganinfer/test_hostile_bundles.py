@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 from conftest import rewrite_manifest
 
-from ganinfer.bundle import Bundle, write_bundle
+from ganinfer.bundle.archive import Bundle, write_bundle
+from ganinfer.bundle.golden import read_golden
+from ganinfer.bundle.signature import SIGNATURE
+from ganinfer.bundle.witness import Witness
 from ganinfer.errors import BundleError
 from ganinfer.files import sha256_bytes
-from ganinfer.golden import read_golden
-from ganinfer.signature import SIGNATURE
-from ganinfer.witness import Witness
 
 NUM_GROUPS, PER_GROUP = 20, 100
 MAX_SECONDS, MAX_MEBIBYTES = 2.0, 500

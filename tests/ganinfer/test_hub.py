@@ -9,9 +9,9 @@ import pytest
 from hub_server import TOKEN, HubServer, Repository
 
 from ganinfer import BundleError, Sampler
-from ganinfer.bundle import Bundle, sign_bundle
-from ganinfer.hub import local_path, push
-from ganinfer.tree import write_tree
+from ganinfer.bundle.archive import Bundle, sign_bundle
+from ganinfer.bundle.hub import local_path, push
+from ganinfer.bundle.tree import write_tree
 
 # huggingface_hub's own, of the HTTP client it is built on.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -97,7 +97,7 @@ def test_a_bundle_that_was_changed_on_the_hub_is_refused(hub, bundle, name) -> N
 
 def test_a_signature_goes_along(hub: HubServer, bundle: Path, tmp_path: Path, name: str) -> None:
     pytest.importorskip("cryptography")
-    from ganinfer.signature import make_keys, open_private_key
+    from ganinfer.bundle.signature import make_keys, open_private_key
 
     public = make_keys(tmp_path / "k.pem")
     folder = Path(shutil.copytree(bundle, tmp_path / "x.gan"))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ganinfer.drawing.images import encode_png, encode_pngs, grid, save_png, to_uint8
 from ganinfer.errors import RequestError
-from ganinfer.images import encode_png, encode_pngs, grid, save_png, to_uint8
 
 
 def test_every_level_maps_to_itself() -> None:

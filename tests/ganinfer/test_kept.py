@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from ganinfer import kept
+from ganinfer.host import kept
 
 
 def test_what_is_kept_is_read_again(tmp_path: Path) -> None:

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from ganinfer.errors import RequestError
-from ganinfer.latents import (
+from ganinfer.drawing.latents import (
     _centred_uniforms,
     _random_words,
     draw_labels,
@@ -14,6 +13,7 @@ from ganinfer.latents import (
     seed_array,
     slerp,
 )
+from ganinfer.errors import RequestError
 
 GOLDEN = Path(__file__).with_name("golden_latents.npz")
 GOLDEN_SEEDS = [0, 1, 2, 1234567890123, 2**64 - 1]

@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 from conftest import rewrite_manifest
 
-from ganinfer.bundle import Bundle
+from ganinfer.bundle.archive import Bundle
+from ganinfer.bundle.manifest import MANIFEST, MANIFEST_DIGEST, digest_line
 from ganinfer.errors import BundleError
 from ganinfer.files import sha256_bytes
-from ganinfer.manifest import MANIFEST, MANIFEST_DIGEST, digest_line
 
 
 def test_the_manifest_verifies_with_sha256sum(copied: Path) -> None:

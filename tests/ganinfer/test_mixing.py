@@ -7,8 +7,8 @@ import pytest
 from ganexport.export import export_run
 from ganinfer import Sampler
 from ganinfer.cli import parse_labels
+from ganinfer.drawing.latents import draw_latents
 from ganinfer.errors import RequestError
-from ganinfer.latents import draw_latents
 
 
 @pytest.fixture(scope="module")

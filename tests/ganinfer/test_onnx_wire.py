@@ -3,7 +3,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from ganinfer.onnx_wire import uses_external_data
+from ganinfer.bundle.onnx_wire import uses_external_data
 
 
 def external(name: str = "w") -> TensorProto:

@@ -6,9 +6,9 @@ import pytest
 
 from ganexport.export import Exported
 from ganinfer import Sampler
+from ganinfer.drawing.latents import draw_labels, draw_latents, draw_uniforms
 from ganinfer.errors import RequestError
-from ganinfer.latents import draw_labels, draw_latents, draw_uniforms
-from ganinfer.rejection import _f, accepted
+from ganinfer.rejection import Judge, _f, accepted
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_without_gamma_it_is_rejection_sampling() -> None:
 
 
 def test_half_of_the_images_at_the_percentile_are_accepted(sampler: Sampler) -> None:
-    judge = sampler.open_judge()
+    judge = Judge(sampler.bundle)
     y = draw_labels(range(2000), 3)
     images = sampler.sample(2000)
     ratio = judge.log_ratio(images, y)
@@ -60,7 +60,7 @@ def test_half_of_the_images_at_the_percentile_are_accepted(sampler: Sampler) -> 
 
 
 def test_accepted_images_have_higher_ratios(sampler: Sampler) -> None:
-    judge = sampler.open_judge()
+    judge = Judge(sampler.bundle)
     images, _ = accepted(sampler, 200, labels=1)
     y = np.ones(200, np.int64)
     plain = judge.log_ratio(sampler.sample(200, labels=1), y)

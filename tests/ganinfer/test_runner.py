@@ -54,16 +54,16 @@ def test_where_all_give_other_images_nothing_opens(
 
 def test_a_pool_computes_in_one_precision(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or who is idle would decide what an image looks like."""
-    import ganinfer.backends
+    import ganinfer.backends._open
 
     asked: list[str] = []
-    open_backend = ganinfer.backends.open_backend
+    open_backend = ganinfer.backends._open.open_backend
 
     def recorded(opened: Any, name: str, device: str, precision: str, **options: Any) -> Any:
         asked.append(precision)
         return open_backend(opened, name, device, precision, **options)
 
-    monkeypatch.setattr(ganinfer.backends, "open_backend", recorded)
+    monkeypatch.setattr(ganinfer.backends._open, "open_backend", recorded)
     with Sampler(bundle, device=["cpu", "cpu"]) as sampler:
         assert asked == ["auto", sampler.info["precision"]]
 
@@ -71,9 +71,9 @@ def test_a_pool_computes_in_one_precision(bundle: Path, monkeypatch: pytest.Monk
 def test_auto_ends_at_the_cpu_even_where_there_is_a_gpu(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import ganinfer.backends
+    import ganinfer.backends._open
 
-    monkeypatch.setattr(ganinfer.backends, "gpu_present", lambda: True)
+    monkeypatch.setattr(ganinfer.backends._open, "gpu_present", lambda: True)
     with Sampler(bundle, backend="auto") as sampler:
         info = sampler.info
     assert info["device"] == "cpu"

@@ -10,9 +10,9 @@ from conftest import rewrite_manifest
 from PIL import Image
 
 from ganinfer import Sampler
+from ganinfer.drawing.latents import draw_labels, draw_latents
 from ganinfer.errors import BackendUnavailable, BundleError, ConfigError, ParityError, RequestError
 from ganinfer.files import sha256_file
-from ganinfer.latents import draw_labels, draw_latents
 
 
 @pytest.fixture(scope="module", params=["fp32", "fp16"])

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from ganinfer import Sampler
+from ganinfer.drawing.latents import draw_labels
 from ganinfer.errors import ConfigError, DataError, GanError, RequestError
 from ganinfer.files import only_writer, sha256_file
-from ganinfer.latents import draw_labels
 from ganinfer.lookup import module_names
 from ganinfer.shards import INDEX, write_shards
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from ganinfer import Sampler
-from ganinfer.bundle import Bundle, sign_bundle, write_bundle
+from ganinfer.bundle.archive import Bundle, sign_bundle, write_bundle
+from ganinfer.bundle.manifest import MANIFEST, MANIFEST_DIGEST, digest_line
+from ganinfer.bundle.signature import SIGNATURE, make_keys, open_private_key, open_public_key
+from ganinfer.bundle.tree import write_tree
 from ganinfer.errors import BundleError, ConfigError
-from ganinfer.manifest import MANIFEST, MANIFEST_DIGEST, digest_line
-from ganinfer.signature import SIGNATURE, make_keys, open_private_key, open_public_key
-from ganinfer.tree import write_tree
 
 pytest.importorskip("cryptography")
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from ganinfer.bundle.tree import StoredTree, write_tree
 from ganinfer.errors import BundleError
-from ganinfer.tree import StoredTree, write_tree
 
 TREE = {"a.json": b"{}", "onnx/b.onnx": bytes(1000), "empty": b""}
 FORMS = pytest.mark.parametrize("single_file", [False, True], ids=["folder", "file"])

@@ -8,9 +8,9 @@ import pytest
 
 from ganinfer import Sampler
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
-from ganinfer.bundle import Bundle
-from ganinfer.host import this_host
-from ganinfer.tuned import Choice, recall, remember
+from ganinfer.bundle.archive import Bundle
+from ganinfer.host.machine import this_host
+from ganinfer.host.tuned import Choice, recall, remember
 
 HALF = Choice(
     backend="onnxruntime",

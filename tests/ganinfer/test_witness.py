@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from ganinfer.bundle import Bundle
-from ganinfer.witness import Witness, frechet_distance, paired_gates
+from ganinfer.bundle.archive import Bundle
+from ganinfer.bundle.witness import Witness, frechet_distance, paired_gates
 from gantrain.metrics import _moments
 
 RNG = np.random.default_rng(0)

@@ -15,8 +15,8 @@ from conftest import SMALL, draw_shapes, tiny_recipe
 
 from ganexport import graph
 from ganexport.rewrites import rewrite
+from ganinfer.drawing.images import to_uint8
 from ganinfer.errors import ConfigError
-from ganinfer.images import to_uint8
 from ganinfer.lookup import module_names
 from gantrain.checkpoint import checkpoint_files, load_checkpoint, load_generator
 from gantrain.config import Config, parse_config

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from ganexport.export import export_run
+from ganinfer.bundle.manifest import gate_result
 from ganinfer.errors import BundleError, CheckpointError
-from ganinfer.manifest import gate_result
 from gantrain.checkpoint import load_generator
 from gantrain.report.charts import Axis, line_chart, quality_diversity
 from gantrain.report.page import write_report

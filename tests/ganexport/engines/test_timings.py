@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from ganexport.engines.timings import keep_timings, use_timings
-from ganinfer import kept
 from ganinfer.backends._tensorrt_library import product_logger
+from ganinfer.host import kept
 
 
 @pytest.mark.skipif(

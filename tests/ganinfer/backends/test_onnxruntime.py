@@ -5,7 +5,7 @@ import pytest
 
 from ganinfer.backends._onnxruntime_cuda import CPU, CUDA, cuda_attempts
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend, open_first
-from ganinfer.bundle import Bundle
+from ganinfer.bundle.archive import Bundle
 from ganinfer.errors import BackendUnavailable
 from ganinfer.lookup import module_names
 

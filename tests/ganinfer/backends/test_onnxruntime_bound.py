@@ -17,9 +17,9 @@ from ganinfer.backends._cuda import gpus_at_rest, work_lock
 from ganinfer.backends._onnxruntime_bound import BoundSession
 from ganinfer.backends._onnxruntime_cuda import CPU
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend, open_first
-from ganinfer.bundle import Bundle
+from ganinfer.bundle.archive import Bundle
+from ganinfer.drawing.inputs import draw_inputs
 from ganinfer.errors import BackendUnavailable, RequestError
-from ganinfer.inputs import draw_inputs
 
 
 @pytest.fixture(scope="module")

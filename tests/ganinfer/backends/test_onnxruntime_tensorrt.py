@@ -13,9 +13,9 @@ from ganinfer.backends.onnxruntime_tensorrt import (
     TensorRTSession,
     provider_options,
 )
-from ganinfer.bundle import Bundle
+from ganinfer.bundle.archive import Bundle
+from ganinfer.drawing.inputs import draw_inputs
 from ganinfer.errors import BackendUnavailable, RequestError
-from ganinfer.inputs import draw_inputs
 
 ABSENT = not {TENSORRT, TENSORRT_RTX} & set(onnxruntime.get_available_providers())
 

@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ganinfer.bundle import Bundle
+from ganinfer.bundle.archive import Bundle
+from ganinfer.drawing.inputs import draw_inputs
 from ganinfer.errors import RequestError
-from ganinfer.inputs import draw_inputs
 
 pytest.importorskip("openvino")
 from ganinfer.backends import openvino

@@ -16,17 +16,18 @@ import simulated_gpu
 from simulated_gpu import Cuda, Status
 
 from ganinfer import Sampler
-from ganinfer.backends import _tensorrt_library
+from ganinfer.backends._base import _tensorrt_library
 from ganinfer.backends._cuda import gpus_at_rest
 from ganinfer.backends._tensorrt_library import host_platform
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.backends.tensorrt import TensorRTBackend, _shapes, bucket_sizes, profile_for
-from ganinfer.bundle import Bundle, write_bundle
+from ganinfer.bundle.archive import Bundle, write_bundle
+from ganinfer.bundle.manifest import Engine
+from ganinfer.drawing.inputs import Inputs, Wanted, draw_wanted
+from ganinfer.drawing.latents import seed_array
+from ganinfer.drawing.model import Model
 from ganinfer.errors import BackendUnavailable, RequestError
-from ganinfer.inputs import Inputs, Wanted, draw_wanted
-from ganinfer.latents import seed_array
 from ganinfer.lookup import module_names
-from ganinfer.manifest import Engine, Model
 
 PROFILES = [[1, 2, 4], [8, 12, 20]]
 Open = Callable[..., TensorRTBackend]
@@ -355,7 +356,7 @@ def test_compiled_kernels_are_kept_for_the_next_opening(
     backend.close()
     assert file.read_bytes().endswith(b"kernels 1 20 4")
     with monkeypatch.context() as patch:
-        patch.setattr("ganinfer.kept.write", lambda *_: pytest.fail("nothing has changed"))
+        patch.setattr("ganinfer.host.kept.write", lambda *_: pytest.fail("nothing has changed"))
         open_engine("tensorrt_rtx").close()
 
 
@@ -376,7 +377,7 @@ def test_damaged_kernels_are_left_alone_and_made_anew(
 def test_kernels_that_the_library_refuses_are_made_anew(
     open_engine: Open, tmp_path: Path, caplog
 ) -> None:
-    from ganinfer import kept
+    from ganinfer.host import kept
 
     open_engine("tensorrt_rtx").close()
     (file,) = (tmp_path / "cache/ganpipe/tensorrt_rtx/1.2.3.4").iterdir()

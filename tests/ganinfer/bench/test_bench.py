@@ -12,7 +12,7 @@ from ganinfer.bench.chart import bar_chart
 from ganinfer.bench.cli import _show
 from ganinfer.bench.measure import Asked, Measured, Refused, Served
 from ganinfer.errors import BackendUnavailable, ConfigError
-from ganinfer.tuned import recall
+from ganinfer.host.tuned import recall
 
 SECONDS = 0.02
 

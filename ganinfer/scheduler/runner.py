@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ganinfer.batching import Batcher
+from ganinfer.drawing.inputs import draw_wanted
 from ganinfer.errors import BundleError, ParityError, RequestError
-from ganinfer.inputs import draw_wanted
-from ganinfer.request import Request
-from ganinfer.stats import Stats
+from ganinfer.scheduler.batching import Batcher
+from ganinfer.scheduler.request import Request
+from ganinfer.scheduler.stats import Stats
 
 if TYPE_CHECKING:
-    from ganinfer.backends import Backend
-    from ganinfer.bundle import Bundle
-    from ganinfer.signature import PublicKey
+    from ganinfer.backends._base import Backend
+    from ganinfer.bundle.archive import Bundle
+    from ganinfer.bundle.signature import PublicKey
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Runner:
 
     def __init__(self, path: Path, opening: Opening) -> None:
         """Open a bundle and its backends; errors as of `Sampler`."""
-        from ganinfer.bundle import Bundle
+        from ganinfer.bundle.archive import Bundle
 
         self.opening = opening
         self.bundle = Bundle(path, public_key=opening.public_key)
@@ -121,7 +121,7 @@ class Runner:
 
     def _open_backends(self) -> None:
         """One a device; all of a pool in the first one's precision, so that all give one image."""
-        from ganinfer.backends import open_backend
+        from ganinfer.backends._open import open_backend
 
         wanted = self.opening
         opened: list[Backend] = []
@@ -145,7 +145,7 @@ class Runner:
         Raises:
             ParityError: it gives others.
         """
-        from ganinfer.golden import golden_failure, read_golden
+        from ganinfer.bundle.golden import golden_failure, read_golden
 
         inputs, expected = read_golden(self.bundle)
         batcher = self._batcher_of([backend], stats=Stats())  # the way that all images will go
@@ -171,7 +171,7 @@ class Runner:
 
     def _same_bundle(self) -> "Bundle":
         """The bundle once more, by the same key."""
-        from ganinfer.bundle import Bundle
+        from ganinfer.bundle.archive import Bundle
 
         again = Bundle(self.bundle.path, public_key=self.opening.public_key)
         if again.sha256 != self.bundle.sha256:

@@ -1,11 +1,11 @@
 """What speed depends on besides the bundle: processors and versions."""
 
 import importlib.metadata
+import math
+import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-
-from ganinfer.backends import gpu_present, usable_cpus
 
 # Latents are drawn by numpy; the rest are backends.
 _PACKAGES = (
@@ -48,6 +48,25 @@ def this_host() -> Host:
         except importlib.metadata.PackageNotFoundError:
             continue
     return Host(_cpu_name(), usable_cpus(), _gpu_names() if gpu_present() else None, versions)
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may use: its affinity, cut down by a container's quota."""
+    count = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return count
+    return count if quota == "max" else max(1, min(count, math.ceil(int(quota) / int(period))))
+
+
+def gpu_present() -> bool:
+    """Does this host show an NVIDIA GPU to this process? (A look at /dev; nothing is loaded.)"""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):
+        return False
+    return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists() or os.name == "nt"
 
 
 def _cpu_name() -> str:

@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ganinfer.bundle import Bundle
+from ganinfer.bundle.archive import Bundle
+from ganinfer.bundle.manifest import Engine
 from ganinfer.errors import BundleError
 from ganinfer.lookup import explain
-from ganinfer.manifest import Engine
 
 Bytes = Annotated[int, Field(ge=0)]
 

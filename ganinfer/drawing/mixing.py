@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ganinfer.drawing.latents import is_number
 from ganinfer.errors import RequestError
-from ganinfer.latents import is_number
 
 if TYPE_CHECKING:
-    from ganinfer.inputs import ClassInput
-    from ganinfer.manifest import Model
+    from ganinfer.drawing.inputs import ClassInput
+    from ganinfer.drawing.model import Model
 
 Weights = NDArray[np.float32]
 Mixture = Mapping[int | str, float]

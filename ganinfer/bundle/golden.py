@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ganinfer.bundle import Bundle
+from ganinfer.bundle.archive import Bundle
+from ganinfer.drawing.images import Images
+from ganinfer.drawing.inputs import Inputs, draw_inputs
 from ganinfer.errors import BundleError, RequestError
 from ganinfer.files import npy_header
-from ganinfer.images import Images
-from ganinfer.inputs import Inputs, draw_inputs
 
 
 @dataclass(frozen=True)

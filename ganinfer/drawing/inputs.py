@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ganinfer.drawing.latents import Seeds, draw_labels, draw_latents, is_number, seed_array
 from ganinfer.errors import RequestError
-from ganinfer.latents import Seeds, draw_labels, draw_latents, is_number, seed_array
 
 if TYPE_CHECKING:
-    from ganinfer.manifest import Model
+    from ganinfer.drawing.model import Model
 
 ClassInput = NDArray[np.int64] | NDArray[np.float32]
 

@@ -4,8 +4,9 @@ import json
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
+from ganinfer.drawing.model import Count, Model, Record
 from ganinfer.errors import BundleError
 from ganinfer.files import sha256_bytes
 from ganinfer.lookup import explain
@@ -15,7 +16,6 @@ MANIFEST = "manifest.json"
 MANIFEST_DIGEST = "manifest.sha256"
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Count = Annotated[int, Field(ge=0)]
 Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
 Interval = tuple[float, float]
 
@@ -31,58 +31,14 @@ BatchProfile = Annotated[
 ]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class FileEntry(_Part):
+class FileEntry(Record):
     """A file's fingerprint."""
 
     sha256: Sha256
     size: Count
 
 
-class TruncationInput(_Part):
-    """The range of a graph's input "truncation", and its value for those who ask for none.
-
-    statistics: truncations that batch-norm statistics were taken for, if any.
-    """
-
-    least: float
-    largest: float
-    untruncated: float
-    statistics: list[float] = []
-
-
-class Model(_Part):
-    """What the generator takes and gives. classes is empty in an unconditional model.
-
-    truncation_modes: "resample" and "scale" change the latents; in mode "network" the generator
-        does it all, as StyleGAN2 does with psi.
-    default_truncation: what it was trained with, for those who ask for none; of mode "resample".
-    truncation_input: None if the graph has no such input.
-    class_input: "weights" if y is a weight for each class, and classes can be mixed.
-    macs: multiply-accumulates of one image in the fp32 graph; bundles of older versions do not say.
-    """
-
-    family: str
-    resolution: Annotated[int, Field(ge=1, le=16384)]
-    channels: Literal[1, 3]
-    classes: list[str]
-    z_dim: Annotated[int, Field(ge=1, le=65536)]
-    z_distribution: Literal["normal", "uniform"]
-    truncation_modes: list[Literal["resample", "scale", "network"]]
-    default_truncation: Annotated[float, Field(gt=0)] | None = None
-    truncation_input: TruncationInput | None = None
-    class_input: Literal["index", "weights"] = "index"
-    macs: Count | None = None
-
-    def image_shape(self, n: int) -> tuple[int, int, int, int]:
-        """Of n images: (N, H, W, C)."""
-        return (n, self.resolution, self.resolution, self.channels)
-
-
-class Graph(_Part):
+class Graph(Record):
     """An ONNX file: z float32 (N, Z) [, y int64 (N,)] [, truncation float32 (N,)] -> images.
 
     They are uint8 (N, H, W, C). A graph that takes weights has y float32 (N, K).
@@ -92,10 +48,11 @@ class Graph(_Part):
     precision: Precision
 
 
-class Engine(_Part):
+class Engine(Record):
     """A TensorRT plan. status "pending": it could not run where it was built.
 
-    report: JSON, see ganinfer.engine_report. profiles: smallest, likeliest and largest batch.
+    report: JSON, see ganinfer.bundle.engine_report.
+    profiles: smallest, likeliest and largest batch.
     """
 
     path: str
@@ -111,7 +68,7 @@ class Engine(_Part):
     status: Literal["verified", "pending"]
 
 
-class Golden(_Part):
+class Golden(Record):
     """Seeds, labels, truncations (None asks for none), and what torch in float32 gives for them."""
 
     path: str
@@ -120,8 +77,8 @@ class Golden(_Part):
     truncations: list[float | None]
 
 
-class WitnessFiles(_Part):
-    """What `gan verify` needs to judge a host's images without torch: see ganinfer.witness."""
+class WitnessFiles(Record):
+    """What `gan verify` needs to judge a host without torch: see ganinfer.bundle.witness."""
 
     moments: str
     extractor: str
@@ -130,7 +87,7 @@ class WitnessFiles(_Part):
     num_features: Annotated[int, Field(ge=1, le=2**12)]
 
 
-class Discriminator(_Part):
+class Discriminator(Record):
     """An ONNX file: images uint8 (N, H, W, C) [, y int64 (N,)] -> logits (N,).
 
     objective: that it was trained by.
@@ -148,7 +105,7 @@ class Discriminator(_Part):
     quantiles: Annotated[list[float], Field(min_length=2, max_length=1001)]
 
 
-class Source(_Part):
+class Source(Record):
     """Where the generator comes from; of a network that gantrain did not train little is known.
 
     checkpoint_sha256: of the checkpoint file, or of the weights alone.
@@ -162,7 +119,7 @@ class Source(_Part):
     config: dict[str, Any]
 
 
-class GateResult(_Part):
+class GateResult(Record):
     """One gate of the parity check: measured value against its limit.
 
     num_images: that it looked at; bundles of older versions do not say.
@@ -206,7 +163,7 @@ def gate_result(
     )
 
 
-class Manifest(_Part):
+class Manifest(Record):
     """All that manifest.json holds."""
 
     format_version: int

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ganinfer.images import Images
-from ganinfer.inputs import Inputs, Wanted
+from ganinfer.drawing.images import Images
+from ganinfer.drawing.inputs import Inputs, Wanted
 
 
 @dataclass(eq=False)

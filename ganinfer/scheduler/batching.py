@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
+from ganinfer.drawing.images import Images
+from ganinfer.drawing.inputs import Inputs, Wanted
 from ganinfer.errors import DeadlineExceeded, QueueFull, RequestError
-from ganinfer.images import Images
-from ganinfer.inputs import Inputs, Wanted
-from ganinfer.request import Piece, Request, share
-from ganinfer.stats import Stats
+from ganinfer.scheduler.request import Piece, Request, share
+from ganinfer.scheduler.stats import Stats
 
 if TYPE_CHECKING:
-    from ganinfer.backends import Backend, SupportsDLPack
+    from ganinfer.backends._base import Backend, SupportsDLPack
 
 log = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 
+from ganinfer.bundle.manifest import Manifest
 from ganinfer.files import sha256_bytes
-from ganinfer.manifest import Manifest
 
 _MARK = b"<!-- Written by gan push, which leaves it alone once it was edited. "
 _MAX_CLASSES = 20  # named one by one

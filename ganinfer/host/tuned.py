@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from ganinfer.files import write_atomic
-from ganinfer.host import Host, this_host
+from ganinfer.host.machine import Host, this_host
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from ganinfer.errors import BundleError
-from ganinfer.files import sha256_bytes
-from ganinfer.manifest import (
+from ganinfer.bundle.manifest import (
     MANIFEST,
     MANIFEST_DIGEST,
     FileEntry,
@@ -24,7 +22,7 @@ from ganinfer.manifest import (
     digest_line,
     parse_manifest,
 )
-from ganinfer.signature import (
+from ganinfer.bundle.signature import (
     SIGNATURE,
     SIGNATURE_BYTES,
     Check,
@@ -33,7 +31,9 @@ from ganinfer.signature import (
     open_public_key,
     well_formed,
 )
-from ganinfer.tree import StoredTree, write_tree
+from ganinfer.bundle.tree import StoredTree, write_tree
+from ganinfer.errors import BundleError
+from ganinfer.files import sha256_bytes
 
 _MAX_MANIFEST_BYTES = 4 << 20
 
@@ -95,7 +95,7 @@ class Bundle:
 
     def read_onnx(self, name: str) -> bytes:
         """An ONNX file, refused if it would make a runtime read other files."""
-        from ganinfer.onnx_wire import uses_external_data
+        from ganinfer.bundle.onnx_wire import uses_external_data
 
         data = self.read(name)
         try:
@@ -199,7 +199,7 @@ def write_bundle(
         manifest: its `files` is filled in here.
         files: relative path -> content.
         single_file: write one uncompressed zip file instead of a directory.
-        sign: also write manifest.sig; see `ganinfer.signature.open_private_key`.
+        sign: also write manifest.sig; see `ganinfer.bundle.signature.open_private_key`.
 
     Raises:
         BundleError: something that is no bundle is at `path`.
@@ -220,7 +220,7 @@ def sign_bundle(path: Path, sign: Sign) -> None:
 
     Args:
         path: the bundle, in either form.
-        sign: see `ganinfer.signature.open_private_key`.
+        sign: see `ganinfer.bundle.signature.open_private_key`.
 
     Raises:
         BundleError: it is damaged, or there is none.

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ganinfer.bundle import Bundle
+from ganinfer.bundle.archive import Bundle
+from ganinfer.bundle.manifest import GateResult, Interval, gate_result
 from ganinfer.errors import BundleError
-from ganinfer.manifest import GateResult, Interval, gate_result
 
 MAX_PAIRED_SHARE = 0.10  # of the sampling floor
 

@@ -75,9 +75,9 @@ def push(
     Raises:
         BundleError: the bundle is damaged, or the Hub does not take it.
     """
-    from ganinfer.bundle import Bundle
-    from ganinfer.card import model_card
-    from ganinfer.tree import write_tree
+    from ganinfer.bundle.archive import Bundle
+    from ganinfer.bundle.card import model_card
+    from ganinfer.bundle.tree import write_tree
 
     try:
         from huggingface_hub import CommitOperationAdd, HfApi
@@ -119,7 +119,7 @@ def _card_is_edited(repository: str, revision: str | None) -> bool:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import RemoteEntryNotFoundError
 
-    from ganinfer.card import is_untouched
+    from ganinfer.bundle.card import is_untouched
 
     try:
         card = Path(hf_hub_download(repository, CARD, revision=revision))

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ganinfer.drawing.images import Images
+from ganinfer.drawing.inputs import ClassInput
+from ganinfer.drawing.latents import Seeds, is_number, seed_array
+from ganinfer.drawing.mixing import Mixture, Weights, checked_weights, is_mixed, mix
 from ganinfer.errors import RequestError
-from ganinfer.images import Images
-from ganinfer.inputs import ClassInput
-from ganinfer.latents import Seeds, is_number, seed_array
 from ganinfer.lookup import suggest
-from ganinfer.mixing import Mixture, Weights, checked_weights, is_mixed, mix
 
 if TYPE_CHECKING:
-    from ganinfer.manifest import Model
+    from ganinfer.drawing.model import Model
 
 _LARGE = 1 << 18  # bytes
 _DLPACK_CUDA = 2  # its kDLCUDA

@@ -1,0 +1,100 @@
+"""Which backend runs a bundle on this host: the one asked for, or the best that proves itself."""
+
+import logging
+from collections.abc import Callable
+from importlib.util import find_spec
+
+from ganinfer.backends._base import Backend
+from ganinfer.bundle.archive import Bundle
+from ganinfer.errors import BackendUnavailable, GanError, ParityError
+from ganinfer.host.machine import gpu_present
+from ganinfer.lookup import find_module
+
+log = logging.getLogger(__name__)
+
+
+def open_backend(
+    bundle: Bundle, name: str, device: str, precision: str, *, prove: Callable[[Backend], None]
+) -> tuple[Backend, str]:
+    """Open a backend by name, or the best one that this host and bundle allow.
+
+    Args:
+        bundle: an opened bundle.
+        name: module in this package, or "auto": what `gan bench --tune` found fastest here, if
+            device and precision are "auto" as well; else the first that opens and gives the right
+            images, of TensorRT, if the bundle has engines, onnxruntime on a GPU, OpenVINO, if it
+            is installed, and onnxruntime on the CPU.
+        device: "auto", "cpu", "cuda" or "cuda:<n>".
+        precision: "auto", or one that the bundle holds.
+        prove: raises ParityError of a backend that gives other images than it should; of "auto"
+            the next one is then tried.
+
+    Returns:
+        The backend, and in words why it was chosen.
+
+    Raises:
+        ConfigError: there is no backend of that name.
+        BackendUnavailable: none can be opened; every reason is named.
+        ParityError: those that open give other images.
+    """
+    if name != "auto":
+        return _proven(bundle, name, device, precision, prove), "asked for"
+    from ganinfer.host.tuned import recall
+
+    refusals: list[str] = []
+    if device == precision == "auto" and (choice := recall(bundle.sha256)):
+        try:
+            tuned = _proven(bundle, choice.backend, choice.device, choice.precision, prove)
+        except GanError as refusal:
+            log.warning("%s: what was tuned for this host is no more: %s", bundle.path, refusal)
+            refusals.append(f"tuned {choice.backend} {choice.precision}: {refusal}")
+        else:
+            return tuned, f"tuned on this host: {choice}"
+    wrong: ParityError | None = None
+    for candidate, place in _candidates(bundle, device):
+        try:
+            backend = _proven(bundle, candidate, place, precision, prove)
+        except BackendUnavailable as refusal:
+            refusals.append(f"{candidate}: {refusal}")
+        except ParityError as refusal:
+            log.warning("%s; trying what else there is", refusal)
+            refusals.append(f"{candidate}: {refusal}")
+            wrong = wrong or refusal
+        else:
+            return backend, "; ".join(["first that opens", *refusals])
+    raise wrong or BackendUnavailable(
+        f"{bundle.path}: no backend can be opened. {' | '.join(refusals)}"
+    )
+
+
+def _candidates(bundle: Bundle, device: str) -> list[tuple[str, str]]:
+    """Backends and devices, best first."""
+    on_cpu = [("openvino", "cpu")] if find_spec("openvino") else []
+    on_cpu.append(("onnxruntime", "cpu"))
+    if device == "cpu":
+        return on_cpu
+    on_gpu = [("tensorrt", device)] if bundle.manifest.engines else []
+    if device != "auto":
+        return [*on_gpu, ("onnxruntime", device)]
+    return [*on_gpu, *([("onnxruntime", "cuda")] if gpu_present() else []), *on_cpu]
+
+
+def _proven(
+    bundle: Bundle, name: str, device: str, precision: str, prove: Callable[[Backend], None]
+) -> Backend:
+    """A backend that gives the right images."""
+    module = find_module("ganinfer.backends", name, where="backend")
+    backend: Backend = module.open(bundle, device, precision)
+    try:
+        prove(backend)
+    except BaseException:
+        backend.close()
+        raise
+    return backend
+
+
+def precisions_of(bundle: Bundle, name: str) -> list[str]:
+    """A bundle's precisions that a backend takes, on hosts where it opens."""
+    module = find_module("ganinfer.backends", name, where="backend")
+    held: list[str] = module.precisions(bundle)
+    return held

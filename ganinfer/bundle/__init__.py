@@ -1,0 +1,1 @@
+"""The format: read, written, checked, signed, fetched."""

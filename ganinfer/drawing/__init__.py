@@ -1,0 +1,1 @@
+"""What a seed becomes, and how a pixel is rounded."""

@@ -1,0 +1,53 @@
+"""What a generator takes and gives, as a bundle says it."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Count = Annotated[int, Field(ge=0)]
+
+
+class Record(BaseModel):
+    """What is read from a file: nothing unknown, nothing converted, nothing changed."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class TruncationInput(Record):
+    """The range of a graph's input "truncation", and its value for those who ask for none.
+
+    statistics: truncations that batch-norm statistics were taken for, if any.
+    """
+
+    least: float
+    largest: float
+    untruncated: float
+    statistics: list[float] = []
+
+
+class Model(Record):
+    """What the generator takes and gives. classes is empty in an unconditional model.
+
+    truncation_modes: "resample" and "scale" change the latents; in mode "network" the generator
+        does it all, as StyleGAN2 does with psi.
+    default_truncation: what it was trained with, for those who ask for none; of mode "resample".
+    truncation_input: None if the graph has no such input.
+    class_input: "weights" if y is a weight for each class, and classes can be mixed.
+    macs: multiply-accumulates of one image in the fp32 graph; bundles of older versions do not say.
+    """
+
+    family: str
+    resolution: Annotated[int, Field(ge=1, le=16384)]
+    channels: Literal[1, 3]
+    classes: list[str]
+    z_dim: Annotated[int, Field(ge=1, le=65536)]
+    z_distribution: Literal["normal", "uniform"]
+    truncation_modes: list[Literal["resample", "scale", "network"]]
+    default_truncation: Annotated[float, Field(gt=0)] | None = None
+    truncation_input: TruncationInput | None = None
+    class_input: Literal["index", "weights"] = "index"
+    macs: Count | None = None
+
+    def image_shape(self, n: int) -> tuple[int, int, int, int]:
+        """Of n images: (N, H, W, C)."""
+        return (n, self.resolution, self.resolution, self.channels)

@@ -1,0 +1,1 @@
+"""What is known of this host: processors, versions, what was fastest, what it keeps."""
