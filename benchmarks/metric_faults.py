@@ -21,11 +21,11 @@ from road import processor
 from scipy.ndimage import gaussian_filter
 
 from ganinfer.lookup import module_names
-from gantrain.data import Dataset
-from gantrain.evaluate import evaluate, metric_modules
+from gantrain.data.dataset import Dataset
+from gantrain.data.prepare import prepare
+from gantrain.evaluation.evaluate import evaluate, metric_modules
+from gantrain.evaluation.references import open_reference
 from gantrain.metrics._score import Better, Score
-from gantrain.prepare import prepare
-from gantrain.references import open_reference
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]

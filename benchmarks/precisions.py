@@ -16,18 +16,18 @@ from pathlib import Path
 
 import torch
 
-from ganexport import numeric
 from ganexport.engines.tensorrt import build_engine
-from ganexport.parity import Prover
-from ganexport.precision import PRECISIONS, convert
-from ganexport.rewrites import rewrite
-from ganexport.subject import Spec, Subject, of_module
+from ganexport.graph.precision import PRECISIONS, convert
+from ganexport.proof import numeric
+from ganexport.proof.parity import Prover
+from ganexport.subjects.rewrites import rewrite
+from ganexport.subjects.subject import Spec, Subject, of_module
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.bundle.golden import pixel_differences
 from ganinfer.drawing.images import to_uint8
 from ganinfer.errors import GanError
-from gantrain.config import load_config
-from gantrain.standing import standing_statistics
+from gantrain.game.config import load_config
+from gantrain.training.standing import standing_statistics
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SHAPES = {  # resolution, channels, classes

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from ganinfer import Sampler, draw_labels
 from ganinfer.drawing.images import Images
 from ganinfer.rejection import accepted
-from gantrain.data import Dataset
-from gantrain.evaluate import evaluate
-from gantrain.measured import Batch
-from gantrain.references import open_reference
+from gantrain.data.dataset import Dataset
+from gantrain.evaluation.evaluate import evaluate
+from gantrain.evaluation.references import open_reference
+from gantrain.metrics._measured import Batch
 
 METRICS = ["fid", "kid", "precision_recall", "density_coverage", "label_accuracy"]
 PERCENTILES = (50.0, 80.0, 95.0)

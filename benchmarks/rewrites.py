@@ -19,13 +19,13 @@ import onnxruntime
 import torch
 from road import processor
 
-from ganexport.graph import to_onnx
-from ganexport.rewrites import REWRITES, rewrite
+from ganexport.graph.tracing import to_onnx
+from ganexport.subjects.rewrites import REWRITES, rewrite
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.drawing.inputs import Inputs
 from ganinfer.drawing.latents import draw_latents
 from gantrain.models.biggan import Generator
-from gantrain.standing import standing_statistics
+from gantrain.training.standing import standing_statistics
 
 BATCH, ROUNDS, NUM_CLASSES = 32, 7, 10
 VARIANTS = {"none": list(REWRITES), **{f"all but {n}": [n] for n in REWRITES}, "all": []}

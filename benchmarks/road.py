@@ -24,10 +24,10 @@ from ganexport.export import export_run
 from ganinfer import Sampler
 from ganinfer.errors import BackendUnavailable
 from ganinfer.host.machine import usable_cpus
-from gantrain.checkpoint import load_generator
-from gantrain.config import load_config
-from gantrain.prepare import prepare
-from gantrain.train import train
+from gantrain.data.prepare import prepare
+from gantrain.game.config import load_config
+from gantrain.runs.checkpoint import load_generator
+from gantrain.training.train import train
 
 BATCHES = (1, 16, 64, 256)
 

@@ -25,15 +25,15 @@ import onnxruntime
 import torch
 
 from ganexport.export import export
-from ganexport.graph import to_onnx
-from ganexport.rewrites import REWRITES, rewrite
-from ganexport.subject import Spec, of_module
+from ganexport.graph.tracing import to_onnx
+from ganexport.subjects.rewrites import REWRITES, rewrite
+from ganexport.subjects.subject import Spec, of_module
 from ganinfer import Sampler, draw_latents
 from ganinfer.bundle.archive import Bundle
 from ganinfer.drawing.inputs import draw_inputs
 from ganinfer.errors import GanError
 from gantrain.models import biggan, dcgan
-from gantrain.standing import standing_statistics
+from gantrain.training.standing import standing_statistics
 
 BATCH, ROUNDS, ROUNDS_OF_ONE = 64, 7, 200
 NETWORKS: dict[str, tuple[Callable[[], Any], int]] = {

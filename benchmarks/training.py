@@ -29,13 +29,13 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from gantrain.config import Config, build_optimizer, parse_config
-from gantrain.data import Dataset, RealBatches
-from gantrain.ema import Ema
-from gantrain.game import Game, build_game
+from gantrain.data.dataset import Dataset, RealBatches
+from gantrain.game.config import Config, build_optimizer, parse_config
+from gantrain.game.players import Game, build_game
 from gantrain.models._layers import DownConv2d, UpConv2d
-from gantrain.summary import summarize
-from gantrain.train import losses, train
+from gantrain.training.ema import Ema
+from gantrain.training.summary import summarize
+from gantrain.training.train import losses, train
 
 ROUNDS = 5
 REPORT_EVERY = 4  # steps; recipes report every 5,000 images

@@ -20,8 +20,8 @@ from ganinfer.errors import EXTRAS, ExportError, GanError, missing_extra
 from ganinfer.files import check_place, write_atomic
 
 if TYPE_CHECKING:
-    from ganexport.layers import Comparison
-    from ganexport.subject import Subject
+    from ganexport.proof.layers import Comparison
+    from ganexport.subjects.subject import Subject
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -126,10 +126,10 @@ def export(
     """
     from ganexport.engines.tensorrt import DEFAULT_PROFILES
     from ganexport.export import export_subject
-    from ganexport.outside import of_factory, of_import
-    from ganexport.subject import of_run
-    from gantrain.checkpoint import load_generator
-    from gantrain.config import apply_override
+    from ganexport.subjects.outside import of_factory, of_import
+    from ganexport.subjects.subject import of_run
+    from gantrain.game.config import apply_override
+    from gantrain.runs.checkpoint import load_generator
 
     if sum(origin is not None for origin in (run, module, importer)) != 1:
         raise ExportError("expected one of RUN, --module package.module:function, --from NAME")
@@ -237,7 +237,7 @@ def extract(
     latents: Annotated[str, typer.Option(help="z, or mapped: StyleGAN2's w.")] = "z",
 ) -> None:
     """Take a proven graph out of a bundle, for a program that feeds ONNX itself."""
-    from ganexport.extract import extract
+    from ganexport.graph.extract import extract
 
     extract(bundle, output, precision=precision, pixels=pixels, latents=latents)
     console.print(f"-> {output}")
@@ -280,7 +280,7 @@ def verify(
             bundle, backend=backend, device=device, public_key=public_key, progress=report
         )
         if run is not None:
-            from ganexport.verify import verify_against_run
+            from ganexport.proof.verify import verify_against_run
 
             gates += verify_against_run(bundle, run, data=data, num_images=num, progress=report)
     show_gates(gates)
@@ -289,7 +289,7 @@ def verify(
         verdict = {"passed": passed, "gates": [gate.model_dump() for gate in gates]}
         write_atomic(json_file, (json.dumps(verdict, indent=1) + "\n").encode())
     if layers:
-        from ganexport.layers import compare_bundle
+        from ganexport.proof.layers import compare_bundle
 
         _show_layers(compare_bundle(bundle, precision, run))
     if not passed:
@@ -343,7 +343,7 @@ def inspect(
     """Check a bundle's files and show what is in it; nothing is run."""
     ganinfer.cli.inspect(bundle, engines=engines)
     if html is not None:
-        from ganexport.drawing import draw_bundle
+        from ganexport.graph.drawing import draw_bundle
 
         draw_bundle(bundle, html)
         console.print(f"{html}: open it in a browser", soft_wrap=True)

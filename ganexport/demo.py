@@ -13,12 +13,12 @@ from ganinfer.cli import console, progress_bars, show_gates
 from ganinfer.drawing.images import grid, save_png
 from ganinfer.sampler import Sampler
 from gantrain.cli import stop_signals, training_bar
-from gantrain.config import load_config
-from gantrain.evaluate import evaluate
-from gantrain.prepare import prepare
-from gantrain.references import reference_of
-from gantrain.targets import open_target
-from gantrain.train import train
+from gantrain.data.prepare import prepare
+from gantrain.evaluation.evaluate import evaluate
+from gantrain.evaluation.references import reference_of
+from gantrain.evaluation.targets import open_target
+from gantrain.game.config import load_config
+from gantrain.training.train import train
 
 RECIPE = "dcgan-digits"
 RESOLUTION = 16

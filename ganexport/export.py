@@ -11,8 +11,8 @@ from typing import TypedDict, Unpack
 
 from torch import nn
 
-from ganexport.assemble import assemble
-from ganexport.discriminator import Shipped, ship_discriminator
+from ganexport.bundling.assemble import assemble
+from ganexport.bundling.discriminator import Shipped, ship_discriminator
 from ganexport.engines.report import of_engine
 from ganexport.engines.targets import Product, default_targets
 from ganexport.engines.tensorrt import (
@@ -23,12 +23,12 @@ from ganexport.engines.tensorrt import (
     check_profiles,
     pick_product,
 )
-from ganexport.parity import Prover, open_prover
-from ganexport.precision import PRECISIONS, Feed, convert
-from ganexport.rewrites import rewrite
-from ganexport.sensitivity import Kept, keep_worst_layers
-from ganexport.standing import with_standing_statistics
-from ganexport.subject import Spec, Subject, of_module, of_run, with_class_weights
+from ganexport.graph.precision import PRECISIONS, Feed, convert
+from ganexport.proof.parity import Prover, open_prover
+from ganexport.proof.sensitivity import Kept, keep_worst_layers
+from ganexport.subjects.rewrites import rewrite
+from ganexport.subjects.standing import with_standing_statistics
+from ganexport.subjects.subject import Spec, Subject, of_module, of_run, with_class_weights
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.backends.tensorrt import TensorRTBackend
 from ganinfer.bundle.archive import check_destination, write_bundle
@@ -38,8 +38,8 @@ from ganinfer.drawing.inputs import draw_inputs
 from ganinfer.drawing.latents import draw_labels
 from ganinfer.errors import BackendUnavailable, ExportError, ParityError
 from ganinfer.progress import Progress
-from gantrain.checkpoint import load_generator
-from gantrain.data import Dataset
+from gantrain.data.dataset import Dataset
+from gantrain.runs.checkpoint import load_generator
 
 log = logging.getLogger(__name__)
 
@@ -152,9 +152,9 @@ def export_subject(
         profiles: smallest, likeliest and largest batch of each of an engine's profiles.
         min_psnr_db: of every variant but fp32: the most sensitive layers stay float32 until this
             PSNR on [-1, 1] (peak 2) is met; None keeps none.
-        without: names of rewrites that are left out; see ganexport.rewrites.
+        without: names of rewrites that are left out; see ganexport.subjects.rewrites.
         standing: truncations for which batch-norm statistics are taken anew and kept in the
-            graph; see ganexport.standing.
+            graph; see ganexport.subjects.standing.
         class_weights: the graph takes a weight for each class, so that classes can be mixed.
         with_discriminator: also put the run's discriminator in, for ganinfer.rejection.
         held_out: a prepared dataset that the discriminator has not seen, to calibrate it on; its

@@ -13,8 +13,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from ganinfer.cli import console, progress_bars
 
 if TYPE_CHECKING:
-    from gantrain.config import Config
-    from gantrain.record import Progress as TrainingProgress
+    from gantrain.game.config import Config
+    from gantrain.training.record import Progress as TrainingProgress
 
 
 def prepare(
@@ -36,7 +36,7 @@ def prepare(
     ] = False,
 ) -> None:
     """Decode a dataset once into images.npy, labels.npy and dataset.json."""
-    from gantrain.prepare import prepare as run
+    from gantrain.data.prepare import prepare as run
 
     with progress_bars() as report:
         made = run(
@@ -72,9 +72,9 @@ def train(
     ] = False,
 ) -> None:
     """Train a GAN. The same command again goes on from the last checkpoint."""
-    from gantrain.config import load_config
     from gantrain.distributed import leads
-    from gantrain.train import train as run
+    from gantrain.game.config import load_config
+    from gantrain.training.train import train as run
 
     recipe = load_config(config, overrides or [])
     if dry_run:
@@ -100,7 +100,7 @@ def _show_networks(recipe: "Config") -> None:
     """What --dry-run prints: both networks, layer by layer."""
     from rich.table import Table
 
-    from gantrain.summary import summarize
+    from gantrain.training.summary import summarize
 
     for network in summarize(recipe):
         table = Table(title=network.title, title_justify="left")

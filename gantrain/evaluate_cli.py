@@ -12,7 +12,7 @@ from ganinfer.cli import console, progress_bars
 from ganinfer.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gantrain.evaluate import Record
+    from gantrain.evaluation.evaluate import Record
 
 
 def evaluate(
@@ -59,8 +59,8 @@ def evaluate(
     torchrun the processes share the images out.
     """
     from gantrain.distributed import leads, process_group
-    from gantrain.evaluate import CURVE_METRICS, evaluate_target, metric_modules
-    from gantrain.train import pick_device
+    from gantrain.evaluation.evaluate import CURVE_METRICS, evaluate_target, metric_modules
+    from gantrain.training.train import pick_device
 
     names = None if metrics is None else [name.strip() for name in metrics.split(",")]
     metric_modules(names or [])  # a misspelt one is not worth the wait
@@ -117,7 +117,7 @@ def report(
 ) -> None:
     """Write a page about a run: charts, pictures, figures, all in one HTML file."""
     from gantrain.report.page import write_report
-    from gantrain.train import pick_device
+    from gantrain.training.train import pick_device
 
     with progress_bars() as show:
         write_report(
@@ -154,9 +154,9 @@ def statistics(
     ] = None,
 ) -> None:
     """Save the moments of images' features, as pytorch-fid reads and writes them."""
-    from gantrain.evaluate import target_moments
+    from gantrain.evaluation.evaluate import target_moments
     from gantrain.metrics._reference import save_moments
-    from gantrain.train import pick_device
+    from gantrain.training.train import pick_device
 
     with progress_bars() as report:
         moments = target_moments(

@@ -18,9 +18,9 @@ import torch
 
 from ganexport.export import Exported, export_run
 from ganinfer.bundle.manifest import MANIFEST, MANIFEST_DIGEST, digest_line
-from gantrain.config import Config, parse_config
-from gantrain.prepare import prepare
-from gantrain.train import train
+from gantrain.data.prepare import prepare
+from gantrain.game.config import Config, parse_config
+from gantrain.training.train import train
 
 CLASSES = ["disc", "bar", "square"]
 

@@ -322,7 +322,7 @@ def test_a_full_disk_stops_training_with_a_message(gan, config, small_disk) -> N
     assert_a_users_mistake(result, "No space left on device", "free some space")
     assert not [path for path in run.rglob(".*") if path.is_file()], "half-written files are left"
     for path in run.rglob("*.safetensors"):
-        from gantrain.checkpoint import load_checkpoint
+        from gantrain.runs.checkpoint import load_checkpoint
 
         load_checkpoint(path)
 

@@ -14,10 +14,10 @@ from ganinfer.bundle.archive import Bundle
 from ganinfer.drawing.inputs import draw_inputs
 from ganinfer.errors import BackendUnavailable
 from ganinfer.lookup import module_names
-from gantrain.checkpoint import load_generator
-from gantrain.config import parse_config
-from gantrain.samples import generate
-from gantrain.train import train
+from gantrain.game.config import parse_config
+from gantrain.runs.checkpoint import load_generator
+from gantrain.runs.samples import generate
+from gantrain.training.train import train
 
 pytestmark = [
     pytest.mark.gpu,

@@ -31,7 +31,7 @@ from ganexport.importers._biggan import (
     start_size,
     up_conv,
 )
-from ganexport.subject import Spec
+from ganexport.subjects.subject import Spec
 
 MakeNorm = Callable[[int], nn.Module]  # of so many channels; takes maps and condition
 

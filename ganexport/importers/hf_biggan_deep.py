@@ -29,8 +29,8 @@ from ganexport.importers._biggan import (
     torch_norm,
     up_conv,
 )
-from ganexport.standing import Found, Place, StandingNorm
-from ganexport.subject import Spec
+from ganexport.subjects.standing import Found, Place, StandingNorm
+from ganexport.subjects.subject import Spec
 from ganinfer.drawing.model import TruncationInput
 from ganinfer.errors import ExportError
 

@@ -30,7 +30,7 @@ from ganexport.importers._biggan import (
     torch_norm,
     up_conv,
 )
-from ganexport.subject import Spec
+from ganexport.subjects.subject import Spec
 from ganinfer.errors import ExportError
 from gantrain.models.biggan import joined
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ganexport.importers._stylegan2 import Generator, Plan
-from ganexport.subject import Spec
+from ganexport.subjects.subject import Spec
 from ganinfer.drawing.model import TruncationInput
 from ganinfer.errors import ExportError
 

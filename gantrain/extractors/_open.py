@@ -6,7 +6,7 @@ import torch
 
 from ganinfer.errors import ConfigError
 from ganinfer.progress import Progress
-from gantrain.data import Dataset
+from gantrain.data.dataset import Dataset
 from gantrain.extractors._base import Extractor
 
 NAMES = "'classifier', 'inception', or the file of a network (.onnx, .pt)"

@@ -20,7 +20,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from ganinfer.files import write_atomic
-from gantrain.data import Dataset, to_floats
+from gantrain.data.dataset import Dataset, to_floats
 from gantrain.extractors._base import Seen
 
 log = logging.getLogger(__name__)

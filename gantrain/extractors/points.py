@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from gantrain.data import Modes
+from gantrain.data.dataset import Modes
 from gantrain.extractors._base import Seen
 
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gantrain.measured import Measured
+from gantrain.metrics._measured import Measured
 
 MAX_IMAGES = 10_000  # of each side; what compares every image with every other takes no more
 _BLOCK_BYTES = 64 << 20

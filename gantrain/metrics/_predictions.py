@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from gantrain.measured import Measured
+from gantrain.metrics._measured import Measured
 
 Floats = NDArray[np.float64]
 

@@ -10,9 +10,9 @@ import torch
 
 from ganinfer.errors import DataError
 from ganinfer.progress import Progress
-from gantrain.data import Dataset
+from gantrain.data.dataset import Dataset
 from gantrain.extractors._base import Extractor
-from gantrain.measured import DatasetImages, Measured, MeasuredSource
+from gantrain.metrics._measured import DatasetImages, Measured, MeasuredSource
 from gantrain.metrics._moments import Moments
 
 

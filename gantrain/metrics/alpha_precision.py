@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gantrain.measured import Measured
+from gantrain.metrics._measured import Measured
 from gantrain.metrics._neighbours import (
     MAX_IMAGES,
     nearest,

@@ -4,7 +4,7 @@ KL(p(y*) || p(y)) + E_x H(p(y|x)), y* the real images' classes: 0 if every image
 class and the classes come in the data's shares.
 """
 
-from gantrain.measured import Measured
+from gantrain.metrics._measured import Measured
 from gantrain.metrics._predictions import entropy, kl_divergence, over_splits, probabilities
 from gantrain.metrics._reference import Reference
 from gantrain.metrics._score import Better, Score

@@ -8,7 +8,7 @@ support is of N (N - 1) / 2 / C images: the number of equally likely images that
 
 from torch import Tensor
 
-from gantrain.measured import Measured
+from gantrain.metrics._measured import Measured
 from gantrain.metrics._neighbours import (
     MAX_IMAGES,
     distance_blocks,

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from ganinfer.errors import DataError
-from gantrain.data import to_floats
+from gantrain.data.dataset import to_floats
 from gantrain.extractors.classifier import Classifier, train_classifier
-from gantrain.measured import Measured
+from gantrain.metrics._measured import Measured
 from gantrain.metrics._neighbours import some_rows
 from gantrain.metrics._reference import Reference
 from gantrain.metrics._score import Better, Score, proportion

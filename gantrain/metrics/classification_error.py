@@ -4,11 +4,11 @@ import numpy as np
 import torch
 
 from ganinfer.errors import DataError
-from gantrain.measured import Measured
+from gantrain.metrics._generated import Generated
+from gantrain.metrics._measured import Measured
 from gantrain.metrics._reference import Reference
 from gantrain.metrics._score import Better, Score, proportion
 from gantrain.objectives.semi_supervised import classify
-from gantrain.targets import Generated
 
 NEEDS: tuple[str, ...] = ()
 BETTER: dict[str, Better] = {"classification_error": "lower"}

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from gantrain.measured import Measured
+from gantrain.metrics._measured import Measured
 from gantrain.metrics._moments import Moments, frechet_distance
 from gantrain.metrics._neighbours import some_features
 from gantrain.metrics._reference import Reference

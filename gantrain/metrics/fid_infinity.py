@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from gantrain.measured import Measured
 from gantrain.metrics._extrapolation import extrapolate
+from gantrain.metrics._measured import Measured
 from gantrain.metrics._moments import Moments, frechet_distance
 from gantrain.metrics._reference import Reference
 from gantrain.metrics._score import Better, Score

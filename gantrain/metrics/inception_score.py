@@ -5,7 +5,7 @@ Only of Inception features is it the Inception score; of a classifier's it is th
 
 import numpy as np
 
-from gantrain.measured import Measured
+from gantrain.metrics._measured import Measured
 from gantrain.metrics._predictions import Floats, kl_divergence, over_splits, probabilities
 from gantrain.metrics._reference import Reference
 from gantrain.metrics._score import Better, Score

@@ -1,7 +1,7 @@
 """The Inception score without its bias: extrapolated to infinitely many images (1911.07023)."""
 
-from gantrain.measured import Measured
 from gantrain.metrics._extrapolation import extrapolate
+from gantrain.metrics._measured import Measured
 from gantrain.metrics._predictions import probabilities
 from gantrain.metrics._reference import Reference
 from gantrain.metrics._score import Better, Score

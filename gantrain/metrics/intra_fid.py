@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from ganinfer.errors import DataError
-from gantrain.measured import Measured
+from gantrain.metrics._measured import Measured
 from gantrain.metrics._moments import Moments
 from gantrain.metrics._reference import Reference
 from gantrain.metrics._score import Better, Score

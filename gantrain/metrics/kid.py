@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from gantrain.measured import Measured
+from gantrain.metrics._measured import Measured
 from gantrain.metrics._reference import Reference
 from gantrain.metrics._score import Better, Score
 from gantrain.metrics._subsets import mean_over_subsets

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ganinfer.errors import DataError
-from gantrain.measured import Measured
+from gantrain.metrics._measured import Measured
 from gantrain.metrics._reference import Reference
 from gantrain.metrics._score import Better, Score, proportion
 

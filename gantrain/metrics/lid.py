@@ -7,7 +7,7 @@ when they leave the data's manifold or some of its modes.
 
 from torch import Tensor
 
-from gantrain.measured import Measured
+from gantrain.metrics._measured import Measured
 from gantrain.metrics._neighbours import nearest, nearest_within, some_features
 from gantrain.metrics._reference import Reference
 from gantrain.metrics._score import Better, Score

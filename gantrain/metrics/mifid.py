@@ -8,7 +8,7 @@ own distance takes its place.
 
 import torch
 
-from gantrain.measured import Measured
+from gantrain.metrics._measured import Measured
 from gantrain.metrics._moments import frechet_distance
 from gantrain.metrics._neighbours import some_features
 from gantrain.metrics._reference import Reference

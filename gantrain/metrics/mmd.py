@@ -6,7 +6,7 @@ Its width is the median distance between real features.
 import torch
 from torch import Tensor
 
-from gantrain.measured import Measured
+from gantrain.metrics._measured import Measured
 from gantrain.metrics._neighbours import some_features
 from gantrain.metrics._reference import Reference
 from gantrain.metrics._score import Better, Score

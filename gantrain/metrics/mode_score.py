@@ -6,7 +6,7 @@ classes that are in other shares than in the data.
 
 import numpy as np
 
-from gantrain.measured import Measured
+from gantrain.metrics._measured import Measured
 from gantrain.metrics._predictions import kl_divergence, over_splits, probabilities
 from gantrain.metrics._reference import Reference
 from gantrain.metrics._score import Better, Score

@@ -5,7 +5,7 @@ exp E_xi E_xj KL(p(y|xi) || p(y|xj)), xi and xj of one class: how various a clas
 
 import numpy as np
 
-from gantrain.measured import Measured
+from gantrain.metrics._measured import Measured
 from gantrain.metrics._predictions import Floats, log_probabilities
 from gantrain.metrics._reference import Reference
 from gantrain.metrics._score import Better, Score

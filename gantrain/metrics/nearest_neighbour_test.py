@@ -7,7 +7,7 @@ cannot. Above: the two differ. Far below among the generated: they are copies of
 import torch
 from torch import Tensor
 
-from gantrain.measured import Measured
+from gantrain.metrics._measured import Measured
 from gantrain.metrics._neighbours import MAX_IMAGES, nearest_within, some_features
 from gantrain.metrics._reference import Reference
 from gantrain.metrics._score import Better, Score, proportion

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from ganinfer.drawing.latents import draw_labels, draw_latents
 from ganinfer.errors import DataError
-from gantrain.measured import Measured
+from gantrain.metrics._generated import Generated
+from gantrain.metrics._measured import Measured
 from gantrain.metrics._reference import Reference
 from gantrain.metrics._score import Better, Score
-from gantrain.targets import Generated
 
 NEEDS: tuple[str, ...] = ()
 BETTER: dict[str, Better] = {"ppl_features": "lower"}

@@ -8,7 +8,7 @@ images in the generated one.
 import torch
 from torch import Tensor
 
-from gantrain.measured import Measured
+from gantrain.metrics._measured import Measured
 from gantrain.metrics._neighbours import distance_blocks, nearest_within, some_features
 from gantrain.metrics._reference import Reference
 from gantrain.metrics._score import Better, Score, proportion

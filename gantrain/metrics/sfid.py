@@ -6,7 +6,7 @@ Of Inception it is mixed_6/conv, 7 x 17 x 17 = 2,023 features.
 import numpy as np
 import torch
 
-from gantrain.measured import Measured
+from gantrain.metrics._measured import Measured
 from gantrain.metrics._moments import Moments
 from gantrain.metrics._neighbours import MAX_IMAGES
 from gantrain.metrics._reference import Reference

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganinfer.errors import DataError
-from gantrain.measured import Measured
+from gantrain.metrics._measured import Measured
 from gantrain.metrics._reference import Reference
 from gantrain.metrics._score import Better, Score
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn.functional import relu
 
 from gantrain.distributed import all_mean
-from gantrain.game import Game
-from gantrain.objectives._base import Base
+from gantrain.game.objective import Base
+from gantrain.game.players import Game
 
 
 class Objective(Base):

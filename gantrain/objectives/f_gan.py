@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from gantrain.objectives._base import Base
+from gantrain.game.objective import Base
 
 Divergence = Literal[
     "total_variation",

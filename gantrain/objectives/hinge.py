@@ -6,7 +6,7 @@ L_D = E max(0, 1 - s(x)) + E max(0, 1 + s(G(z))),  L_G = -E s(G(z)),  s the logi
 from torch import Tensor
 from torch.nn.functional import relu
 
-from gantrain.objectives._base import Base
+from gantrain.game.objective import Base
 
 
 class Objective(Base):

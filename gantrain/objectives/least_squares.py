@@ -5,7 +5,7 @@ L_D = E (s(x) - 1)^2 / 2 + E s(G(z))^2 / 2,  L_G = E (s(G(z)) - 1)^2 / 2.
 
 from torch import Tensor
 
-from gantrain.objectives._base import Base
+from gantrain.game.objective import Base
 
 
 class Objective(Base):

@@ -7,7 +7,7 @@ best D is 1/2 everywhere and V = -log 4. G's gradient vanishes where D is sure; 
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from gantrain.objectives._base import Base
+from gantrain.game.objective import Base
 
 
 class Objective(Base):

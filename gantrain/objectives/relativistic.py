@@ -6,7 +6,7 @@ L_D = E f(s(G(z)) - s(x)),  L_G = E f(s(x) - s(G(z))),  f = softplus. R3GAN adds
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from gantrain.objectives._base import Base
+from gantrain.game.objective import Base
 
 
 class Objective(Base):

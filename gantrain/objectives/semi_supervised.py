@@ -13,10 +13,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ganinfer.errors import ConfigError
-from gantrain.data import Dataset
+from gantrain.data.dataset import Dataset
 from gantrain.distributed import world_size
-from gantrain.game import Game
-from gantrain.hooks import Step
+from gantrain.game.hooks import Step
+from gantrain.game.players import Game
 from gantrain.models._base import DiscriminatorModule
 from gantrain.models._layers import Head
 from gantrain.objectives import nonsaturating

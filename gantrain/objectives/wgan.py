@@ -6,8 +6,8 @@ weight_clipping is the paper's own, gradient_penalty makes WGAN-GP, spectral_nor
 
 from torch import Tensor
 
-from gantrain.game import Game
-from gantrain.objectives._base import Base
+from gantrain.game.objective import Base
+from gantrain.game.players import Game
 
 
 class Objective(Base):

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from gantrain.game import batch_norm_of
+from gantrain.game.players import batch_norm_of
 
 if TYPE_CHECKING:
-    from gantrain.game import Game
+    from gantrain.game.players import Game
 
 
 def image_gradients(logits: Tensor, images: Tensor) -> Tensor:

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from gantrain.distributed import all_mean, world_size
-from gantrain.draws import Draws
-from gantrain.game import Game
-from gantrain.hooks import Hooks
+from gantrain.game.draws import Draws
+from gantrain.game.hooks import Hooks
+from gantrain.game.players import Game
 
 INTERVAL = 4  # D steps between two changes of p
 

@@ -11,9 +11,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from gantrain.draws import Draws
-from gantrain.game import Game
-from gantrain.hooks import Hooks
+from gantrain.game.draws import Draws
+from gantrain.game.hooks import Hooks
+from gantrain.game.players import Game
 
 Policy = Annotated[list[Literal["color", "translation", "cutout"]], Field(min_length=1)]
 

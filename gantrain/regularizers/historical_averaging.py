@@ -9,8 +9,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from gantrain.game import Game
-from gantrain.hooks import Hooks, Step
+from gantrain.game.hooks import Hooks, Step
+from gantrain.game.players import Game
 
 
 class Regularizer(Hooks):

@@ -9,8 +9,8 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor
 
-from gantrain.game import Game
-from gantrain.hooks import Hooks
+from gantrain.game.hooks import Hooks
+from gantrain.game.players import Game
 
 
 class Regularizer(Hooks):

@@ -11,8 +11,8 @@ from pydantic import Field
 from torch import Tensor
 
 from gantrain.distributed import all_mean
-from gantrain.game import Game
-from gantrain.hooks import Hooks, Step
+from gantrain.game.hooks import Hooks, Step
+from gantrain.game.players import Game
 
 
 class Regularizer(Hooks):

@@ -13,8 +13,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ganinfer.drawing.latents import draw_latents
-from gantrain.game import Game
-from gantrain.hooks import Hooks
+from gantrain.game.hooks import Hooks
+from gantrain.game.players import Game
 from gantrain.models._base import GeneratorModule
 
 

@@ -16,14 +16,19 @@ from markupsafe import Markup
 from ganinfer import __version__
 from ganinfer.files import write_atomic
 from ganinfer.progress import Progress
-from gantrain.checkpoint import load_generator
-from gantrain.evaluate import CURVE_METRICS, default_metrics, evaluate_target, metric_modules
-from gantrain.log import read_stats
+from gantrain.evaluation.evaluate import (
+    CURVE_METRICS,
+    default_metrics,
+    evaluate_target,
+    metric_modules,
+)
+from gantrain.evaluation.references import open_reference
 from gantrain.metrics._score import Better
-from gantrain.references import open_reference
 from gantrain.report import pictures
 from gantrain.report.charts import line_chart, quality_diversity
 from gantrain.report.parity import read_parity
+from gantrain.runs.checkpoint import load_generator
+from gantrain.runs.log import read_stats
 
 METRICS = (
     "fid",

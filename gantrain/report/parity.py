@@ -12,7 +12,7 @@ from markupsafe import Markup
 from ganinfer.bundle.archive import Bundle
 from ganinfer.bundle.manifest import GateResult
 from ganinfer.errors import BundleError
-from gantrain.checkpoint import TrainedGenerator
+from gantrain.runs.checkpoint import TrainedGenerator
 
 _WIDTH, _HEIGHT, _MARGIN = 180, 16, 5
 

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from ganinfer.drawing.images import Images, encode_png, grid, to_uint8
 from ganinfer.drawing.latents import draw_labels, draw_latents, slerp
-from gantrain.checkpoint import TrainedGenerator
-from gantrain.data import Dataset
+from gantrain.data.dataset import Dataset
 from gantrain.extractors._base import see
-from gantrain.measured import Measured
+from gantrain.metrics._measured import Measured
 from gantrain.metrics._neighbours import nearest_of_all
 from gantrain.metrics._reference import Reference
-from gantrain.samples import Sheet, draw, generate
+from gantrain.runs.checkpoint import TrainedGenerator
+from gantrain.runs.samples import Sheet, draw, generate
 
 TRUNCATIONS = (0.3, 0.5, 0.7, 1.0, None)
 _COLUMNS = 10

@@ -9,9 +9,9 @@ import dataclasses
 import torch
 from torch import nn
 
-from ganexport.graph import SamplingGraph, bake
-from gantrain.checkpoint import checkpoint_files, load_checkpoint, load_generator
+from ganexport.graph.tracing import SamplingGraph, bake
 from gantrain.models.dcgan import Generator
+from gantrain.runs.checkpoint import checkpoint_files, load_checkpoint, load_generator
 
 
 class FloorForRound(SamplingGraph):

@@ -12,13 +12,13 @@ from conftest import SMALL
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ganexport.class_weights import class_products, take_weights
 from ganexport.export import Exported, export_run, export_subject
-from ganexport.graph import to_onnx
-from ganexport.precision import convert, layers
-from ganexport.rewrites import rewrite
-from ganexport.subject import Spec, of_module
-from ganexport.verify import verify_against_run
+from ganexport.graph.class_weights import class_products, take_weights
+from ganexport.graph.precision import convert, layers
+from ganexport.graph.tracing import to_onnx
+from ganexport.proof.verify import verify_against_run
+from ganexport.subjects.rewrites import rewrite
+from ganexport.subjects.subject import Spec, of_module
 from ganinfer import Sampler
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.drawing.images import to_uint8

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ganexport.confidence import (
+from ganexport.proof.confidence import (
     Resampled,
     decisive_for_change,
     decisive_for_share,

@@ -9,17 +9,17 @@ import torch
 from conftest import SMALL, draw_shapes
 from torch import Tensor, nn
 
-from ganexport.discriminator import calibrate, normalisers, ship_discriminator
+from ganexport.bundling.discriminator import calibrate, normalisers, ship_discriminator
 from ganexport.export import Exported, export_run, export_subject
-from ganexport.graph import discriminator_to_onnx
-from ganexport.subject import Spec, Subject, of_module, of_run
+from ganexport.graph.tracing import discriminator_to_onnx
+from ganexport.subjects.subject import Spec, Subject, of_module, of_run
 from ganinfer.backends.onnxruntime import FeatureNetwork, OnnxRuntimeBackend
 from ganinfer.bundle.archive import Bundle
 from ganinfer.errors import ExportError
-from gantrain.checkpoint import load_discriminator, load_generator
-from gantrain.data import Dataset, to_floats
+from gantrain.data.dataset import Dataset, to_floats
+from gantrain.data.prepare import prepare
 from gantrain.models._base import DiscriminatorModule
-from gantrain.prepare import prepare
+from gantrain.runs.checkpoint import load_discriminator, load_generator
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,13 @@ from pathlib import Path
 import onnx
 import pytest
 
-from ganexport.drawing import Block, block_name, blocks_of, draw_bundle, short
-from ganexport.precision import convert
-from ganexport.subject import of_run
+from ganexport.graph.drawing import Block, block_name, blocks_of, draw_bundle, short
+from ganexport.graph.precision import convert
+from ganexport.subjects.subject import of_run
 from ganinfer.bundle.archive import Bundle
-from gantrain.checkpoint import load_generator
-from gantrain.config import Config
-from gantrain.summary import summarize
+from gantrain.game.config import Config
+from gantrain.runs.checkpoint import load_generator
+from gantrain.training.summary import summarize
 
 
 @pytest.fixture(scope="module")

@@ -7,16 +7,16 @@ import numpy as np
 import onnx.parser
 import pytest
 
-from ganexport.class_weights import take_weights
 from ganexport.engines.tensorrt import build_engine, check_profiles, engine_key, pick_product
 from ganexport.export import export_run
-from ganexport.graph import bake, to_onnx
-from ganexport.precision import convert
+from ganexport.graph.class_weights import take_weights
+from ganexport.graph.precision import convert
+from ganexport.graph.tracing import bake, to_onnx
 from ganinfer import Sampler
 from ganinfer.bundle.archive import Bundle
 from ganinfer.bundle.engine_report import read_report
 from ganinfer.errors import BackendUnavailable, ExportError, MissingExtra
-from gantrain.checkpoint import load_generator
+from gantrain.runs.checkpoint import load_generator
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx") is None, reason="pip install 'ganpipe[rtx]'"

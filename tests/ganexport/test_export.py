@@ -10,11 +10,11 @@ import pytest
 from conftest import tiny_recipe
 from faults import FAULTS
 
-from ganexport import graph as graph_module
 from ganexport.export import export_run
-from ganexport.numeric import probes
-from ganexport.subject import of_run
-from ganexport.verify import verify_against_run
+from ganexport.graph import tracing as graph_module
+from ganexport.proof.numeric import probes
+from ganexport.proof.verify import verify_against_run
+from ganexport.subjects.subject import of_run
 from ganinfer import Sampler
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.bundle.archive import Bundle, write_bundle
@@ -28,9 +28,9 @@ from ganinfer.errors import (
     ParityError,
 )
 from ganinfer.verify import verify_host
-from gantrain.checkpoint import checkpoint_files, load_generator
-from gantrain.config import parse_config
-from gantrain.train import train
+from gantrain.game.config import parse_config
+from gantrain.runs.checkpoint import checkpoint_files, load_generator
+from gantrain.training.train import train
 
 
 @pytest.fixture(params=FAULTS)
@@ -143,7 +143,7 @@ def test_an_export_can_be_signed_at_once(run: Path, tmp_path: Path) -> None:
 
 
 def test_shipped_images_are_torchs(run: Path, bundle: Path) -> None:
-    from gantrain.samples import generate
+    from gantrain.runs.samples import generate
 
     labels = np.arange(50) % 3
     expected = generate(load_generator(run).network, range(50), labels)
@@ -184,7 +184,7 @@ def test_mistakes_are_named_before_any_work(run, tmp_path, options, error, messa
 
 
 def test_another_dataset_is_refused(run: Path, tmp_path: Path) -> None:
-    from gantrain.prepare import prepare
+    from gantrain.data.prepare import prepare
 
     prepare("digits", tmp_path / "digits", resolution=16)
     with pytest.raises(CheckpointError, match="was trained on"):

@@ -7,7 +7,7 @@ import torch
 from test_importer_stylegan2 import CLASSES, state_of
 
 from ganexport.export import export
-from ganexport.extract import extract
+from ganexport.graph.extract import extract
 from ganexport.importers import stylegan2
 from ganinfer import Sampler, to_uint8
 from ganinfer.drawing.latents import draw_latents

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from ganexport.graph import SamplingGraph, bake, float_images, to_onnx
+from ganexport.graph.tracing import SamplingGraph, bake, float_images, to_onnx
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.drawing.images import to_uint8
 from ganinfer.drawing.inputs import Inputs
 from ganinfer.drawing.latents import draw_latents
 from ganinfer.errors import ExportError
-from gantrain.checkpoint import load_generator
 from gantrain.models.dcgan import Generator
+from gantrain.runs.checkpoint import load_generator
 
 
 @pytest.fixture(scope="module")

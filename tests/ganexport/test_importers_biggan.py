@@ -29,7 +29,7 @@ from torch.nn import functional
 from ganexport.export import export
 from ganexport.importers import ajbrock_biggan, hf_biggan_deep, studiogan
 from ganexport.importers._biggan import Published
-from ganexport.subject import of_module
+from ganexport.subjects.subject import of_module
 from ganinfer import Sampler
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.drawing.inputs import Inputs, truncation_input

@@ -6,8 +6,9 @@ import onnx.compose
 import pytest
 from onnx import numpy_helper
 
-from ganexport.layers import DEPARTS_DB, Comparison, compare_bundle, compare_graphs, layers_of
-from ganexport.precision import PRECISIONS, convert
+from ganexport.graph.owners import layers_of
+from ganexport.graph.precision import PRECISIONS, convert
+from ganexport.proof.layers import DEPARTS_DB, Comparison, compare_bundle, compare_graphs
 from ganinfer.bundle.archive import Bundle
 from ganinfer.drawing.latents import draw_latents
 from ganinfer.errors import ExportError

@@ -1,9 +1,9 @@
 from pathlib import Path
 
-from ganexport.macs import macs_per_image
+from ganexport.graph.macs import macs_per_image
 from ganinfer.bundle.archive import Bundle
-from gantrain.config import Config
-from gantrain.summary import summarize
+from gantrain.game.config import Config
+from gantrain.training.summary import summarize
 
 
 def test_a_bundle_says_what_torch_counts(bundle: Path, recipe: Config) -> None:

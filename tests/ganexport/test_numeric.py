@@ -1,9 +1,9 @@
 from pathlib import Path
 
-from ganexport import graph as graph_module
-from ganexport.numeric import numeric_gates
-from ganexport.subject import of_run
-from gantrain.checkpoint import load_generator
+from ganexport.graph import tracing as graph_module
+from ganexport.proof.numeric import numeric_gates
+from ganexport.subjects.subject import of_run
+from gantrain.runs.checkpoint import load_generator
 
 
 def test_numeric_gates_pass_for_an_honest_graph(run: Path) -> None:

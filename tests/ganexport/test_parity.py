@@ -3,14 +3,14 @@ from pathlib import Path
 import pytest
 from faults import FAULTS
 
-from ganexport import graph as graph_module
-from ganexport.parity import Prover
-from ganexport.subject import of_run
+from ganexport.graph import tracing as graph_module
+from ganexport.proof.parity import Prover
+from ganexport.subjects.subject import of_run
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.bundle.witness import Witness
-from gantrain.checkpoint import load_generator
+from gantrain.evaluation.references import open_reference
 from gantrain.metrics._reference import Reference
-from gantrain.references import open_reference
+from gantrain.runs.checkpoint import load_generator
 
 
 @pytest.fixture(scope="module")

@@ -5,16 +5,16 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from ganexport.graph import bake, to_onnx
-from ganexport.numeric import numeric_psnr
-from ganexport.precision import convert, emulate, layers
-from ganexport.sensitivity import keep_worst_layers
-from ganexport.subject import Subject, of_run
+from ganexport.graph.precision import convert, emulate, layers
+from ganexport.graph.tracing import bake, to_onnx
+from ganexport.proof.numeric import numeric_psnr
+from ganexport.proof.sensitivity import keep_worst_layers
+from ganexport.subjects.subject import Subject, of_run
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.drawing.inputs import Inputs
 from ganinfer.drawing.latents import draw_latents
 from ganinfer.errors import ExportError
-from gantrain.checkpoint import load_generator
+from gantrain.runs.checkpoint import load_generator
 
 
 @pytest.fixture(scope="module")

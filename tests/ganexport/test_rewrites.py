@@ -7,15 +7,15 @@ import torch
 from conftest import SMALL
 
 from ganexport.export import export_run
-from ganexport.graph import to_onnx
-from ganexport.rewrites import REWRITES, rewrite
+from ganexport.graph.tracing import to_onnx
+from ganexport.subjects.rewrites import REWRITES, rewrite
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.drawing.inputs import Inputs
 from ganinfer.drawing.latents import draw_latents
 from ganinfer.errors import ConfigError
 from gantrain.models import biggan, biggan_deep, dcgan
 from gantrain.models._base import GeneratorModule
-from gantrain.standing import standing_statistics
+from gantrain.training.standing import standing_statistics
 
 
 def trained_biggan() -> GeneratorModule:

@@ -7,20 +7,20 @@ import torch
 from torch import nn
 
 from ganexport.export import export_run, export_subject
-from ganexport.layers import compare_bundle
-from ganexport.precision import convert
-from ganexport.rewrites import rewrite
-from ganexport.standing import UNTRUNCATED, StandingNorm, with_standing_statistics
-from ganexport.subject import Spec, Subject, of_module, of_run
-from ganexport.verify import verify_against_run
+from ganexport.graph.precision import convert
+from ganexport.proof.layers import compare_bundle
+from ganexport.proof.verify import verify_against_run
+from ganexport.subjects.rewrites import rewrite
+from ganexport.subjects.standing import UNTRUNCATED, StandingNorm, with_standing_statistics
+from ganexport.subjects.subject import Spec, Subject, of_module, of_run
 from ganinfer import Sampler
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.drawing.images import to_uint8
 from ganinfer.drawing.inputs import Inputs, draw_inputs
 from ganinfer.errors import ExportError, RequestError
-from gantrain.checkpoint import load_generator
 from gantrain.models import biggan
-from gantrain.standing import standing_statistics
+from gantrain.runs.checkpoint import load_generator
+from gantrain.training.standing import standing_statistics
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ganexport.export import export
-from ganexport.subject import Spec, of_module
-from ganexport.weights import load_weights
+from ganexport.subjects.subject import Spec, of_module
+from ganexport.subjects.weights import load_weights
 from ganinfer import Sampler
 from ganinfer.errors import ExportError
 from ganinfer.verify import verify_host

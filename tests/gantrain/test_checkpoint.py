@@ -5,7 +5,12 @@ import pytest
 import torch
 
 from ganinfer.errors import CheckpointError
-from gantrain.checkpoint import checkpoint_files, load_checkpoint, load_generator, save_checkpoint
+from gantrain.runs.checkpoint import (
+    checkpoint_files,
+    load_checkpoint,
+    load_generator,
+    save_checkpoint,
+)
 
 STATE = {
     "images_seen": 20,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ganinfer.errors import DataError
-from gantrain.data import Dataset, RealBatches
+from gantrain.data.dataset import Dataset, RealBatches
 
 CPU = torch.device("cpu")
 

@@ -10,9 +10,9 @@ import torch
 from conftest import tiny_recipe
 
 from ganinfer.errors import ConfigError
-from gantrain.checkpoint import checkpoint_files, load_checkpoint
-from gantrain.config import parse_config
-from gantrain.train import train
+from gantrain.game.config import parse_config
+from gantrain.runs.checkpoint import checkpoint_files, load_checkpoint
+from gantrain.training.train import train
 
 # What makes a result depend on the whole batch: batch norm, random augmentation, penalties with
 # random numbers, means over the batch, and state that follows the logits.

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from gantrain.ema import Ema
 from gantrain.models.dcgan import Generator
+from gantrain.training.ema import Ema
 
 
 def set_all(network: Generator, value: float) -> None:

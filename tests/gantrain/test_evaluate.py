@@ -10,16 +10,16 @@ import torch
 from conftest import tiny_recipe
 
 from ganinfer.errors import ConfigError, DataError
-from gantrain.config import parse_config
-from gantrain.data import Dataset
-from gantrain.evaluate import evaluate, evaluate_target, target_moments
+from gantrain.data.dataset import Dataset
+from gantrain.data.prepare import prepare
+from gantrain.evaluation.evaluate import evaluate, evaluate_target, target_moments
+from gantrain.evaluation.references import open_reference
 from gantrain.extractors._base import see
 from gantrain.extractors.classifier import dataset_classifier
+from gantrain.game.config import parse_config
 from gantrain.metrics._moments import frechet_distance
 from gantrain.metrics._reference import Reference, load_moments, save_moments
-from gantrain.prepare import prepare
-from gantrain.references import open_reference
-from gantrain.train import train
+from gantrain.training.train import train
 
 RNG = np.random.default_rng(0)
 
@@ -202,7 +202,7 @@ def test_points_are_judged_by_their_centres(tmp_path: Path) -> None:
 
 
 def test_a_stacked_set_is_seen_channel_by_channel(tmp_path: Path) -> None:
-    from gantrain.sources import open_source, stack
+    from gantrain.data.sources import open_source, stack
 
     source = stack(open_source("digits", "train"), 3000)
     assert len(source.classes) == 1000

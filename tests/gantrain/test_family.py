@@ -13,16 +13,16 @@ import pytest
 import torch
 from conftest import SMALL, draw_shapes, tiny_recipe
 
-from ganexport import graph
-from ganexport.rewrites import rewrite
+from ganexport.graph import tracing as graph
+from ganexport.subjects.rewrites import rewrite
 from ganinfer.drawing.images import to_uint8
 from ganinfer.errors import ConfigError
 from ganinfer.lookup import module_names
-from gantrain.checkpoint import checkpoint_files, load_checkpoint, load_generator
-from gantrain.config import Config, parse_config
-from gantrain.game import build_game
-from gantrain.prepare import prepare
-from gantrain.train import train
+from gantrain.data.prepare import prepare
+from gantrain.game.config import Config, parse_config
+from gantrain.game.players import build_game
+from gantrain.runs.checkpoint import checkpoint_files, load_checkpoint, load_generator
+from gantrain.training.train import train
 
 MODELS = module_names("gantrain.models")
 OBJECTIVES = module_names("gantrain.objectives")
@@ -88,8 +88,8 @@ def test_every_combination_trains_saves_and_resumes_or_is_refused(
     tiny_shapes: Path, tmp_path: Path, monkeypatch, model: str, objective: str
 ) -> None:
     # The pictures and TensorBoard are other tests' business; here they would take the most time.
-    monkeypatch.setattr("gantrain.record.Recorder.picture", lambda *_: None)
-    monkeypatch.setattr("gantrain.log._tensorboard", lambda *_, **__: None)
+    monkeypatch.setattr("gantrain.training.record.Recorder.picture", lambda *_: None)
+    monkeypatch.setattr("gantrain.runs.log._tensorboard", lambda *_, **__: None)
     for regularizer in REGULARIZERS:
         run = tmp_path / regularizer
         config = recipe(tiny_shapes, model, objective, regularizer)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from ganinfer.errors import DataError
-from gantrain import measured
 from gantrain.extractors._base import Seen
-from gantrain.measured import CHUNK, MeasuredSource, measure_once
+from gantrain.metrics import _measured as measured
+from gantrain.metrics._measured import CHUNK, MeasuredSource, measure_once
 
 
 class Numbers:

@@ -12,7 +12,6 @@ from scipy.spatial.distance import cdist
 
 from ganinfer.errors import DataError
 from ganinfer.lookup import module_names
-from gantrain.measured import Measured
 from gantrain.metrics import (
     alpha_precision,
     am_score,
@@ -38,10 +37,11 @@ from gantrain.metrics import (
     sfid,
     spectral_distance,
 )
+from gantrain.metrics._generated import Generated
+from gantrain.metrics._measured import Measured
 from gantrain.metrics._moments import Moments, frechet_distance
 from gantrain.metrics._neighbours import nearest, nearest_of_all
 from gantrain.metrics._reference import Reference
-from gantrain.targets import Generated
 
 CPU = torch.device("cpu")
 

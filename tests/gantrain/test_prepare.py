@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from ganinfer.errors import DataError
-from gantrain.data import Dataset
-from gantrain.prepare import prepare
+from gantrain.data.dataset import Dataset
+from gantrain.data.prepare import prepare
 
 RNG = np.random.default_rng(0)
 
@@ -187,7 +187,7 @@ def test_images_of_two_sizes_need_a_resolution(class_folders: Path, tmp_path: Pa
 
 
 def test_a_killed_preparation_goes_on(class_folders, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("gantrain.prepare._IMAGES_A_STEP", 2)
+    monkeypatch.setattr("gantrain.data.prepare._IMAGES_A_STEP", 2)
     (class_folders / "cat" / "0.png").write_bytes(b"broken")
     seen = []
 

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from ganinfer.errors import DataError
-from gantrain.evaluate import evaluate_target
-from gantrain.prepare import prepare
+from gantrain.data.prepare import prepare
+from gantrain.evaluation.evaluate import evaluate_target
 
 
 def test_other_data_than_the_generators_are_refused(run: Path, tmp_path: Path) -> None:

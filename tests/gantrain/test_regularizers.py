@@ -12,9 +12,9 @@ from torch.nn.functional import softplus
 
 from ganinfer.errors import ConfigError
 from ganinfer.lookup import find_module
-from gantrain.config import load_config, parse_config
-from gantrain.draws import Draws
-from gantrain.game import Game
+from gantrain.game.config import load_config, parse_config
+from gantrain.game.draws import Draws
+from gantrain.game.players import Game
 from gantrain.models import dcgan, mlp
 from gantrain.objectives import hinge, minimax, nonsaturating, relativistic, wgan
 from gantrain.regularizers import (

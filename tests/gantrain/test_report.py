@@ -12,10 +12,10 @@ from PIL import Image
 from ganexport.export import export_run
 from ganinfer.bundle.manifest import gate_result
 from ganinfer.errors import BundleError, CheckpointError
-from gantrain.checkpoint import load_generator
 from gantrain.report.charts import Axis, line_chart, quality_diversity
 from gantrain.report.page import write_report
 from gantrain.report.parity import gate_bar, read_parity
+from gantrain.runs.checkpoint import load_generator
 
 
 def heights(svg: str) -> list[float]:

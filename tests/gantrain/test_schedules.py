@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 from conftest import tiny_recipe
 
-from gantrain import schedules
-from gantrain.config import parse_config
-from gantrain.train import train
+from gantrain.game import schedules
+from gantrain.game.config import parse_config
+from gantrain.training.train import train
 
 
 def test_constant_is_one_after_the_warmup() -> None:
@@ -28,7 +28,7 @@ def test_decays_start_at_one_and_end_at_final(name: str) -> None:
 
 
 def test_a_run_that_goes_on_does_not_begin_its_schedule_again(shapes: Path, tmp_path: Path) -> None:
-    from gantrain.checkpoint import checkpoint_files, load_checkpoint
+    from gantrain.runs.checkpoint import checkpoint_files, load_checkpoint
 
     tree = tiny_recipe(shapes, total_kimg=1)
     tree["schedule"] = {"name": "linear"}

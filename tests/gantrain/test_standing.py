@@ -3,7 +3,7 @@ import copy
 import torch
 
 from gantrain.models import dcgan
-from gantrain.standing import standing_statistics
+from gantrain.training.standing import standing_statistics
 
 
 def test_standing_statistics_are_those_of_the_latents_that_are_asked_for() -> None:

@@ -4,8 +4,8 @@ import pytest
 from conftest import tiny_recipe
 
 from ganinfer.errors import ConfigError, DataError
-from gantrain.config import parse_config
-from gantrain.summary import summarize
+from gantrain.game.config import parse_config
+from gantrain.training.summary import summarize
 
 
 def test_layers_parameters_and_macs_are_those_of_the_networks(shapes: Path) -> None:

@@ -12,8 +12,8 @@ import torch
 from scipy import integrate, optimize, stats
 from torch import Tensor, nn
 
-from gantrain.draws import Draws
-from gantrain.game import Game
+from gantrain.game.draws import Draws
+from gantrain.game.players import Game
 from gantrain.models import mlp
 from gantrain.objectives import adaptive_hinge, f_gan, hinge, minimax, nonsaturating, wgan
 from gantrain.regularizers import gradient_penalty, spectral_norm, weight_clipping

@@ -13,9 +13,9 @@ from conftest import GAN, tiny_recipe
 from PIL import Image
 
 from ganinfer.errors import CheckpointError, ConfigError, TrainingError
-from gantrain.checkpoint import checkpoint_files, load_checkpoint, save_checkpoint
-from gantrain.config import parse_config
-from gantrain.train import train
+from gantrain.game.config import parse_config
+from gantrain.runs.checkpoint import checkpoint_files, load_checkpoint, save_checkpoint
+from gantrain.training.train import train
 
 TOML = """
 [data]
@@ -77,8 +77,8 @@ def test_a_run_leaves_everything_behind(run: Path) -> None:
 
 def test_training_improves_the_generator(shapes: Path, run: Path) -> None:
     """Generated discs are red, bars green and squares blue, as the real ones are."""
-    from gantrain.checkpoint import load_generator
-    from gantrain.samples import generate
+    from gantrain.runs.checkpoint import load_generator
+    from gantrain.runs.samples import generate
 
     labels = np.arange(90) % 3
     images = generate(load_generator(run).network, range(90), labels).astype(float)
@@ -194,7 +194,7 @@ def test_weights_that_are_not_finite_are_never_saved(shapes: Path, tmp_path: Pat
 
     recipe = parse_config(tiny_recipe(shapes, checkpoint_kimg=0.5, log_kimg=5), where="x")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gantrain.train.Ema", Ruined)
+        patch.setattr("gantrain.training.train.Ema", Ruined)
         with pytest.raises(TrainingError, match="a weight is nan"):
             train(recipe, tmp_path / "run")
     assert [int(path.stem) for path in checkpoint_files(tmp_path / "run")] == [500]
@@ -257,7 +257,7 @@ def test_switches_train_too(shapes: Path, tmp_path: Path, option: dict) -> None:
 
 
 def test_an_unlabelled_dataset_trains_an_unconditional_gan(tmp_path: Path) -> None:
-    from gantrain.prepare import prepare
+    from gantrain.data.prepare import prepare
 
     images = np.random.default_rng(0).integers(0, 256, (50, 8, 8), dtype=np.uint8)
     np.savez(tmp_path / "x.npz", images=images)
@@ -269,7 +269,7 @@ def test_an_unlabelled_dataset_trains_an_unconditional_gan(tmp_path: Path) -> No
 
 
 def test_fid_is_measured_as_it_goes_and_the_best_is_kept(shapes: Path, tmp_path: Path) -> None:
-    from gantrain.checkpoint import load_generator
+    from gantrain.runs.checkpoint import load_generator
 
     config = parse_config(tiny_recipe(shapes, eval_kimg=1.0, eval_images=300), where="x")
     run = train(config, tmp_path / "run").run
@@ -321,7 +321,7 @@ def test_standing_statistics_go_into_the_averaged_network(shapes: Path, tmp_path
 
 
 def test_compiling_without_a_compiler_is_refused(shapes: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("gantrain.train.shutil.which", lambda _: None)
+    monkeypatch.setattr("gantrain.training.train.shutil.which", lambda _: None)
     config = parse_config(tiny_recipe(shapes, compile="on"), where="x")
     with pytest.raises(ConfigError, match=r"it needs a C\+\+ compiler"):
         train(config, tmp_path / "run")

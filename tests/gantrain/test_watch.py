@@ -4,10 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gantrain.config import parse_config
-from gantrain.prepare import prepare
-from gantrain.train import train
-from gantrain.watch import PATIENCE, Watch, diversity
+from gantrain.data.prepare import prepare
+from gantrain.game.config import parse_config
+from gantrain.training.train import train
+from gantrain.training.watch import PATIENCE, Watch, diversity
 
 GOOD = {"d_real": 0.6, "d_fake": 0.4, "gradient_norm_g": 1.0}
 

@@ -7,9 +7,9 @@ import pytest
 
 from ganexport.engines.report import of_engine
 from ganexport.engines.tensorrt import BuiltEngine, build_engine
-from ganexport.graph import bake, to_onnx
-from ganexport.precision import convert
-from gantrain.checkpoint import load_generator
+from ganexport.graph.precision import convert
+from ganexport.graph.tracing import bake, to_onnx
+from gantrain.runs.checkpoint import load_generator
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx") is None, reason="pip install 'ganpipe[rtx]'"

@@ -38,7 +38,7 @@ g (float[n, 4, 4, 4] z) => (float[n, 4, 8, 8] y)
 
 
 def give_weight(model: onnx.ModelProto, layer: str, array: np.ndarray) -> None:
-    """As `ganexport.graph` names it; the text format has no names with dots."""
+    """As `ganexport.graph.tracing` names it; the text format has no names with dots."""
     name = f"generator.{layer}.weight"
     model.graph.initializer.append(numpy_helper.from_array(array, name))
     node = next(node for node in model.graph.node if "weight" in node.input)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from simulated_gpu import Cuda
 
-from ganinfer.backends._base import _cuda
+from ganinfer.backends import _cuda
 from ganinfer.backends._cuda import compute_capability, gpus_at_rest, work_lock
 from ganinfer.errors import BackendUnavailable
 

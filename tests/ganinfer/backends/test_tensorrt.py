@@ -16,7 +16,7 @@ import simulated_gpu
 from simulated_gpu import Cuda, Status
 
 from ganinfer import Sampler
-from ganinfer.backends._base import _tensorrt_library
+from ganinfer.backends import _tensorrt_library
 from ganinfer.backends._cuda import gpus_at_rest
 from ganinfer.backends._tensorrt_library import host_platform
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend

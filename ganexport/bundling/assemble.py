@@ -1,0 +1,126 @@
+"""What a bundle holds: its files, and a manifest that says so."""
+
+import importlib.metadata
+import io
+import json
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ganexport.bundling.discriminator import Shipped
+from ganexport.engines.tensorrt import BuiltEngine
+from ganexport.graph.macs import macs_per_image
+from ganexport.proof.confidence import NUM_RESAMPLINGS
+from ganexport.proof.numeric import NUMERIC_IMAGES, probes, run_backend, run_torch
+from ganexport.proof.parity import Prover
+from ganexport.proof.sensitivity import Kept
+from ganexport.subjects.subject import Subject
+from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
+from ganinfer.bundle.manifest import (
+    FORMAT_VERSION,
+    GateResult,
+    Golden,
+    Graph,
+    Manifest,
+    Precision,
+    WitnessFiles,
+)
+from ganinfer.drawing.images import encode_png, grid, to_uint8
+from ganinfer.drawing.inputs import draw_inputs
+from gantrain.runs.samples import sample_sheet
+
+NUM_GOLDEN = 16
+WITNESS_IMAGES = 2000  # at most
+
+
+def assemble(
+    subject: Subject,
+    graphs: dict[Precision, bytes],
+    engines: Sequence[BuiltEngine],
+    gates: list[GateResult],
+    prover: Prover | None,
+    kept: Mapping[Precision, Kept],
+    judge: Shipped | None,
+) -> tuple[dict[str, bytes], Manifest]:
+    """The bundle's files, and a manifest that lacks only their fingerprints."""
+    inputs, truncations = probes(subject, NUM_GOLDEN)
+    golden = run_torch(subject, inputs)
+    buffer = io.BytesIO()
+    np.save(buffer, to_uint8(golden).transpose(0, 2, 3, 1), allow_pickle=False)
+    files = {f"onnx/{precision}.onnx": data for precision, data in graphs.items()}
+    for engine in engines:
+        files[engine.entry.path] = engine.plan
+        files[engine.entry.report] = engine.report.model_dump_json(indent=1).encode() + b"\n"
+    if judge is not None:
+        files[judge.entry.path] = judge.file
+    files["golden/images.npy"] = buffer.getvalue()
+    files["preview.png"] = _preview(subject, graphs["fp32"])
+    witness = None
+    if prover:
+        found = prover.witness(WITNESS_IMAGES)
+        files["parity.json"] = _parity_json(prover, gates, kept, found.num_images)
+        witness = WitnessFiles(
+            moments="witness/moments.f64",
+            extractor="witness/extractor.onnx",
+            num_images=found.num_images,
+            num_groups=len(found.floors),
+            num_features=found.means.shape[1],
+        )
+        files[witness.moments] = found.save()
+        files[witness.extractor] = prover.extractor_graph()
+    manifest = Manifest(
+        format_version=FORMAT_VERSION,
+        model=subject.model.model_copy(update={"macs": macs_per_image(graphs["fp32"])}),
+        graphs=[Graph(path=f"onnx/{p}.onnx", precision=p) for p in graphs],
+        engines=[engine.entry for engine in engines],
+        golden=Golden(
+            path="golden/images.npy",
+            seeds=list(range(NUM_GOLDEN)),
+            labels=None if inputs.labels is None else inputs.labels.tolist(),
+            truncations=truncations,
+        ),
+        witness=witness,
+        discriminator=None if judge is None else judge.entry,
+        source=subject.source,
+        tools=_tool_versions(),
+        parity=gates,
+        verified=prover is not None,
+        files={},
+    )
+    return files, manifest
+
+
+def _tool_versions() -> dict[str, str]:
+    """Versions of what made a bundle."""
+    names = ("ganpipe", "torch", "onnx", "onnxscript", "onnxruntime", "numpy")
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _preview(subject: Subject, graph: bytes) -> bytes:
+    """A grid of what ships."""
+    seeds, labels, columns = sample_sheet(subject.num_classes)
+    backend = OnnxRuntimeBackend(graph, "cpu", "fp32")
+    images = run_backend(backend, draw_inputs(subject.model, seeds, labels))
+    return encode_png(grid(images, columns=columns))
+
+
+def _parity_json(
+    prover: Prover, gates: list[GateResult], kept: Mapping[Precision, Kept], num_witness: int
+) -> bytes:
+    record = {
+        "num_images_numeric": NUMERIC_IMAGES,
+        "num_images_distributional": prover.num_images,
+        "num_images_witness": num_witness,
+        "num_resamplings": NUM_RESAMPLINGS,
+        "extractor": prover.extractor.name,
+        "dataset_sha256": prover.reference.sha256 if prover.reference else None,
+        "kept_in_fp32": {precision: vars(found) for precision, found in kept.items()},
+        "gates": [gate.model_dump() for gate in gates],
+    }
+    return (json.dumps(record, indent=1) + "\n").encode()

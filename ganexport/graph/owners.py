@@ -1,0 +1,22 @@
+"""Whose layer a node of a graph belongs to."""
+
+import onnx
+
+
+def layers_of(graph: onnx.GraphProto) -> list[str]:
+    """The generator's layer of every node of a float32 graph.
+
+    A node that takes a parameter belongs to the parameter's layer; any other to that of the latest
+    such node that it depends on, or to the inputs.
+    """
+    names = [weight.name for weight in graph.initializer]
+    owners = {name: name.removeprefix("generator.").rpartition(".")[0] for name in names}
+    made_by: dict[str, tuple[int, str]] = {}
+    found = []
+    for position, node in enumerate(graph.node):
+        own = [owners[name] for name in node.input if owners.get(name)]
+        before = [made_by[name] for name in node.input if name in made_by]
+        source = (position, own[0]) if own else max(before, default=(-1, "input"))
+        made_by |= dict.fromkeys(node.output, source)
+        found.append(source[1])
+    return found

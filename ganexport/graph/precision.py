@@ -1,0 +1,251 @@
+"""float32 ONNX -> a variant that computes in another precision.
+
+Everything up to the image runs in the new type; what depends on the truncation alone, mixtures of
+classes, tanh, the quantisation to uint8 and all outputs stay float32: a half-precision tail alone
+costs a quarter of a uint8 step. Layers that are named to be kept stay float32, too.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper, version_converter
+
+from ganexport.graph.class_weights import class_products
+from ganexport.graph.tracing import float_images
+from ganinfer.bundle.manifest import Precision
+from ganinfer.errors import ExportError
+
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8", "fp8")
+
+Feed = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class _Half:
+    """A type of sixteen bits. refused: operators that runtimes do not have in it."""
+
+    name: str
+    onnx_type: int
+    numpy_type: Any
+    largest: float
+    refused: frozenset[str] = frozenset()
+
+
+_HALVES = {
+    "fp16": _Half("fp16", TensorProto.FLOAT16, np.float16, float(np.finfo(np.float16).max)),
+    # TensorRT refuses transposed convolutions in bfloat16.
+    "bf16": _Half(
+        "bf16",
+        TensorProto.BFLOAT16,
+        ml_dtypes.bfloat16,
+        3.3895e38,
+        frozenset({"ConvTranspose"}),
+    ),
+}
+# From this one on convolutions are defined for bfloat16.
+_OPSET_OF_BFLOAT16 = 22
+# What is computed with many multiplications, and may be kept in float32 or quantised.
+_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+# Inputs that ONNX defines as float32 whatever the data is.
+_ALWAYS_FLOAT32 = {"Resize": (1, 2), "Upsample": (1,)}
+
+
+def convert(
+    model: bytes,
+    precision: str,
+    *,
+    keep: Collection[str] = (),
+    calibration: Feed | None = None,
+) -> bytes:
+    """The same graph in "fp32" (unchanged), "fp16", "bf16", "int8" or "fp8".
+
+    Args:
+        model: float32 ONNX file of a `SamplingGraph`.
+        precision: one of PRECISIONS.
+        keep: names of nodes that stay float32; see `layers`.
+        calibration: for int8 and fp8, inputs by name, from which activations' ranges are taken.
+
+    Returns:
+        ONNX file with the same inputs and outputs.
+
+    Raises:
+        ExportError: a weight does not fit the precision, or an operator cannot be converted.
+    """
+    if precision not in PRECISIONS:
+        raise ExportError(f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
+    if precision == "fp32":
+        return model
+    if precision in ("int8", "fp8"):
+        from ganexport.graph.quantize import quantize
+
+        assert calibration is not None
+        return quantize(model, precision, calibration=calibration, keep=keep)
+    proto = onnx.load_from_string(model)
+    if precision == "bf16":
+        proto = version_converter.convert_version(proto, _OPSET_OF_BFLOAT16)
+    return _to_half(proto, _HALVES[precision], frozenset(keep))
+
+
+def layers(model: bytes) -> list[str]:
+    """Names of the nodes that may be kept in float32, first to last."""
+    graph = onnx.load_from_string(model).graph
+    mixing = class_products(graph)
+    return [n.name for n in graph.node if n.op_type in _LAYERS and n.name not in mixing]
+
+
+def emulate(model: bytes) -> bytes:
+    """A bfloat16 graph as float32 with every result rounded, for runtimes that have no bfloat16.
+
+    Products are summed in float32 and rounded once, as tensor cores do.
+    """
+    proto = onnx.load_from_string(model)
+    graph = proto.graph
+    nodes: list[onnx.NodeProto] = []
+    for weight in graph.initializer:
+        if weight.data_type == TensorProto.BFLOAT16:
+            array = numpy_helper.to_array(weight).astype(np.float32)
+            weight.CopyFrom(numpy_helper.from_array(array, weight.name))
+    typed = onnx.shape_inference.infer_shapes(onnx.load_from_string(model)).graph
+    rounded = {
+        value.name
+        for value in typed.value_info
+        if value.type.tensor_type.elem_type == TensorProto.BFLOAT16
+    }
+    for node in graph.node:
+        _retype_attributes(node, TensorProto.BFLOAT16, TensorProto.FLOAT, np.float32)
+        nodes.append(node)
+        for slot, name in enumerate(node.output):
+            if name in rounded:
+                node.output[slot] = f"{name}_exact"
+                half = f"{name}_bf16"
+                nodes += [
+                    helper.make_node("Cast", [node.output[slot]], [half], to=TensorProto.BFLOAT16),
+                    helper.make_node("Cast", [half], [name], to=TensorProto.FLOAT),
+                ]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    del graph.value_info[:]
+    return bytes(proto.SerializeToString(deterministic=True))
+
+
+def _to_half(model: onnx.ModelProto, half: _Half, keep: frozenset[str]) -> bytes:
+    graph = model.graph
+    kept = (
+        _tail(model)
+        | _of_truncation(model.graph)
+        | {
+            n
+            for n, node in enumerate(graph.node)
+            if node.name in keep | class_products(graph) or node.op_type in half.refused
+        }
+    )
+    typed = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
+    floats = {
+        value.name
+        for value in (*typed.value_info, *typed.input, *typed.output)
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT
+    }
+    weights = {w.name: w for w in graph.initializer if w.data_type == TensorProto.FLOAT}
+    made_in_half = {
+        name for n, node in enumerate(graph.node) if n not in kept for name in node.output
+    } & floats
+    casts: dict[tuple[str, int], str] = {}  # (value, wanted type) -> its cast
+    nodes: list[onnx.NodeProto] = []
+
+    def cast(name: str, to: int) -> str:
+        key = (name, to)
+        if key not in casts:
+            casts[key] = f"{name}_as_{TensorProto.DataType.Name(to).lower()}"
+            nodes.append(helper.make_node("Cast", [name], [casts[key]], casts[key], to=to))
+        return casts[key]
+
+    for index, node in enumerate(graph.node):
+        if any(
+            a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
+            for a in node.attribute
+        ):
+            raise ExportError(
+                f"{node.name}: {node.op_type} holds a subgraph; {half.name} does not support it"
+            )
+        for slot, name in enumerate(node.input):
+            wants_float32 = index in kept or slot in _ALWAYS_FLOAT32.get(node.op_type, ())
+            if wants_float32 and name in made_in_half:
+                node.input[slot] = cast(name, TensorProto.FLOAT)
+            elif not wants_float32 and name in weights:
+                node.input[slot] = _half_weight(graph, weights[name], half)
+            elif not wants_float32 and name in floats and name not in made_in_half:
+                node.input[slot] = cast(name, half.onnx_type)
+        if index not in kept:
+            _retype_attributes(node, TensorProto.FLOAT, half.onnx_type, half.numpy_type)
+        nodes.append(node)
+
+    del graph.node[:]
+    graph.node.extend(nodes)
+    used = {name for node in nodes for name in node.input}
+    needed = [w for w in graph.initializer if w.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(needed)
+    del graph.value_info[:]
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _tail(model: onnx.ModelProto) -> set[int]:
+    """Indices of the nodes that stay float32: the tail, and the tanh before it."""
+    producers = {name: n for n, node in enumerate(model.graph.node) for name in node.output}
+    image = float_images(model)
+    tail: set[int] = set()
+    name = model.graph.output[0].name
+    while name != image:
+        tail.add(producers[name])
+        name = model.graph.node[producers[name]].input[0]
+    last = producers.get(image)
+    if last is not None and model.graph.node[last].op_type == "Tanh":
+        tail.add(last)
+    return tail
+
+
+def _of_truncation(graph: onnx.GraphProto) -> set[int]:
+    """Indices of the nodes that see the truncation and constants alone.
+
+    They are a few numbers an image, among them places in tables, which half precision would miss.
+    """
+    constants = {weight.name for weight in graph.initializer}
+    seen, found = {"truncation"}, set()
+    for n, node in enumerate(graph.node):
+        inputs = {name for name in node.input if name}
+        if inputs <= constants:
+            constants.update(node.output)
+        elif inputs <= constants | seen:
+            found.add(n)
+            seen.update(node.output)
+    return found
+
+
+def _half_weight(graph: onnx.GraphProto, weight: onnx.TensorProto, half: _Half) -> str:
+    name = f"{weight.name}_{half.name}"
+    if all(w.name != name for w in graph.initializer):
+        array = numpy_helper.to_array(weight)
+        largest = float(np.abs(array).max(initial=0.0))
+        if not largest <= half.largest:
+            raise ExportError(
+                f"{weight.name}: largest value {largest:g} does not fit {half.name}"
+                f" ({half.largest:g}); leave {half.name} out"
+            )
+        graph.initializer.append(numpy_helper.from_array(array.astype(half.numpy_type), name))
+    return name
+
+
+def _retype_attributes(node: onnx.NodeProto, old: int, new: int, numpy_type: Any) -> None:
+    """Types and constants that a node carries in its attributes."""
+    for attribute in node.attribute:
+        if node.op_type == "Cast" and attribute.name == "to" and attribute.i == old:
+            attribute.i = new
+        elif attribute.type == onnx.AttributeProto.TENSOR and attribute.t.data_type == old:
+            array = numpy_helper.to_array(attribute.t).astype(numpy_type)
+            attribute.t.CopyFrom(numpy_helper.from_array(array))

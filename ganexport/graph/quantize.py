@@ -1,0 +1,158 @@
+"""float32 ONNX -> int8 or float8 (e4m3fn): static quantisation, QDQ, by onnxruntime's own tool.
+
+Weights are quantised by channel, activations by tensor, symmetric, their ranges calibrated on
+latents of the shared stream. The first layer, which sees the latent, and the last, which makes the
+image, stay float32, and so do the tail and mixtures of classes.
+"""
+
+import tempfile
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, Literal
+
+import ml_dtypes
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper, version_converter
+
+from ganexport.graph.class_weights import class_products
+from ganinfer.errors import missing_extra
+
+_BATCH = 32
+_QUANTIZED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_LARGEST = {"int8": 127.0, "fp8": 448.0}
+# From this one on a quantisation can do without a zero point and still have a type.
+_OPSET_OF_OUTPUT_TYPE = 21
+
+
+def quantize(
+    model: bytes,
+    precision: Literal["int8", "fp8"],
+    *,
+    calibration: dict[str, NDArray[Any]],
+    keep: Collection[str] = (),
+) -> bytes:
+    """The same graph with its layers in int8 or float8.
+
+    Args:
+        model: float32 ONNX file of a `SamplingGraph`.
+        precision: of the layers.
+        calibration: inputs by name, (N, ...) each.
+        keep: names of nodes that stay float32, besides the first and the last layer.
+
+    Returns:
+        ONNX file with the same inputs and outputs; equal arguments give equal bytes.
+    """
+    proto = onnx.load_from_string(model)
+    if precision == "fp8":
+        proto = version_converter.convert_version(proto, _OPSET_OF_OUTPUT_TYPE)
+    quantized = _to_int8(proto, calibration, keep)
+    if precision == "fp8":
+        _to_float8(quantized, proto)
+    onnx.checker.check_model(quantized, full_check=True)
+    return bytes(quantized.SerializeToString(deterministic=True))
+
+
+def _to_int8(
+    proto: onnx.ModelProto, calibration: dict[str, NDArray[Any]], keep: Collection[str]
+) -> onnx.ModelProto:
+    try:
+        from onnxruntime.quantization import (
+            CalibrationMethod,
+            QuantFormat,
+            QuantType,
+            quantize_static,
+        )
+    except ModuleNotFoundError:
+        raise missing_extra("onnxruntime") from None
+    mixing = class_products(proto.graph)
+    layers = [n.name for n in proto.graph.node if n.op_type in _QUANTIZED and n.name not in mixing]
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
+        # It asks for shapes and folded constants, which the graph has; so say that it was told.
+        proto.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
+        source.write_bytes(proto.SerializeToString(deterministic=True))
+        quantize_static(
+            source,
+            target,
+            _Calibration(calibration),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(_QUANTIZED),
+            nodes_to_exclude=[*layers[:1], *layers[-1:], *mixing, *keep],
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            activation_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+            # What TensorRT takes: symmetric int8 throughout, biases in float.
+            extra_options={
+                "ActivationSymmetric": True,
+                "WeightSymmetric": True,
+                "QuantizeBias": False,
+            },
+        )
+        quantized = onnx.load(target)
+    del quantized.metadata_props[:]
+    quantized.producer_version = ""
+    return quantized
+
+
+def _to_float8(quantized: onnx.ModelProto, exact: onnx.ModelProto) -> None:
+    """Turn int8 into float8 where it stands: the same places and ranges, the exact weights.
+
+    There are no zero points: before one of float8 onnxruntime 1.31 removes a Relu, as it rightly
+    does before the lowest int8.
+    """
+    graph = quantized.graph
+    weights = {weight.name: weight for weight in graph.initializer}
+    originals = {weight.name: weight for weight in exact.graph.initializer}
+    share = np.float32(_LARGEST["int8"] / _LARGEST["fp8"])
+    pairs = [n for n in graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    for name in {node.input[1] for node in pairs}:
+        scale = numpy_helper.to_array(weights[name]) * share
+        weights[name].CopyFrom(numpy_helper.from_array(scale, name))
+    zero_points = {node.input.pop() for node in pairs}
+    for node in pairs:
+        name = node.input[0]
+        if node.op_type == "QuantizeLinear":
+            dtype = helper.make_attribute("output_dtype", TensorProto.FLOAT8E4M3FN)
+            node.attribute.append(dtype)
+        elif name in weights:
+            original = numpy_helper.to_array(originals[name.removesuffix("_quantized")])
+            scale = _along_axis(node, numpy_helper.to_array(weights[node.input[1]]), original.ndim)
+            array = (original / scale).astype(ml_dtypes.float8_e4m3fn)
+            weights[name].CopyFrom(numpy_helper.from_array(array, name))
+    needed = [weight for weight in graph.initializer if weight.name not in zero_points]
+    del graph.initializer[:], graph.value_info[:]  # the latter speak of int8
+    graph.initializer.extend(needed)
+
+
+def _along_axis(node: onnx.NodeProto, scale: NDArray[Any], ndim: int) -> NDArray[Any]:
+    """A scale by channel, in the shape in which it divides the weight of a DequantizeLinear."""
+    if scale.ndim == 0:
+        return scale
+    axis = next(attribute.i for attribute in node.attribute if attribute.name == "axis")
+    shape = [1] * ndim
+    shape[axis] = -1
+    return scale.reshape(shape)
+
+
+class _Calibration:
+    """What onnxruntime asks for the next inputs until there are none."""
+
+    def __init__(self, feeds: dict[str, NDArray[Any]]) -> None:
+        self._feeds, self._next = feeds, 0
+
+    def get_next(self) -> dict[str, NDArray[Any]] | None:
+        rows = slice(self._next, self._next + _BATCH)
+        self._next += _BATCH
+        feed = {name: np.ascontiguousarray(array[rows]) for name, array in self._feeds.items()}
+        return feed if all(len(part) for part in feed.values()) else None
+
+    def __iter__(self) -> "_Calibration":
+        return self
+
+    def __next__(self) -> dict[str, NDArray[Any]]:
+        if (feed := self.get_next()) is None:
+            raise StopIteration
+        return feed

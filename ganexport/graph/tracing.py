@@ -1,0 +1,222 @@
+"""A trained generator -> one ONNX file that takes latents and gives pixels.
+
+What is trained is not what should run: spectral norm is baked into the weights, layers are
+rewritten (see ganexport.subjects.rewrites), and the quantisation to uint8 is part of the graph.
+"""
+
+import logging
+import warnings
+
+import onnx
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from ganinfer.errors import ExportError
+from gantrain.data.dataset import to_floats
+from gantrain.extractors.classifier import (
+    ClassifierExtractor,
+    RandomExtractor,
+    StackedExtractor,
+)
+from gantrain.runs.checkpoint import TrainedGenerator
+
+NetworkExtractor = ClassifierExtractor | RandomExtractor | StackedExtractor
+
+# From 23 on, attention is exported as one node, which TensorRT refuses for SAGAN's shapes.
+OPSET = 20
+_WEIGHTS = (".weight", ".kernel")  # endings of what a layer multiplies by
+
+
+class SamplingGraph(nn.Module):
+    """Latents z float32 (N, Z), and what else the generator takes -> images uint8 (N, H, W, C).
+
+    That is y int64 (N,) and truncation float32 (N,), in this order, or one of the two, or neither.
+    """
+
+    def __init__(self, generator: nn.Module) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(
+        self, z: Tensor, second: Tensor | None = None, third: Tensor | None = None
+    ) -> Tensor:
+        images = self.generator(*(given for given in (z, second, third) if given is not None))
+        # ganinfer.drawing.images.to_uint8, operation by operation. The cast stands last: TensorRT
+        # takes uint8 only as the output of a network.
+        scaled = (images.float().clamp(-1.0, 1.0) + 1.0) * 127.5
+        pixels: Tensor = scaled.round().permute(0, 2, 3, 1).to(torch.uint8)
+        return pixels
+
+
+def bake(trained: TrainedGenerator) -> nn.Module:
+    """A twin of the generator whose weights are plain: spectral norm is multiplied in.
+
+    The twin is built anew; taking parametrizations off a deep copy would break the original.
+    """
+    twin = trained.config.build_generator(
+        trained.resolution, trained.channels, len(trained.classes)
+    )
+    twin.load_state_dict(trained.network.state_dict())
+    return plain(twin)
+
+
+def plain(network: nn.Module) -> nn.Module:
+    """The same network in eval mode, its spectral norms multiplied into the weights, in place."""
+    network.eval().requires_grad_(False)
+    for module in network.modules():
+        if parametrize.is_parametrized(module):
+            for name in list(module.parametrizations):  # type: ignore[arg-type]
+                parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+    return network
+
+
+class ExtractorGraph(nn.Module):
+    """images uint8 (N, H, W, C) -> features float32 (N, F)."""
+
+    def __init__(self, extractor: NetworkExtractor) -> None:
+        super().__init__()
+        self.network = extractor.network  # a tracer looks for weights in modules only
+        self._extractor = extractor
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self._extractor(images.permute(0, 3, 1, 2).float()).features
+
+
+def extractor_to_onnx(extractor: NetworkExtractor, *, resolution: int, channels: int) -> bytes:
+    """Trace what sees the images of a witness; input "images", output "features"."""
+    example = (torch.zeros(2, resolution, resolution, channels, dtype=torch.uint8),)
+    return _to_onnx(ExtractorGraph(extractor).eval(), example, ["images"], "features")
+
+
+class DiscriminatorGraph(nn.Module):
+    """images uint8 (N, H, W, C), y int64 (N,) if there are classes -> logits float32 (N,)."""
+
+    def __init__(self, discriminator: nn.Module) -> None:
+        super().__init__()
+        self.discriminator = discriminator
+
+    def forward(self, images: Tensor, y: Tensor | None = None) -> Tensor:
+        logits: Tensor = self.discriminator(to_floats(images), y)
+        return logits
+
+
+def discriminator_to_onnx(
+    discriminator: nn.Module, *, resolution: int, channels: int, conditional: bool
+) -> bytes:
+    """Trace what tells real images from generated ones; output "logits"."""
+    example = {"images": torch.zeros(2, resolution, resolution, channels, dtype=torch.uint8)}
+    if conditional:
+        example["y"] = torch.zeros(2, dtype=torch.int64)
+    graph = DiscriminatorGraph(discriminator).eval()
+    return _to_onnx(graph, tuple(example.values()), list(example), "logits")
+
+
+def to_onnx(
+    generator: nn.Module, *, z_dim: int, num_classes: int, truncation: bool = False
+) -> bytes:
+    """Trace a generator into a checked ONNX file; the same weights give the same bytes.
+
+    Args:
+        generator: z, y and truncation, or fewer -> images in [-1, 1]; in eval mode, on the CPU,
+            float32.
+        z_dim: length of a latent.
+        num_classes: 0 if the generator takes no y.
+        truncation: whether it takes one.
+
+    Returns:
+        The file: inputs "z", "y" when conditional, and "truncation" if it takes one; output
+        "images"; dynamic batch.
+
+    Raises:
+        ExportError: the network cannot be traced or checked.
+    """
+    # Two examples: a batch of one would be taken for a constant.
+    example = {"z": torch.zeros(2, z_dim)}
+    if num_classes:
+        example["y"] = torch.zeros(2, dtype=torch.int64)
+    if truncation:
+        example["truncation"] = torch.ones(2)
+    graph = SamplingGraph(generator).eval()
+    return _to_onnx(graph, tuple(example.values()), list(example), "images")
+
+
+def _to_onnx(
+    graph: nn.Module, example: tuple[Tensor, ...], inputs: list[str], output: str
+) -> bytes:
+    try:
+        model = _export(graph, example, inputs, output).model_proto
+        _strip(model)
+        _name_layers(model.graph)
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:  # torch and onnx raise a dozen unrelated classes
+        inner = type(next(graph.children())).__name__
+        raise ExportError(f"{inner} cannot be exported to ONNX: {error}") from error
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _export(
+    graph: nn.Module, example: tuple[Tensor, ...], inputs: list[str], output: str
+) -> torch.onnx.ONNXProgram:
+    batch = torch.export.Dim("batch", min=1)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of optional packages
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecations inside the exporter
+        program = torch.onnx.export(
+            graph,
+            example,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=inputs,
+            output_names=[output],
+            dynamic_shapes=tuple({0: batch} for _ in example),
+            external_data=False,
+            optimize=True,
+            verbose=False,
+        )
+    assert program is not None
+    return program
+
+
+def float_images(model: onnx.ModelProto) -> str:
+    """Name of the float (N, C, H, W) tensor in [-1, 1] that the tail of `SamplingGraph` clips.
+
+    Raises:
+        ExportError: the graph does not end in such a tail.
+    """
+    producers = {name: node for node in model.graph.node for name in node.output}
+    name: str = model.graph.output[0].name
+    while (node := producers.get(name)) is not None:
+        name = node.input[0]
+        if node.op_type == "Clip":
+            return name
+    raise ExportError("the graph has no tail that clips its images to [-1, 1]; export it again")
+
+
+def _name_layers(graph: onnx.GraphProto) -> None:
+    """Call a node that has a weight of its own as the generator's layer is called."""
+    weights = {weight.name for weight in graph.initializer}
+    taken = {node.name for node in graph.node}
+    for node in graph.node:
+        own = [name for name in node.input if name in weights and name.endswith(_WEIGHTS)]
+        name = own[0].rpartition(".")[0].removeprefix("generator.") if own else ""
+        if name and name not in taken:
+            node.name = name
+            taken.add(name)
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Take out what the exporter leaves behind: source paths, stack traces, its own version."""
+    del model.metadata_props[:]
+    model.producer_version = ""
+    graph = model.graph
+    for part in (
+        graph,
+        *graph.node,
+        *graph.value_info,
+        *graph.input,
+        *graph.output,
+        *graph.initializer,
+    ):
+        del part.metadata_props[:]
+        part.doc_string = ""

@@ -1,0 +1,1 @@
+"""Is what ships what was trained?"""

@@ -1,0 +1,1 @@
+"""What is exported, wherever it comes from."""

@@ -1,0 +1,99 @@
+"""Generators that gantrain did not train: a factory's of the user's own, or an importer's."""
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ganexport.subjects.subject import Spec, Subject, of_module
+from ganexport.subjects.weights import load_weights, read_state
+from ganinfer.errors import ExportError
+from ganinfer.lookup import check_options, find_module
+
+
+def of_factory(
+    factory: str, weights: Path | None, key: str | None, options: Mapping[str, Any]
+) -> Subject:
+    """A network that a function makes.
+
+    Args:
+        factory: "package.module:function"; it takes nothing, and gives an nn.Module, or an
+            nn.Module and its Spec.
+        weights: .safetensors, or what torch.save wrote of tensors; None if it has them.
+        key: of the state dict within that file.
+        options: z_dim, classes (names, or how many), z_distribution, truncation, family; they
+            go before the factory's Spec.
+
+    Raises:
+        ExportError: there is no such function, or what it makes cannot be exported.
+        ConfigError: an unknown or impossible option.
+    """
+    made = _call(factory)
+    module, spec = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    if not isinstance(module, nn.Module) or not isinstance(spec, Spec | None):
+        raise ExportError(f"{factory}: gives {type(made).__name__}; expected an nn.Module")
+    given = dict(options)
+    if isinstance(given.get("classes"), int):
+        given["classes"] = [str(n) for n in range(given["classes"])]
+    if spec is not None:
+        given = vars(spec) | given
+    taken = given.pop("truncation_input", None)  # only a factory's Spec has one
+    checked = check_options(_spec, given, where="--set", name="a generator")
+    if weights is not None:
+        load_weights(module, weights, key)
+    return of_module(module, Spec(**checked, truncation_input=taken))
+
+
+def of_import(
+    importer: str, weights: Path | None, key: str | None, options: Mapping[str, Any]
+) -> Subject:
+    """Another project's generator, from its state dict.
+
+    Args:
+        importer: module in ganexport.importers.
+        weights, key: as in `of_factory`.
+        options: of the importer's `read`.
+
+    Raises:
+        ConfigError: an unknown importer or option.
+        ExportError: the weights are missing, or not those of that project.
+    """
+    module = find_module("ganexport.importers", importer, where="--from")
+    checked = check_options(module.read, dict(options), where="--set", name=importer)
+    if weights is None:
+        raise ExportError(f"--from {importer}: it needs the published weights; give --weights")
+    network, spec = module.read(read_state(weights, key), **checked)
+    return of_module(network, spec)
+
+
+def _spec(
+    *,
+    z_dim: int,
+    classes: list[str] = [],  # noqa: B006  (never changed)
+    z_distribution: str = "normal",
+    truncation: float | None = None,
+    family: str = "custom",
+) -> None:
+    """The options of a Spec, as `check_options` reads them."""
+
+
+def _call(factory: str) -> Any:
+    name, colon, attribute = factory.partition(":")
+    if not colon:
+        raise ExportError(f"--module {factory}: expected package.module:function")
+    try:
+        function = getattr(importlib.import_module(name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ExportError(
+            f"--module {factory}: {error}; expected package.module:function, importable from here"
+        ) from None
+    try:
+        inspect.signature(function).bind()
+    except (TypeError, ValueError) as error:
+        raise ExportError(
+            f"--module {factory}: {error}; expected a function that takes nothing"
+        ) from None
+    return function()

@@ -1,0 +1,1 @@
+"""Pictures as they lie on disks, and the prepared dataset that training reads."""

@@ -1,0 +1,1 @@
+"""Whose images are measured, against what, and the scores."""

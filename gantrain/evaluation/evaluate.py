@@ -1,0 +1,289 @@
+"""Images -> scores. Who made the images does not matter here."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ganinfer import __version__
+from ganinfer.errors import DataError
+from ganinfer.lookup import find_module
+from ganinfer.progress import Progress
+from gantrain.data.dataset import Dataset
+from gantrain.distributed import alone, rank
+from gantrain.evaluation.references import reference_of
+from gantrain.evaluation.targets import Target, network_draw, open_target
+from gantrain.extractors._base import Extractor
+from gantrain.extractors._open import open_extractor
+from gantrain.metrics._generated import Generated
+from gantrain.metrics._measured import (
+    SEEN,
+    Batch,
+    Measured,
+    MeasuredSource,
+    Source,
+    in_batches,
+    measure_once,
+)
+from gantrain.metrics._moments import Moments
+from gantrain.metrics._reference import Reference
+from gantrain.metrics._score import Score
+from gantrain.models._base import GeneratorModule
+
+CURVE_METRICS = ("fid", "inception_score", "precision_recall")  # of a sweep's curve
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores, and what they were computed on.
+
+    Attributes:
+        scores: by name.
+        num_images: generated ones.
+        extractor, resizer: what saw them; "none" if no metric needed an extractor.
+        dataset: folder or file of the real images. dataset_sha256: of a prepared dataset.
+    """
+
+    scores: dict[str, Score]
+    num_images: int
+    extractor: str
+    resizer: str
+    dataset: str
+    dataset_sha256: str | None
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The figures alone."""
+        return {name: score.value for name, score in self.scores.items()}
+
+
+@dataclass(frozen=True)
+class Record(Evaluation):
+    """An evaluation that can be done again.
+
+    Attributes:
+        target: what was measured. seed: of its first image. truncation: of its latents, or None.
+        device: where. versions: of what computed it.
+    """
+
+    target: str
+    seed: int
+    truncation: float | None
+    device: str
+    versions: dict[str, str]
+
+
+def evaluate(
+    images: Iterable[Batch] | Source,
+    reference: Reference,
+    *,
+    metrics: Sequence[str],
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Score images.
+
+    Args:
+        images: batches of images uint8 (N, H, W, C) with the labels (N,) that were asked for, or
+            None, which are gone through once; or a source, of which what was seen is kept in the
+            reference's cache.
+        reference: the real images and the extractor.
+        metrics: names of modules in gantrain.metrics.
+        progress: called with (what is being done, done, in all).
+
+    Returns:
+        The scores and their circumstances; no scores in other processes than the first.
+
+    Raises:
+        ConfigError: an unknown metric.
+        DataError: too few images, other images than the dataset's, or a metric that the data
+            does not have.
+    """
+    modules = metric_modules(metrics)
+    needs = sorted({column for module in modules.values() for column in module.NEEDS})
+    fake = _measured(images, reference, needs, progress)
+    fake.need(*needs)
+    if reference.has_images:
+        reference.real.need(*needs)
+        reference.training.need(*needs)
+    scores: dict[str, Score] = {}
+    if rank() == 0:
+        with alone():
+            for number, (name, module) in enumerate(modules.items()):
+                if progress:
+                    progress(f"computing {name}", number, len(modules))
+                scores |= module.scores(reference, fake)
+    used = reference.extractor if set(SEEN) & set(needs) else None
+    return Evaluation(
+        scores,
+        len(fake),
+        used.name if used else "none",
+        used.resizer if used else "none",
+        reference.name,
+        reference.sha256,
+    )
+
+
+def metric_modules(names: Sequence[str]) -> dict[str, ModuleType]:
+    """The modules of metrics by name.
+
+    Raises:
+        ConfigError: an unknown one.
+    """
+    return {name: find_module("gantrain.metrics", name, where="--metrics") for name in names}
+
+
+def evaluate_target(
+    path: Path,
+    data: Path | None = None,
+    *,
+    metrics: Sequence[str] | None = None,
+    num_images: int = 10_000,
+    seed: int = 0,
+    truncation: float | None = None,
+    extractor: str = "classifier",
+    resizer: str | None = None,
+    device: torch.device | str = "cpu",
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> Record:
+    """Score a run, a bundle or images that lie somewhere; what `gan evaluate` does.
+
+    Args:
+        path: see `open_target`.
+        data: prepared dataset, or npz of moments; by default what the generator was trained on.
+        metrics: names of modules in gantrain.metrics; a few that the data allow by default.
+        num_images, seed, truncation: of the images; see `open_target`.
+        extractor, resizer: see `open_reference`.
+        device: where the networks run.
+        cache: folder of what has been measured; the user's cache folder by default.
+        progress: called with (what is being done, done, in all).
+
+    Returns:
+        The scores and all that they depend on.
+
+    Raises:
+        GanError: something cannot be used, and why.
+    """
+    device = torch.device(device)
+    with open_target(
+        path, num_images=num_images, seed=seed, truncation=truncation, device=device
+    ) as target:
+        reference = reference_of(
+            target,
+            data,
+            extractor=extractor,
+            resizer=resizer,
+            device=device,
+            cache=cache,
+            progress=progress,
+        )
+        names = metrics or _metrics_for(target, reference)
+        found = evaluate(target.source, reference, metrics=names, progress=progress)
+    return Record(
+        **vars(found),
+        target=str(path),
+        seed=seed,
+        truncation=target.truncation,
+        device=str(device),
+        versions={"ganpipe": __version__, "torch": torch.__version__, "numpy": np.__version__},
+    )
+
+
+def target_moments(
+    path: Path,
+    *,
+    num_images: int,
+    extractor: str,
+    resizer: str | None = None,
+    device: torch.device | str = "cpu",
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> Moments:
+    """Moments of the features of a target's images; arguments as in `evaluate_target`."""
+    device = torch.device(device)
+    with open_target(path, num_images=num_images, device=device) as target:
+        opened = partial(open_extractor, extractor, None, resizer=resizer, device=device)
+        measured = MeasuredSource(
+            target.source,
+            lru_cache(opened),
+            cache=cache,
+            device=device,
+            progress=partial(progress, "measuring") if progress else None,
+        )
+        return measured.moments
+
+
+def score_network(
+    network: GeneratorModule,
+    reference: Reference,
+    *,
+    num_images: int,
+    truncation: float | None = None,
+    device: torch.device | str = "cpu",
+) -> dict[str, float]:
+    """The figures of a network in eval mode that a run records, over the seeds 0, 1, ..."""
+    draw = network_draw(network, truncation=truncation, device=device)
+    source = Generated("a run's network", range(num_images), network.num_classes, draw)
+    names = default_metrics(reference.dataset, conditional=bool(network.num_classes))
+    return evaluate(in_batches(source), reference, metrics=names).values
+
+
+def default_metrics(dataset: Dataset, *, conditional: bool) -> list[str]:
+    """FID, and what else the data allows: label accuracy, modes."""
+    if dataset.points is not None or dataset.stacked:
+        return ["fid", "modes"]
+    return ["fid", "label_accuracy"] if conditional else ["fid"]
+
+
+def _metrics_for(target: Target, reference: Reference) -> list[str]:
+    """What `gan evaluate` tells of a target by default."""
+    if not reference.has_images:
+        return ["fid"]
+    names = default_metrics(reference.dataset, conditional=bool(target.classes))
+    if not reference.extractor.sees_classes:
+        names = [name for name in names if name != "label_accuracy"]
+    return [*names, "kid", "precision_recall", "density_coverage"]
+
+
+def _measured(
+    images: Iterable[Batch] | Source,
+    reference: Reference,
+    needs: Sequence[str],
+    progress: Progress | None,
+) -> Measured:
+    """The images, seen as far as they come only once."""
+
+    def extractor() -> Extractor:
+        return reference.extractor
+
+    if isinstance(images, Iterable):
+        checked = ((_checked(batch, reference), labels) for batch, labels in images)
+        return measure_once(checked, extractor, *needs)
+    _checked(images.read(range(1)), reference)
+    return MeasuredSource(
+        images,
+        extractor,
+        cache=reference.cache,
+        device=reference.device,
+        progress=partial(progress, "generating") if progress else None,
+    )
+
+
+def _checked(images: NDArray[Any], reference: Reference) -> NDArray[Any]:
+    """The images, if the dataset's are of the same kind."""
+    if not reference.has_images:
+        return images
+    dataset = reference.dataset
+    dtype, expected = dataset.images.dtype, dataset.images.shape[1:]
+    if images.dtype != dtype or images.shape[1:] != expected:
+        raise DataError(
+            f"images {images.dtype} {images.shape}: the dataset {dataset.path} has"
+            f" {dtype} (N, {', '.join(map(str, expected))}); evaluate against its own data"
+        )
+    return images

@@ -1,0 +1,1 @@
+"""The game of two networks: its parts, its recipe, its losses."""

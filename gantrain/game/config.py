@@ -1,0 +1,373 @@
+"""TOML -> a validated Config. Everything is checked before any work is done.
+
+[data] · [model] name, with [model.generator] and [model.discriminator] · [objective] name · any
+number of [[regularizers]] name · [optimizer.generator] and [optimizer.discriminator] name ·
+[schedule] name · [train]. A name is a module (a function for optimizers and schedules), and the
+remaining keys of its section are that part's keyword arguments.
+"""
+
+import inspect
+import math
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, Literal, TypeVar
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import nn
+
+from ganinfer.errors import ConfigError
+from ganinfer.lookup import check_options, explain, find_module, suggest
+from gantrain.game import optimizers, schedules
+from gantrain.game.hooks import Hooks
+from gantrain.game.objective import Base as Objective
+from gantrain.models._base import DiscriminatorModule, GeneratorModule
+
+S = TypeVar("S", bound=BaseModel)
+
+SECTIONS = ("data", "model", "objective", "regularizers", "optimizer", "schedule", "train")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class DataConfig(_Section):
+    """[data]: the folder that `gan prepare` wrote. mirror flips half of the images."""
+
+    path: Annotated[str, Field(min_length=1)]
+    mirror: bool = False
+
+
+class TrainConfig(_Section):
+    """[train]. One kimg is 1,000 real images shown to the discriminator.
+
+    batch_size is of one optimizer step, over all processes; microbatch_size is what goes through a
+    network of one process at once. truncation: of the latents that G is trained on.
+    ema_half_life_kimg counts the images that G draws, batch_size in each of its steps; early on
+    it is the share ema_ramp_up of the images seen.
+    eval_kimg = 0 never measures. standing_batches: before the EMA network is used, its batch
+    norms' statistics are taken anew over that many batches of 64; 0 copies the training network's.
+    """
+
+    total_kimg: Annotated[float, Field(gt=0)]
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    microbatch_size: Annotated[int, Field(ge=1)] | None = None
+    discriminator_steps: Annotated[int, Field(ge=1)] = 1
+    truncation: Annotated[float, Field(gt=0)] | None = None
+    ema_half_life_kimg: Annotated[float, Field(ge=0)] = 10.0
+    ema_ramp_up: Annotated[float, Field(gt=0)] = 0.05
+    standing_batches: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    channels_last: bool = False
+    compile: Literal["off", "on", "cuda_graphs"] = "off"
+    log_kimg: Annotated[float, Field(gt=0)] = 5.0
+    sample_kimg: Annotated[float, Field(gt=0)] = 50.0
+    checkpoint_kimg: Annotated[float, Field(gt=0)] = 50.0
+    keep_checkpoints: Annotated[int, Field(ge=1)] = 3
+    eval_kimg: Annotated[float, Field(ge=0)] = 0.0
+    eval_images: Annotated[int, Field(ge=2)] = 5000
+
+    @property
+    def total_images(self) -> int:
+        """How many real images D is to be shown."""
+        return math.ceil(1000 * self.total_kimg)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A named part and its checked options."""
+
+    name: str
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole recipe. `where` names it in messages."""
+
+    where: str
+    data: DataConfig
+    train: TrainConfig
+    model: str
+    conditional: bool
+    generator: dict[str, Any]
+    discriminator: dict[str, Any]
+    objective: Part
+    regularizers: list[Part]
+    generator_optimizer: Part
+    discriminator_optimizer: Part
+    schedule: Part
+
+    def as_dict(self) -> dict[str, Any]:
+        """The sections as `parse_config` reads them, defaults filled in."""
+        return {
+            "data": self.data.model_dump(),
+            "model": {
+                "name": self.model,
+                "conditional": self.conditional,
+                "generator": self.generator,
+                "discriminator": self.discriminator,
+            },
+            "objective": _flat(self.objective),
+            "regularizers": [_flat(part) for part in self.regularizers],
+            "optimizer": {
+                "generator": _flat(self.generator_optimizer),
+                "discriminator": _flat(self.discriminator_optimizer),
+            },
+            "schedule": _flat(self.schedule),
+            "train": self.train.model_dump(),
+        }
+
+    def build_generator(self, resolution: int, channels: int, num_classes: int) -> GeneratorModule:
+        """A freshly initialised generator for images of that shape, changed by the regularizers."""
+        module = find_module("gantrain.models", self.model, where=self.where)
+        network: GeneratorModule = module.Generator(
+            resolution, channels, num_classes, **self.generator
+        )
+        for _, hook in self._build_hooks():
+            hook.change_generator(network)
+        return network
+
+    def build_discriminator(
+        self, resolution: int, channels: int, num_classes: int
+    ) -> DiscriminatorModule:
+        """A freshly initialised discriminator for images of that shape, changed likewise."""
+        module = find_module("gantrain.models", self.model, where=self.where)
+        network: DiscriminatorModule = module.Discriminator(
+            resolution, channels, num_classes, **self.discriminator
+        )
+        for _, hook in self._build_hooks():
+            hook.change_discriminator(network)
+        return network
+
+    def learning_rate_factor(self, images_seen: int) -> float:
+        """What the schedule makes of the optimizers' learning rates."""
+        schedule = getattr(schedules, self.schedule.name)
+        factor: float = schedule(images_seen, self.train.total_images, **self.schedule.options)
+        return factor
+
+    def build_objective(self) -> Objective:
+        """The objective, with its options."""
+        module = find_module("gantrain.objectives", self.objective.name, where=self.where)
+        objective: Objective = module.Objective(**self.objective.options)
+        return objective
+
+    def build_regularizers(self) -> list[tuple[str, Hooks]]:
+        """The regularizers by name, with their options."""
+        return [
+            (
+                part.name,
+                find_module("gantrain.regularizers", part.name, where=self.where).Regularizer(
+                    **part.options
+                ),
+            )
+            for part in self.regularizers
+        ]
+
+    def _build_hooks(self) -> list[tuple[str, Hooks]]:
+        """In the order in which they change a network."""
+        hooks = [("objective", self.build_objective()), *self.build_regularizers()]
+        return sorted(hooks, key=lambda named: named[1].changes_last)
+
+
+def build_optimizer(part: Part, network: nn.Module) -> torch.optim.Optimizer:
+    """The named optimizer over all parameters of a network."""
+    optimizer: torch.optim.Optimizer = getattr(optimizers, part.name)(
+        network.parameters(), **part.options
+    )
+    return optimizer
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read and check a recipe.
+
+    Args:
+        path: a TOML file, or the bare name of a shipped recipe ("dcgan-digits").
+        overrides: "section.key=value" each, value in TOML, or a plain string.
+
+    Raises:
+        ConfigError: names the file, the key, what was found and what it takes.
+    """
+    bare_name = path.name == str(path) and not path.suffix
+    found = shipped_recipes().get(path.name, path) if bare_name and not path.is_file() else path
+    try:
+        tree = tomllib.loads(found.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = ", ".join(sorted(shipped_recipes()))
+        raise ConfigError(f"{path}: no such config; shipped ones are {known}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    for override in overrides:
+        apply_override(tree, override)
+    return parse_config(tree, where=str(path))
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Recipe name -> file: in the installed package, or in a source checkout."""
+    package = Path(__file__).parent.parent
+    folders = (package / "configs", package.parent / "configs")
+    return {p.stem: p for folder in folders for p in sorted(folder.glob("*.toml"))}
+
+
+def parse_config(tree: dict[str, Any], *, where: str) -> Config:
+    """Check sections that were read from a file or a checkpoint; see `load_config`."""
+    _check_keys(tree, SECTIONS, where=where, what="section")
+    data = _section(DataConfig, tree, "data", where)
+    train = _section(TrainConfig, tree, "train", where)
+    model = _table(tree, "model", where)
+    keys = ("name", "conditional", "generator", "discriminator")
+    _check_keys(model, keys, where=f"{where} [model]", what="key")
+    conditional = model.get("conditional", True)
+    if not isinstance(conditional, bool):
+        raise ConfigError(
+            f"{where} [model] conditional: found {conditional!r}; expected true or false"
+        )
+    model_name = _name(model, f"{where} [model]")
+    module = find_module("gantrain.models", model_name, where=f"{where} [model] name")
+    options = {
+        part: check_options(
+            constructor,
+            _table(model, part, f"{where} [model]", optional=True),
+            where=f"{where} [model.{part}]",
+            name=model_name,
+        )
+        for part, constructor in (
+            ("generator", module.Generator),
+            ("discriminator", module.Discriminator),
+        )
+    }
+    objective = _table(tree, "objective", where)
+    objective_name = _name(objective, f"{where} [objective]")
+    objective_module = find_module(
+        "gantrain.objectives", objective_name, where=f"{where} [objective] name"
+    )
+    optimizer = _table(tree, "optimizer", where)
+    _check_keys(
+        optimizer, ("generator", "discriminator"), where=f"{where} [optimizer]", what="section"
+    )
+    return Config(
+        where=where,
+        data=data,
+        train=train,
+        model=model_name,
+        conditional=conditional,
+        generator=options["generator"],
+        discriminator=options["discriminator"],
+        objective=_part(objective, objective_module.Objective, f"{where} [objective]"),
+        regularizers=_regularizers(tree, where),
+        generator_optimizer=_function(
+            optimizers,
+            _table(optimizer, "generator", f"{where} [optimizer]"),
+            f"{where} [optimizer.generator]",
+        ),
+        discriminator_optimizer=_function(
+            optimizers,
+            _table(optimizer, "discriminator", f"{where} [optimizer]"),
+            f"{where} [optimizer.discriminator]",
+        ),
+        schedule=_function(
+            schedules, tree.get("schedule", {"name": "constant"}), f"{where} [schedule]"
+        ),
+    )
+
+
+def _regularizers(tree: dict[str, Any], where: str) -> list[Part]:
+    sections = tree.get("regularizers", [])
+    if not isinstance(sections, list) or not all(isinstance(s, dict) for s in sections):
+        raise ConfigError(f"{where} regularizers: found {sections!r}; expected [[regularizers]]")
+    parts: list[Part] = []
+    for section in sections:
+        name = _name(section, f"{where} [[regularizers]]")
+        place = f"{where} [[regularizers]]"
+        module = find_module("gantrain.regularizers", name, where=f"{place} name")
+        if name in [part.name for part in parts]:
+            raise ConfigError(f"{place} name: {name!r} stands there twice; leave one out")
+        parts.append(_part(section, module.Regularizer, f"{place} {name}"))
+    return parts
+
+
+def _function(module: ModuleType, section: Any, where: str) -> Part:
+    """A part that is a public function of a module."""
+    if not isinstance(section, dict):
+        raise ConfigError(f"{where}: found {section!r}; expected a section")
+    name = _name(section, where)
+    names = [
+        name
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__ and not name.startswith("_")
+    ]
+    if name not in names:
+        raise ConfigError(f"{where} name: there is no {name!r}; {suggest(name, names)}")
+    return _part(section, getattr(module, name), where)
+
+
+def _part(section: dict[str, Any], constructor: Any, where: str) -> Part:
+    name = section["name"]
+    options = {key: value for key, value in section.items() if key != "name"}
+    return Part(name, check_options(constructor, options, where=where, name=name))
+
+
+def _flat(part: Part) -> dict[str, Any]:
+    return {"name": part.name, **part.options}
+
+
+def _name(section: dict[str, Any], where: str) -> str:
+    name = section.get("name")
+    if not isinstance(name, str):
+        raise ConfigError(f"{where} name: found {name!r}; expected a string")
+    return name
+
+
+def _table(tree: dict[str, Any], key: str, where: str, *, optional: bool = False) -> dict[str, Any]:
+    if key not in tree and not optional:
+        raise ConfigError(f"{where}: section [{key}] is missing; add it")
+    section = tree.get(key, {})
+    if not isinstance(section, dict):
+        raise ConfigError(f"{where} {key}: found {section!r}; expected a section")
+    return section
+
+
+def _section(schema: type[S], tree: dict[str, Any], key: str, where: str) -> S:
+    section = _table(tree, key, where)
+    _check_keys(section, tuple(schema.model_fields), where=f"{where} [{key}]", what="key")
+    try:
+        return schema.model_validate(section)
+    except ValidationError as error:
+        raise ConfigError(explain(error, where=f"{where} [{key}]")) from None
+
+
+def _check_keys(tree: dict[str, Any], known: Sequence[str], *, where: str, what: str) -> None:
+    for key in tree:
+        if key not in known:
+            raise ConfigError(f"{where}: there is no {what} {key!r}; {suggest(key, list(known))}")
+
+
+def apply_override(tree: dict[str, Any], override: str) -> None:
+    """Set a.b.c=value in the tree; the value is TOML, or a plain string.
+
+    Raises:
+        ConfigError: it is written otherwise.
+    """
+    dotted, equals, text = override.partition("=")
+    keys = dotted.strip().split(".")
+    if not equals or not all(keys):
+        raise ConfigError(
+            f"--set {override}: expected section.key=value, as in train.batch_size=64"
+        )
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    for key in keys[:-1]:
+        tree = tree.setdefault(key, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"--set {override}: {key!r} is a value, not a section")
+    tree[keys[-1]] = value

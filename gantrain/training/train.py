@@ -1,0 +1,378 @@
+"""The training loop.
+
+N batch; z (N, Z) latents; y int64 (N,) labels or None; images (N, C, H, W) in [-1, 1]; logits (N,).
+"""
+
+import logging
+import math
+import shutil
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ganinfer.drawing.images import save_png
+from ganinfer.errors import ConfigError
+from ganinfer.files import only_writer
+from gantrain.data.dataset import Dataset, RealBatches
+from gantrain.distributed import (
+    any_process,
+    average_gradients,
+    barrier,
+    local_rank,
+    process_group,
+    rank,
+    several_processes,
+    world_size,
+)
+from gantrain.game.config import Config, Part, TrainConfig, build_optimizer
+from gantrain.game.hooks import Step
+from gantrain.game.players import Game, batch_norm_of, build_game
+from gantrain.runs.checkpoint import (
+    State,
+    checkpoint_files,
+    load_checkpoint,
+    save_best,
+    save_checkpoint,
+)
+from gantrain.runs.folder import claim_run_folder
+from gantrain.runs.log import StatsLog
+from gantrain.runs.samples import Sheet
+from gantrain.training.ema import Ema
+from gantrain.training.record import Progress, Recorder, game_figures, gradient_norm
+from gantrain.training.standing import standing_statistics
+
+log = logging.getLogger(__name__)
+
+DiscriminatorLoss = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Step]]
+GeneratorLoss = Callable[[Tensor, Tensor | None, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call of `train` ended. finished is False if it was asked to stop."""
+
+    run: Path
+    checkpoint: Path
+    images_seen: int
+    finished: bool
+
+
+def train(
+    config: Config,
+    run: Path,
+    *,
+    on_progress: Callable[[Progress], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Outcome:
+    """Train a GAN, from the start or from the run's last checkpoint.
+
+    Killed and called again with the same config, a run goes on from its newest checkpoint; on a
+    CPU its final weights are bit-identical to those of an uninterrupted run. Under torchrun,
+    several processes share every batch; a run may go on with another number of them.
+
+    Args:
+        config: the recipe.
+        run: folder of the run: config.json, checkpoints/, samples/, stats.jsonl, tensorboard/, and
+            best.safetensors where FID is measured.
+        on_progress: called every log_kimg.
+        should_stop: asked after every step (with several processes, every log_kimg); True saves a
+            checkpoint and returns.
+
+    Returns:
+        Where the last checkpoint is, and whether the run is finished.
+
+    Raises:
+        ConfigError: the device is missing, parts cannot be combined, the data cannot be modelled,
+            or the run folder holds a run of another config.
+        DataError: the dataset is missing or broken.
+        TrainingError: a loss is not finite; the last good checkpoint is kept.
+        GanError: another process is training in the folder.
+    """
+    device = pick_device(config.train.device, where=config.where)
+    with process_group(device):
+        return _train(config, run, device, on_progress, should_stop)
+
+
+def _train(
+    config: Config,
+    run: Path,
+    device: torch.device,
+    on_progress: Callable[[Progress], None] | None,
+    should_stop: Callable[[], bool] | None,
+) -> Outcome:
+    # The data decides the shape of the networks.
+    options = config.train
+    dataset = Dataset(Path(config.data.path))
+    torch.manual_seed(options.seed)
+    game = build_game(config, dataset.resolution, dataset.channels, dataset.num_classes, device)
+    check_shares(config, game)
+    generator, discriminator, draws = game.generator, game.discriminator, game.draws
+    if options.channels_last:
+        for network in (generator, discriminator):
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    ema = Ema(generator, half_life_kimg=options.ema_half_life_kimg, ramp_up=options.ema_ramp_up)
+    for _, hook in game.hooks:
+        hook.open_data(dataset, device, options.seed)
+    generator_optimizer = build_optimizer(config.generator_optimizer, generator)
+    discriminator_optimizer = build_optimizer(config.discriminator_optimizer, discriminator)
+    batches = RealBatches(
+        dataset, options.batch_size, seed=options.seed, device=device, mirror=config.data.mirror
+    )
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bf16")
+    discriminator_loss, generator_loss = losses(game, options)
+    best_fid = math.inf
+
+    def state() -> State:
+        return {
+            "config": config.as_dict(),
+            "dataset": {
+                "path": str(dataset.path.resolve()),
+                "sha256": dataset.sha256,
+                "resolution": dataset.resolution,
+                "channels": dataset.channels,
+                "num_classes": dataset.num_classes,
+                "classes": dataset.classes if game.num_classes else [],
+            },
+            "images_seen": game.images_seen,
+            "position": batches.position,
+            "best_fid": None if math.isinf(best_fid) else best_fid,
+            "generator": generator.state_dict(),
+            "discriminator": discriminator.state_dict(),
+            "ema": ema.network.state_dict(),
+            "hooks": {name: dict(hook.state_dict()) for name, hook in game.hooks},
+            "generator_optimizer": generator_optimizer.state_dict(),
+            "discriminator_optimizer": discriminator_optimizer.state_dict(),
+            "rng": draws.get_state(),
+            "rng_device": device.type,
+            "torch_rng": torch.get_rng_state(),
+            "device_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        }
+
+    if rank() == 0:
+        claim_run_folder(run, config, dataset)
+    with only_writer(run) if rank() == 0 else nullcontext(), StatsLog(run) as stats_log:
+        # Go on from the newest checkpoint, if there is one.
+        recorder = Recorder(run, dataset, options, device, stats_log, on_progress)
+        if files := checkpoint_files(run):
+            saved = load_checkpoint(files[-1])
+            game.images_seen, batches.position = saved["images_seen"], saved["position"]
+            best_fid = math.inf if saved["best_fid"] is None else saved["best_fid"]
+            generator.load_state_dict(saved["generator"])
+            discriminator.load_state_dict(saved["discriminator"])
+            ema.network.load_state_dict(saved["ema"])
+            for name, hook in game.hooks:
+                hook.load_state_dict(saved["hooks"][name])
+                hook.to(device)
+            _load_optimizer(generator_optimizer, saved["generator_optimizer"])
+            _load_optimizer(discriminator_optimizer, saved["discriminator_optimizer"])
+            if saved["rng_device"] == device.type:
+                draws.set_state(saved["rng"])
+                if saved["device_rng"] is not None:
+                    torch.cuda.set_rng_state(saved["device_rng"], device)
+            else:  # the state of another kind of device means nothing here
+                draws.restart(options.seed + game.images_seen)
+            torch.set_rng_state(saved["torch_rng"])
+            log.info("%s: going on from %d images", run, game.images_seen)
+        elif rank() == 0:
+            sheet = Sheet(dataset, game.num_classes)
+            (run / "samples").mkdir(parents=True, exist_ok=True)
+            save_png(run / "samples" / "real.png", sheet.picture(sheet.real()))
+        if rank() > 0:  # dropout masks and noise of its own
+            torch.manual_seed(options.seed + game.images_seen + rank())
+        barrier()  # nobody writes before everybody has read
+        recorder.start(game.images_seen)
+
+        # Train, counting the real images that D has seen.
+        stopped = False
+        while game.images_seen < options.total_images and not stopped:
+            factor = config.learning_rate_factor(game.images_seen)
+            set_learning_rate(generator_optimizer, config.generator_optimizer, factor)
+            set_learning_rate(discriminator_optimizer, config.discriminator_optimizer, factor)
+
+            # D: tell real images from generated ones.
+            for _ in range(options.discriminator_steps):
+                parts = microbatches(*batches.next(), game, options)
+                discriminator_optimizer.zero_grad()
+                real_logits, fake_logits = [], []
+                for real, y in parts:
+                    z = draws.latents(generator, len(real), truncation=options.truncation)
+                    with torch.no_grad(), autocast:
+                        fake = generator(z, y).float()
+                    with autocast:
+                        loss, step = discriminator_loss(real, fake, y)
+                    torch.autograd.backward(loss / len(parts))
+                    recorder.add(loss_d=loss)
+                    real_logits.append(step.real.logits.detach())
+                    fake_logits.append(step.fake.logits.detach())
+                average_gradients(discriminator)
+                discriminator_optimizer.step()
+                logits = torch.cat(real_logits), torch.cat(fake_logits)
+                for _, hook in game.hooks:
+                    hook.after_discriminator_step(game, *logits)
+                game.images_seen += options.batch_size
+                recorder.add(gradient_norm_d=gradient_norm(discriminator))
+                recorder.add(**game_figures(game.objective, *logits))
+
+            # G: generate images that D takes for real.
+            discriminator.requires_grad_(False)
+            generator_optimizer.zero_grad()
+            for real, y in parts:
+                z = draws.latents(generator, len(real), truncation=options.truncation)
+                with autocast:
+                    loss = generator_loss(z, y, real)
+                torch.autograd.backward(loss / len(parts))
+                recorder.add(loss_g=loss)
+            average_gradients(generator)
+            generator_optimizer.step()
+            discriminator.requires_grad_(True)
+            recorder.add(gradient_norm_g=gradient_norm(generator))
+            ema.update(generator, batch_size=options.batch_size, images_seen=game.images_seen)
+
+            # Report, picture, measure and save when another so many images have been seen.
+            seen, step_images = game.images_seen, options.batch_size * options.discriminator_steps
+            due = partial(is_due, images_seen=seen, step_images=step_images)
+            if world_size() == 1 or due(options.log_kimg):
+                stopped = any_process(should_stop is not None and should_stop(), device)
+            last = seen >= options.total_images or stopped
+            pictures, measures, saves = (
+                last or due(every)
+                for every in (options.sample_kimg, options.eval_kimg, options.checkpoint_kimg)
+            )
+            if rank() > 0:
+                continue
+            if options.standing_batches and (pictures or measures or saves):
+                standing_statistics(
+                    ema.network,
+                    num_batches=options.standing_batches,
+                    truncation=options.truncation,
+                    seed=options.seed,
+                )
+            if last or due(options.log_kimg):
+                recorder.report(seen, {k: v for _, h in game.hooks for k, v in h.stats().items()})
+            if pictures:
+                recorder.picture(ema.network, seen)
+            if options.eval_kimg and measures:
+                fid = recorder.measure(ema.network)
+                if fid < best_fid:
+                    best_fid = fid
+                    save_best(run, state())
+            recorder.write(seen)
+            if saves:
+                weights = float(sum(p.sum() for p in ema.network.parameters()))
+                recorder.check_finite(seen)
+                recorder.check_finite(seen, {"a weight": weights})
+                save_checkpoint(run, state(), keep=options.keep_checkpoints)
+        barrier()
+    finished = game.images_seen >= options.total_images
+    return Outcome(run, checkpoint_files(run)[-1], game.images_seen, finished)
+
+
+def losses(game: Game, options: TrainConfig) -> tuple[DiscriminatorLoss, GeneratorLoss]:
+    """The game's two losses, compiled if the recipe says so.
+
+    Raises:
+        ConfigError: a penalty differentiates D's gradient, which compiled code cannot; or there
+            is no compiler.
+    """
+    if options.compile == "off":
+        return game.discriminator_loss, game.generator_loss
+    for name, hook in game.hooks:
+        if hook.differentiates_twice:
+            raise ConfigError(
+                f"[train] compile: {name} differentiates a gradient, and torch.compile cannot"
+                " differentiate twice; use compile = 'off'"
+            )
+    on_cpu = game.draws.device.type == "cpu"
+    if on_cpu and not any(map(shutil.which, ("g++", "clang++", "c++"))):
+        raise ConfigError(
+            "[train] compile: on a CPU it needs a C++ compiler, and found none; install g++, or use"
+            " compile = 'off'"
+        )
+    mode = "reduce-overhead" if options.compile == "cuda_graphs" else "default"
+    return (
+        torch.compile(game.discriminator_loss, mode=mode),
+        torch.compile(game.generator_loss, mode=mode),
+    )
+
+
+def microbatches(
+    real: Tensor, y: Tensor | None, game: Game, options: TrainConfig
+) -> list[tuple[Tensor, Tensor | None]]:
+    """What goes through a network at once: this process's images (n, C, H, W) and labels (n,)."""
+    size = options.microbatch_size or len(real)
+    parts = torch.split(real, size)
+    if y is None or not game.num_classes:
+        return [(part, None) for part in parts]
+    return list(zip(parts, torch.split(y, size), strict=True))
+
+
+def check_shares(config: Config, game: Game) -> None:
+    """Raise a ConfigError if the batch cannot be shared out, or its parts are too small."""
+    options, processes = config.train, world_size()
+    share = options.batch_size // processes
+    if share * processes != options.batch_size:
+        raise ConfigError(
+            f"{config.where} [train] batch_size: found {options.batch_size}; expected a multiple"
+            f" of the {processes} processes"
+        )
+    if options.microbatch_size and share % options.microbatch_size:
+        raise ConfigError(
+            f"{config.where} [train] microbatch_size: found {options.microbatch_size}; expected a"
+            f" divisor of {share}, which is the batch of one process"
+        )
+    if (options.microbatch_size or share) == 1:
+        layer = batch_norm_of(game.generator) or batch_norm_of(game.discriminator)
+        if layer is not None:
+            raise ConfigError(
+                f"{config.where} [train] batch_size: one image at a time, and {layer} is a batch"
+                " norm; it needs two at least"
+            )
+
+
+def pick_device(name: str, *, where: str) -> torch.device:
+    """The device of [train] device; one that was asked for and is missing is an error.
+
+    Under torchrun each process of a machine takes the GPU of its number.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device("cuda", local_rank()) if name == "cuda" else torch.device(name)
+    if name.startswith("cuda:") and several_processes():
+        raise ConfigError(
+            f"{where} [train] device: {name!r} is one GPU, and several processes are to train; use"
+            " 'cuda', and each takes the GPU of its number"
+        )
+    if device.type == "cuda" and device.index >= torch.cuda.device_count():
+        raise ConfigError(
+            f"{where} [train] device: '{device}' is not there; this torch {torch.__version__}"
+            f" sees {torch.cuda.device_count()} CUDA devices; use 'cpu' or 'auto'"
+        )
+    return device
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, part: Part, factor: float) -> None:
+    """The recipe's rate times the schedule's factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = part.options["learning_rate"] * factor
+
+
+def is_due(every_kimg: float, *, images_seen: int, step_images: int) -> bool:
+    """Has this step crossed a multiple of every_kimg? Never, if that is 0."""
+    every = 1000 * every_kimg
+    return every > 0 and images_seen // every != (images_seen - step_images) // every
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, saved: State) -> None:
+    # JSON made strings of the parameters' numbers.
+    moments = {int(number): moment for number, moment in saved["state"].items()}
+    optimizer.load_state_dict({"state": moments, "param_groups": saved["param_groups"]})
+    # A fused optimizer reads moments in the memory order of the weights, channels_last or not.
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                state[key] = torch.empty_like(parameter).copy_(value)
