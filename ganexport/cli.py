@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-import ganinfer.bench.cli
-import ganinfer.cli
-import ganinfer.film_cli
+import ganinfer.cli.bench
+import ganinfer.cli.bundle
+import ganinfer.cli.film
+import ganinfer.cli.sample
 import gantrain.cli
 import gantrain.evaluate_cli
-from ganinfer.cli import BundlePath, PublicKeyPath, console, progress_bars, show_gates
+from ganinfer.cli.console import console, progress_bars
+from ganinfer.cli.options import BundlePath, PublicKeyPath
+from ganinfer.cli.tables import show_gates
 from ganinfer.errors import EXTRAS, ExportError, GanError, missing_extra
 from ganinfer.files import check_place, write_atomic
 
@@ -323,13 +326,13 @@ def _show_layers(found: "Comparison") -> None:
         console.print(f"first to depart, {below}: {where}", style="yellow", soft_wrap=True)
 
 
-app.command()(ganinfer.cli.sample)
-app.command()(ganinfer.film_cli.interpolate)
-app.command()(ganinfer.film_cli.truncations)
-app.command()(ganinfer.bench.cli.bench)
-app.command()(ganinfer.cli.keygen)
-app.command()(ganinfer.cli.sign)
-app.command()(ganinfer.cli.push)
+app.command()(ganinfer.cli.sample.sample)
+app.command()(ganinfer.cli.film.interpolate)
+app.command()(ganinfer.cli.film.truncations)
+app.command()(ganinfer.cli.bench.bench)
+app.command()(ganinfer.cli.bundle.keygen)
+app.command()(ganinfer.cli.bundle.sign)
+app.command()(ganinfer.cli.bundle.push)
 
 
 @app.command()
@@ -341,7 +344,7 @@ def inspect(
     ] = None,
 ) -> None:
     """Check a bundle's files and show what is in it; nothing is run."""
-    ganinfer.cli.inspect(bundle, engines=engines)
+    ganinfer.cli.bundle.inspect(bundle, engines=engines)
     if html is not None:
         from ganexport.graph.drawing import draw_bundle
 

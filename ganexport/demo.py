@@ -9,7 +9,8 @@ import torch
 import typer
 
 from ganexport.export import export_run
-from ganinfer.cli import console, progress_bars, show_gates
+from ganinfer.cli.console import console, progress_bars
+from ganinfer.cli.tables import show_gates
 from ganinfer.drawing.images import grid, save_png
 from ganinfer.sampler import Sampler
 from gantrain.cli import stop_signals, training_bar

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from ganinfer.cli import console, progress_bars
+from ganinfer.cli.console import console, progress_bars
 
 if TYPE_CHECKING:
     from gantrain.game.config import Config

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ganinfer.bundle.hub import local_path
-from ganinfer.cli import console, progress_bars
+from ganinfer.cli.console import console, progress_bars
 from ganinfer.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from ganinfer import Sampler
 from ganinfer.bundle.manifest import gate_result
-from ganinfer.cli import show_gates
+from ganinfer.cli.tables import show_gates
 
 
 def write_toml(path: Path, tree: dict, prefix: str = "") -> Path:

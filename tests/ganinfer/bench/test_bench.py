@@ -9,8 +9,8 @@ import pytest
 import ganinfer.bench
 from ganinfer.bench import Report, bench, tune
 from ganinfer.bench.chart import bar_chart
-from ganinfer.bench.cli import _show
 from ganinfer.bench.measure import Asked, Measured, Refused, Served
+from ganinfer.cli.bench import _show
 from ganinfer.errors import BackendUnavailable, ConfigError
 from ganinfer.host.tuned import recall
 

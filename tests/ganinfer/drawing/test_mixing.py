@@ -6,7 +6,7 @@ import pytest
 
 from ganexport.export import export_run
 from ganinfer import Sampler
-from ganinfer.cli import parse_labels
+from ganinfer.cli.options import parse_labels
 from ganinfer.drawing.latents import draw_latents
 from ganinfer.errors import RequestError
 

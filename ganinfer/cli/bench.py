@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from ganinfer.cli import BundlePath, console
+from ganinfer.cli.console import console
+from ganinfer.cli.options import BundlePath
 from ganinfer.files import check_place, write_atomic
 
 if TYPE_CHECKING:

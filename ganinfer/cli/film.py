@@ -6,14 +6,14 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from ganinfer.cli import (
+from ganinfer.cli.console import console
+from ganinfer.cli.options import (
     AllowUnverified,
     Backend,
     BundlePath,
     Device,
     Precision,
     PublicKeyPath,
-    console,
     in_turn,
     parse_labels,
     parse_ranges,

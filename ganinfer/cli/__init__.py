@@ -1,0 +1,1 @@
+"""The commands that need no torch. Only the commands of a floor print."""

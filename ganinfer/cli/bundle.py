@@ -1,0 +1,88 @@
+"""gan inspect, gan keygen, gan sign, gan push."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from ganinfer.cli.console import console
+from ganinfer.cli.options import BundlePath, LocalBundlePath
+from ganinfer.cli.tables import engine_table, show_gates
+
+
+def inspect(
+    bundle: BundlePath,
+    engines: Annotated[bool, typer.Option("--engines", help="And what is in its engines.")] = False,
+) -> None:
+    """Check a bundle's files and show what is in it; nothing is run."""
+    from ganinfer.bundle.archive import Bundle
+    from ganinfer.bundle.engine_report import read_report
+
+    with Bundle(bundle) as opened:
+        manifest, signed = opened.manifest, opened.signature is not None
+        reports = [read_report(opened, entry) for entry in manifest.engines] if engines else []
+    model = manifest.model
+    table = Table(title=str(bundle), title_justify="left", show_header=False)
+    table.add_row("family", model.family)
+    table.add_row("images", f"{model.resolution} x {model.resolution} x {model.channels}, uint8")
+    table.add_row("classes", ", ".join(model.classes) or "none (unconditional)")
+    table.add_row("latent", f"{model.z_dim}, {model.z_distribution}")
+    table.add_row("truncation", ", ".join(model.truncation_modes) or "none")
+    for graph in manifest.graphs:
+        table.add_row(f"onnx {graph.precision}", f"{manifest.files[graph.path].size:,} bytes")
+    for engine in manifest.engines:
+        size = manifest.files[engine.path].size
+        table.add_row(
+            f"engine {engine.precision}",
+            f"{engine.product} {engine.version} for {engine.target} on {engine.platform},"
+            f" batches {', '.join(f'{low}-{high}' for low, _, high in engine.profiles)},"
+            f" {size:,} bytes, {engine.status}",
+        )
+    source = manifest.source
+    table.add_row("trained on", f"{source.images_seen:,} images, EMA weights" if source.ema else "")
+    table.add_row("checkpoint", source.checkpoint_sha256)
+    table.add_row("made with", ", ".join(f"{k} {v}" for k, v in manifest.tools.items()))
+    table.add_row("verified", "yes" if manifest.verified else "NO: exported with --no-verify")
+    table.add_row("signed", "yes; by whom says gan verify --public-key" if signed else "no")
+    console.print(table)
+    if manifest.parity:
+        show_gates(manifest.parity)
+    for entry, report in zip(manifest.engines, reports, strict=False):
+        console.print(engine_table(entry, report))
+
+
+def keygen(
+    key: Annotated[Path, typer.Argument(help="As in signing.pem.", show_default=False)],
+) -> None:
+    """Make a pair of keys: signing.pem, to be kept secret, and signing.pub.pem, for everybody."""
+    from ganinfer.bundle.signature import make_keys
+
+    console.print(f"{key}: keep it secret\n{make_keys(key)}: what others check bundles with")
+
+
+def sign(
+    bundle: LocalBundlePath,
+    key: Annotated[Path, typer.Option(help="PEM file of an Ed25519 private key.")],
+) -> None:
+    """Sign a bundle where it lies: Sampler(public_key=...) then knows whose it is."""
+    from ganinfer.bundle.archive import sign_bundle
+    from ganinfer.bundle.signature import open_private_key
+
+    sign_bundle(bundle, open_private_key(key))
+    console.print(f"{bundle}: signed")
+
+
+def push(
+    bundle: LocalBundlePath,
+    repository: Annotated[str, typer.Argument(help="owner/name.", show_default=False)],
+    private: Annotated[bool, typer.Option("--private", help="For nobody else to see.")] = False,
+    revision: Annotated[str | None, typer.Option(help="Branch; the main one by default.")] = None,
+) -> None:
+    """Upload a bundle to the Hugging Face Hub, with a model card and its preview."""
+    from ganinfer.bundle import hub
+
+    pushed = hub.push(bundle, repository, private=private, revision=revision)
+    if pushed.card_kept:
+        console.print(f"{hub.CARD}: somebody has edited it; left as it is", style="yellow")
+    console.print(f"-> {pushed.url}", soft_wrap=True)

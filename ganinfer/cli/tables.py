@@ -1,0 +1,58 @@
+"""Tables that several commands print."""
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from ganinfer.cli.console import console
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ganinfer.bundle.engine_report import EngineReport
+    from ganinfer.bundle.manifest import Engine, GateResult
+
+
+def engine_table(entry: "Engine", report: "EngineReport") -> Table:
+    """A table of an engine's layers."""
+    memory = report.device_memory_bytes
+    title = (
+        f"engine {entry.precision} for {entry.target}, read from the {report.read_from}:"
+        f" weights {report.weights_bytes:,} bytes, plan {report.plan_bytes:,} bytes, activations"
+        f" {'not known' if memory is None else f'{memory:,} bytes'}"
+    )
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for column in ("layer", "type", "inputs", "outputs", "of the generator"):
+        table.add_column(column, overflow="fold")
+    for layer in report.layers:
+        types = ", ".join(layer.inputs), ", ".join(layer.outputs)
+        table.add_row(layer.name, layer.type, *types, ", ".join(layer.layers))
+    return table
+
+
+def show_gates(gates: "Sequence[GateResult]") -> None:
+    """Print gates as a table, artifact by artifact; what there is to say of them stands below."""
+    table = Table(title="parity", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table.add_column()
+    table.add_column("gate", no_wrap=True)
+    for column in ("images", "value", "95 %"):
+        table.add_column(column, no_wrap=True, justify="right")
+    table.add_column("limit", no_wrap=True)
+    for artifact in dict.fromkeys(gate.artifact for gate in gates):
+        table.add_row("", Text(artifact, style="bold"))
+        for gate in gates:
+            if gate.artifact == artifact:
+                table.add_row(*_gate_row(gate))
+    console.print(table)
+    for gate in gates:
+        if gate.detail:
+            console.print(f"{gate.artifact}: {gate.gate}: {gate.detail}", soft_wrap=True)
+
+
+def _gate_row(gate: "GateResult") -> tuple[Text | str, ...]:
+    mark = Text("pass", style="green") if gate.passed else Text("FAIL", style="red")
+    images = "" if gate.num_images is None else f"{gate.num_images:,}"
+    known = gate.low is not None and gate.high is not None
+    interval = f"{gate.low:.3g}\u2013{gate.high:.3g}" if known else ""
+    return mark, gate.gate, images, f"{gate.value:.4g}", interval, gate.limit
