@@ -204,27 +204,35 @@ class Sampler:
 
     @overload
     def sample(
-        self, n: int | None = None, *, seed: int = 0, seeds: SeedList = None,
-        labels: Labels = None, truncation: float | None = None, truncation_mode: str | None = None,
-        output: Literal["numpy"] = "numpy", return_latents: Literal[False] = False,
-        out: Images | None = None, timeout_s: float | None = None,
+        self, n: int | None = None, *, output: Literal["numpy"] = "numpy",
+        return_latents: Literal[False] = False, **asked: Unpack[Asked],
     ) -> Images: ...  # fmt: skip
 
     @overload
     def sample(
-        self, n: int | None = None, *, seed: int = 0, seeds: SeedList = None,
-        labels: Labels = None, truncation: float | None = None, truncation_mode: str | None = None,
-        output: Literal["pil"], return_latents: Literal[False] = False,
-        out: Images | None = None, timeout_s: float | None = None,
+        self, n: int | None = None, *, output: Literal["pil"],
+        return_latents: Literal[False] = False, **asked: Unpack[Asked],
     ) -> "list[Image]": ...  # fmt: skip
 
     @overload
     def sample(
-        self, n: int | None = None, *, seed: int = 0, seeds: SeedList = None,
-        labels: Labels = None, truncation: float | None = None, truncation_mode: str | None = None,
-        output: Literal["numpy"] = "numpy", return_latents: Literal[True],
-        out: Images | None = None, timeout_s: float | None = None,
+        self, n: int | None = None, *, output: Literal["numpy"] = "numpy",
+        return_latents: Literal[True], **asked: Unpack[Asked],
     ) -> tuple[Images, Latents]: ...  # fmt: skip
+
+    @overload
+    def sample(
+        self, n: int | None = None, *, output: Literal["pil"],
+        return_latents: Literal[True], **asked: Unpack[Asked],
+    ) -> "tuple[list[Image], Latents]": ...  # fmt: skip
+
+    @overload  # for who decides as the program runs, or passes a dict on; names are still checked
+    def sample(
+        self, n: int | None = None, *, output: Any = "numpy",
+        return_latents: Any = False, seed: Any = 0, seeds: Any = None, labels: Any = None,
+        truncation: Any = None, truncation_mode: Any = None, out: Any = None,
+        timeout_s: Any = None,
+    ) -> Any: ...  # fmt: skip
 
     def sample(
         self,
@@ -382,7 +390,7 @@ class Sampler:
     def generate(
         self,
         z: Latents,
-        y: NDArray[np.integer] | Weights | None = None,
+        y: NDArray[np.integer] | Weights | Sequence[int] | None = None,
         *,
         truncation: float | None = None,
         out: Images | None = None,

@@ -29,7 +29,7 @@ _DLPACK_CUDA = 2  # its kDLCUDA
 
 Label = int | str
 SeedList = Sequence[int] | NDArray[np.integer] | None
-Labels = Label | Mixture | Sequence[Label | Mixture] | NDArray[np.integer] | None
+Labels = Label | Mixture | Sequence[Label | Mixture] | NDArray[np.integer] | NDArray[np.str_] | None
 
 
 def seeds_asked(n: int | None, seed: int, seeds: SeedList) -> Seeds:
@@ -126,7 +126,7 @@ def _on_host(name: str, values: Any) -> NDArray[Any]:
 
 
 def checked_labels(
-    model: "Model", y: NDArray[np.integer] | Weights | None, n: int
+    model: "Model", y: NDArray[np.integer] | Weights | Sequence[int] | None, n: int
 ) -> ClassInput | None:
     """A caller's own class numbers, int64 (N,), or weights of classes, float32 (N, K).
 

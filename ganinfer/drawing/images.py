@@ -82,9 +82,9 @@ def encode_png(image: Images) -> bytes:
     return buffer.getvalue()
 
 
-def save_png(path: Path, image: Images) -> None:
+def save_png(path: str | Path, image: Images) -> None:
     """Write one image, uint8 (H, W, C) with C of 1 or 3, as a PNG file, whole or not at all."""
-    write_atomic(path, encode_png(image))
+    write_atomic(Path(path), encode_png(image))
 
 
 def encode_pngs(images: Images) -> list[bytes]:

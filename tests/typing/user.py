@@ -1,0 +1,39 @@
+"""What users write against the SDK; `mypy --strict` must find nothing in it."""
+
+from pathlib import Path
+from typing import Literal, assert_type
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ganinfer import Sampler, grid, save_png
+
+
+def sample(path: Path, names: list[str], how: Literal["numpy", "pil"], latents: bool) -> None:
+    with Sampler(path, device=["cpu"]) as sampler:
+        images = sampler.sample(4, labels=names)
+        assert_type(images, NDArray[np.uint8])
+        sampler.sample(4, output="pil")[0].save("x.png")
+        assert_type(sampler.sample(4, return_latents=True)[1], NDArray[np.float32])
+        pictures, z = sampler.sample(4, output="pil", return_latents=True)
+        pictures[0].save("x.png")
+        sampler.generate(z, [1, 2, 3, 4])
+        sampler.generate(z, np.array([1, 2, 3, 4]))
+        sampler.sample(4, output=how)
+        sampler.sample(4, return_latents=latents)
+        sampler.sample(seeds=range(4))
+        sampler.sample(seeds=np.arange(4))
+        sampler.sample(2, labels=np.array(["a", "b"]))
+        sampler.sample(2, labels=[{"3": 0.5, "8": 0.5}, 1])
+        options = {"labels": 3, "truncation": 0.5}
+        sampler.sample(2, **options)
+        sampler.sample(2, lables=3)  # type: ignore[call-overload]
+        assert_type(sampler.submit(3, seed=4, timeout_s=1.0).result(), NDArray[np.uint8])
+        for batch in sampler.stream(100, 10):
+            batch.sum()
+        save_png("x.png", grid(images))
+        save_png(Path("x.png"), grid(images))
+
+
+async def asample(sampler: Sampler) -> NDArray[np.uint8]:
+    return await sampler.asample(3, labels="3", truncation=0.5)
