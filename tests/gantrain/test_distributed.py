@@ -27,8 +27,8 @@ REGULARIZERS = [
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from gantrain.config import parse_config
-from gantrain.train import train
+from gantrain.game.config import parse_config
+from gantrain.training.train import train
 train(parse_config(json.loads(sys.argv[1]), where="x.toml"), Path(sys.argv[2]))
 """
 

@@ -184,9 +184,9 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
 
 def test_weights_that_are_not_finite_are_never_saved(shapes: Path, tmp_path: Path) -> None:
     """A step may ruin the weights after the last loss that was looked at."""
-    import gantrain.ema
+    import gantrain.training.ema
 
-    class Ruined(gantrain.ema.Ema):
+    class Ruined(gantrain.training.ema.Ema):
         def update(self, network, *, batch_size: int, images_seen: int) -> None:
             super().update(network, batch_size=batch_size, images_seen=images_seen)
             if images_seen == 1000:
