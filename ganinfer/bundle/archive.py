@@ -2,7 +2,7 @@
 
 manifest.json      what the model is, and the sha256 and size of every other file
 manifest.sha256    the manifest's own, in the format of sha256sum
-manifest.sig       of a signed bundle: see ganinfer.signature
+manifest.sig       of a signed bundle: see ganinfer.bundle.signature
 onnx/<precision>.onnx   engines/<key>.plan   golden/images.npy   parity.json   preview.png
 
 Only JSON and pickle-free arrays are ever parsed. Whatever the manifest does not declare, or
