@@ -55,8 +55,8 @@ def prepare(
     Killed and called again with the same arguments, it goes on from the last thousand images.
 
     Args:
-        source: "digits", a path (see `gantrain.data.sources`), or "ring8" or "grid25", points in the
-            plane (see `gantrain.data.toys`) to which no other argument applies.
+        source: "digits", a path (see `gantrain.data.sources`), or "ring8" or "grid25", points in
+            the plane (see `gantrain.data.toys`) to which no other argument applies.
         destination: folder to make: images.npy, uint8 (N, H, W, C); labels.npy, int64 (N,), if
             the source has classes; dataset.json. An older dataset there is replaced.
         resolution: images are centre-cropped to a square and resized to this many pixels; by
