@@ -1,6 +1,5 @@
 """What speed depends on besides the bundle: processors and versions."""
 
-import importlib.metadata
 import math
 import os
 import platform
@@ -41,6 +40,8 @@ class Host:
 
 def this_host() -> Host:
     """The machine at hand."""
+    import importlib.metadata  # slow, and most who open a bundle do without
+
     versions = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
