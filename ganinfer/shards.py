@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from ganinfer.drawing.arguments import Labels
 from ganinfer.drawing.latents import draw_labels
@@ -26,6 +26,7 @@ from ganinfer.files import only_writer, sha256_file, stream_atomic
 from ganinfer.formats import Batch
 from ganinfer.lookup import explain, find_module
 from ganinfer.progress import Progress
+from ganinfer.record import Record
 from ganinfer.sampler import Sampler
 
 INDEX = "shards.json"
@@ -34,11 +35,7 @@ _BATCH = 128  # images that are drawn, packed and written together
 _AHEAD = 4  # batches under way, beyond one for each thread that packs
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Request(_Part):
+class Request(Record):
     """What decides every byte of the shards."""
 
     bundle_sha256: str
@@ -54,7 +51,7 @@ class Request(_Part):
     shard_size: int
 
 
-class Shard(_Part):
+class Shard(Record):
     """A finished file."""
 
     name: str
@@ -63,7 +60,7 @@ class Shard(_Part):
     count: int
 
 
-class Index(_Part):
+class Index(Record):
     """What shards.json says; `classes` are the names of the labels' numbers."""
 
     format_version: Literal[1]

@@ -2,21 +2,18 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from ganinfer.bundle.archive import Bundle
 from ganinfer.bundle.manifest import Engine
 from ganinfer.errors import BundleError
 from ganinfer.lookup import explain
+from ganinfer.record import Record
 
 Bytes = Annotated[int, Field(ge=0)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class EngineLayer(_Part):
+class EngineLayer(Record):
     """One layer of an engine. inputs, outputs: types. layers: of the generator, that are in it."""
 
     name: str
@@ -26,7 +23,7 @@ class EngineLayer(_Part):
     layers: list[str]
 
 
-class EngineReport(_Part):
+class EngineReport(Record):
     """An engine's layers and sizes.
 
     read_from: "engine" where a GPU could open it; "network" is what the builder was given, before

@@ -6,10 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from ganinfer.drawing.model import Count, Model, Record
+from ganinfer.drawing.model import Count, Model
 from ganinfer.errors import BundleError
 from ganinfer.files import sha256_bytes
 from ganinfer.lookup import explain
+from ganinfer.record import Record
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"

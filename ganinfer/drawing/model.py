@@ -2,15 +2,11 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from ganinfer.record import Record
 
 Count = Annotated[int, Field(ge=0)]
-
-
-class Record(BaseModel):
-    """What is read from a file: nothing unknown, nothing converted, nothing changed."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class TruncationInput(Record):
@@ -22,7 +18,7 @@ class TruncationInput(Record):
     least: float
     largest: float
     untruncated: float
-    statistics: list[float] = []
+    statistics: list[float] = Field(default_factory=list)
 
 
 class Model(Record):

@@ -3,18 +3,17 @@
 import logging
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from ganinfer.files import write_atomic
 from ganinfer.host.machine import Host, this_host
+from ganinfer.record import Record
 
 log = logging.getLogger(__name__)
 
 
-class Choice(BaseModel):
+class Choice(Record):
     """A backend, and how many images/s it gives at 64 a call, alone and compared with another's."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     backend: str
     device: str
