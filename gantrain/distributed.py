@@ -29,6 +29,7 @@ def process_group(device: torch.device) -> Iterator[None]:
     )
     try:
         yield
+        distributed.barrier()  # nobody leaves while another still speaks with it
     finally:
         distributed.destroy_process_group()
 
