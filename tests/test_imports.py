@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,10 @@ def test_suites_of_a_floor_import_one_way(package: str) -> None:
         if order.index(suite(other)) > order.index(suite(module))
     }
     assert not wrong
+
+
+def test_no_circle_of_files() -> None:
+    TopologicalSorter({module: modules_of(file) for module, file in MODULES.items()}).prepare()
 
 
 def test_only_cli_and_demo_print() -> None:

@@ -22,8 +22,7 @@ from torch import nn
 from ganinfer.errors import ConfigError
 from ganinfer.lookup import check_options, explain, find_module, suggest
 from gantrain.game import optimizers, schedules
-from gantrain.game.hooks import Hooks
-from gantrain.game.objective import Base as Objective
+from gantrain.game.parts import Hooks, Objective
 from gantrain.models._base import DiscriminatorModule, GeneratorModule
 
 S = TypeVar("S", bound=BaseModel)

@@ -4,6 +4,9 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+# Layers in which one example's output depends on the others.
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
+
 
 class GeneratorModule(nn.Module):
     """z (N, Z), y (N,) or None -> images (N, C, H, W) in [-1, 1].
@@ -39,3 +42,8 @@ class DiscriminatorModule(nn.Module):
         """See the class."""
         logits: Tensor = self.head(self.features(images), y)
         return logits
+
+
+def batch_norm_of(network: nn.Module) -> str | None:
+    """The name of the first batch norm in a network."""
+    return next((n for n, layer in network.named_modules() if isinstance(layer, BATCH_NORMS)), None)

@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.nn.functional import relu
 
 from gantrain.distributed import all_mean
-from gantrain.game.objective import Base
-from gantrain.game.players import Game
+from gantrain.game import parts
+from gantrain.game.parts import Game
 
 
-class Objective(Base):
+class Objective(parts.Objective):
     """rate = 0 is the plain hinge."""
 
     margin: Tensor

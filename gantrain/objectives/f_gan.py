@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from gantrain.game.objective import Base
+from gantrain.game import parts
 
 Divergence = Literal[
     "total_variation",
@@ -49,7 +49,7 @@ CONJUGATE: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-class Objective(Base):
+class Objective(parts.Objective):
     """G maximises E_Q g_f(V) (section 3.2's step, whose gradient does not vanish early)."""
 
     def __init__(self, *, divergence: Divergence = "kl") -> None:

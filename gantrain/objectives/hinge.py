@@ -6,10 +6,10 @@ L_D = E max(0, 1 - s(x)) + E max(0, 1 + s(G(z))),  L_G = -E s(G(z)),  s the logi
 from torch import Tensor
 from torch.nn.functional import relu
 
-from gantrain.game.objective import Base
+from gantrain.game import parts
 
 
-class Objective(Base):
+class Objective(parts.Objective):
     """D stops caring about samples that it gets right by a margin of 1."""
 
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:

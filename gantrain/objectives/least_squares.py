@@ -5,10 +5,10 @@ L_D = E (s(x) - 1)^2 / 2 + E s(G(z))^2 / 2,  L_G = E (s(G(z)) - 1)^2 / 2.
 
 from torch import Tensor
 
-from gantrain.game.objective import Base
+from gantrain.game import parts
 
 
-class Objective(Base):
+class Objective(parts.Objective):
     """Samples far from the border are pulled to it, on whichever side they are."""
 
     zero_point = False  # 1 means real and 0 generated

@@ -7,10 +7,10 @@ best D is 1/2 everywhere and V = -log 4. G's gradient vanishes where D is sure; 
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from gantrain.game.objective import Base
+from gantrain.game import parts
 
 
-class Objective(Base):
+class Objective(parts.Objective):
     """log D = -softplus(-s) and log(1 - D) = -softplus(s): no exponential is ever taken twice."""
 
     log_odds = True

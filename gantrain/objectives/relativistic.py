@@ -6,10 +6,10 @@ L_D = E f(s(G(z)) - s(x)),  L_G = E f(s(x) - s(G(z))),  f = softplus. R3GAN adds
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from gantrain.game.objective import Base
+from gantrain.game import parts
 
 
-class Objective(Base):
+class Objective(parts.Objective):
     """D need only tell each generated image from the real one beside it: no mode can be left."""
 
     paired = True

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from ganinfer.errors import ConfigError
 from gantrain.data.dataset import Dataset
 from gantrain.distributed import world_size
-from gantrain.game.hooks import Step
-from gantrain.game.players import Game
+from gantrain.game.parts import Game, Step
 from gantrain.models._base import DiscriminatorModule
 from gantrain.models._layers import Head
 from gantrain.objectives import nonsaturating

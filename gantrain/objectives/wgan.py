@@ -6,11 +6,11 @@ weight_clipping is the paper's own, gradient_penalty makes WGAN-GP, spectral_nor
 
 from torch import Tensor
 
-from gantrain.game.objective import Base
-from gantrain.game.players import Game
+from gantrain.game import parts
+from gantrain.game.parts import Game
 
 
-class Objective(Base):
+class Objective(parts.Objective):
     """The critic's loss is minus the estimate of W1 (times its Lipschitz constant)."""
 
     zero_point = False  # adding a number to all logits changes nothing

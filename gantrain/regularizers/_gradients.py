@@ -1,14 +1,10 @@
 """Gradients of D with respect to its images, themselves differentiable."""
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
-from gantrain.game.players import batch_norm_of
-
-if TYPE_CHECKING:
-    from gantrain.game.players import Game
+from gantrain.game.parts import Game
+from gantrain.models._base import batch_norm_of
 
 
 def image_gradients(logits: Tensor, images: Tensor) -> Tensor:
@@ -17,7 +13,7 @@ def image_gradients(logits: Tensor, images: Tensor) -> Tensor:
     return gradients.flatten(1)
 
 
-def refuses_batch_norm(game: "Game") -> str | None:
+def refuses_batch_norm(game: Game) -> str | None:
     """The penalties are defined image by image; under batch norm there is no such gradient."""
     if layer := batch_norm_of(game.discriminator):
         return (

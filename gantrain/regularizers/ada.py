@@ -15,8 +15,7 @@ from torch.nn import functional
 
 from gantrain.distributed import all_mean, world_size
 from gantrain.game.draws import Draws
-from gantrain.game.hooks import Hooks
-from gantrain.game.players import Game
+from gantrain.game.parts import Game, Hooks
 
 INTERVAL = 4  # D steps between two changes of p
 

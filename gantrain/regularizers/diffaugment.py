@@ -12,8 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gantrain.game.draws import Draws
-from gantrain.game.hooks import Hooks
-from gantrain.game.players import Game
+from gantrain.game.parts import Game, Hooks
 
 Policy = Annotated[list[Literal["color", "translation", "cutout"]], Field(min_length=1)]
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from gantrain.distributed import all_mean
-from gantrain.game.hooks import Hooks, Step
+from gantrain.game.parts import Hooks, Step
 
 
 class Regularizer(Hooks):

@@ -8,8 +8,7 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor
 
-from gantrain.game.hooks import Hooks, Step
-from gantrain.game.players import Game
+from gantrain.game.parts import Game, Hooks, Step
 from gantrain.regularizers._gradients import image_gradients, refuses_batch_norm
 
 

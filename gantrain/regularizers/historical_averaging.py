@@ -9,8 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from gantrain.game.hooks import Hooks, Step
-from gantrain.game.players import Game
+from gantrain.game.parts import Game, Hooks, Step
 
 
 class Regularizer(Hooks):

@@ -10,8 +10,7 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor
 
-from gantrain.game.hooks import Hooks, Step
-from gantrain.game.players import Game
+from gantrain.game.parts import Game, Hooks, Step
 
 
 class Regularizer(Hooks):

@@ -11,8 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from gantrain.distributed import all_mean
-from gantrain.game.hooks import Hooks, Step
-from gantrain.game.players import Game
+from gantrain.game.parts import Game, Hooks, Step
 
 
 class Regularizer(Hooks):

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from gantrain.game.hooks import Hooks
+from gantrain.game.parts import Hooks
 from gantrain.models._base import DiscriminatorModule
 from gantrain.regularizers._head import widen_head
 

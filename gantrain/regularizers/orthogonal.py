@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from gantrain.game.hooks import Hooks, Step
+from gantrain.game.parts import Hooks, Step
 from gantrain.regularizers.spectral_norm import SpectralNorm
 
 

@@ -3,7 +3,7 @@
 gamma / 2 * E ||grad s(G(z))||^2; with r1, the pair that R3GAN (2501.05441) needs to converge.
 """
 
-from gantrain.game.hooks import Step, View
+from gantrain.game.parts import Step, View
 from gantrain.regularizers import r1
 
 

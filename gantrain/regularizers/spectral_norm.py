@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from gantrain.game.hooks import Hooks
+from gantrain.game.parts import Hooks
 from gantrain.models._base import DiscriminatorModule, GeneratorModule
 
 LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)

@@ -13,8 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ganinfer.drawing.latents import draw_latents
-from gantrain.game.hooks import Hooks
-from gantrain.game.players import Game
+from gantrain.game.parts import Game, Hooks
 from gantrain.models._base import GeneratorModule
 
 

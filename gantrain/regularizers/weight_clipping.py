@@ -6,8 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gantrain.game.hooks import Hooks
-from gantrain.game.players import Game
+from gantrain.game.parts import Game, Hooks
 
 
 class Regularizer(Hooks):

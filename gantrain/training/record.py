@@ -20,7 +20,7 @@ from gantrain.distributed import rank
 from gantrain.evaluation.evaluate import evaluate, score_network
 from gantrain.evaluation.references import open_reference
 from gantrain.game.config import TrainConfig
-from gantrain.game.objective import Base as Objective
+from gantrain.game.parts import Objective
 from gantrain.metrics._reference import Reference
 from gantrain.models._base import GeneratorModule
 from gantrain.runs.checkpoint import checkpoint_files

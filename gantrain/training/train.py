@@ -29,9 +29,10 @@ from gantrain.distributed import (
     several_processes,
     world_size,
 )
+from gantrain.game.build import build_game
 from gantrain.game.config import Config, Part, TrainConfig, build_optimizer
-from gantrain.game.hooks import Step
-from gantrain.game.players import Game, batch_norm_of, build_game
+from gantrain.game.parts import Game, Step
+from gantrain.models._base import batch_norm_of
 from gantrain.runs.checkpoint import (
     State,
     checkpoint_files,

@@ -19,8 +19,8 @@ from ganinfer.drawing.images import to_uint8
 from ganinfer.errors import ConfigError
 from ganinfer.lookup import module_names
 from gantrain.data.prepare import prepare
+from gantrain.game.build import build_game
 from gantrain.game.config import Config, parse_config
-from gantrain.game.players import build_game
 from gantrain.runs.checkpoint import checkpoint_files, load_checkpoint, load_generator
 from gantrain.training.train import train
 

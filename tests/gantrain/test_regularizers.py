@@ -14,7 +14,7 @@ from ganinfer.errors import ConfigError
 from ganinfer.lookup import find_module
 from gantrain.game.config import load_config, parse_config
 from gantrain.game.draws import Draws
-from gantrain.game.players import Game
+from gantrain.game.parts import Game
 from gantrain.models import dcgan, mlp
 from gantrain.objectives import hinge, minimax, nonsaturating, relativistic, wgan
 from gantrain.regularizers import (

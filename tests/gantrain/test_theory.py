@@ -13,7 +13,7 @@ from scipy import integrate, optimize, stats
 from torch import Tensor, nn
 
 from gantrain.game.draws import Draws
-from gantrain.game.players import Game
+from gantrain.game.parts import Game
 from gantrain.models import mlp
 from gantrain.objectives import adaptive_hinge, f_gan, hinge, minimax, nonsaturating, wgan
 from gantrain.regularizers import gradient_penalty, spectral_norm, weight_clipping

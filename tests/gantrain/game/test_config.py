@@ -5,8 +5,8 @@ import torch
 from conftest import tiny_recipe
 
 from ganinfer.errors import ConfigError
+from gantrain.game.build import build_game
 from gantrain.game.config import load_config, parse_config, shipped_recipes
-from gantrain.game.players import build_game
 
 # Resolution, channels and classes of the recipes' datasets.
 DATA = {

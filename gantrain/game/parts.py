@@ -1,23 +1,126 @@
-"""The game: two networks, what each wants, and the two losses that follow.
+"""The game of two networks, what each of them wants, and the parts that may change it.
 
-N batch; z (N, Z) latents; y int64 (N,) labels or None; images (N, C, H, W) in [-1, 1]; logits (N,).
+An objective has two losses; it and every regularizer have the Hooks; a Game puts them together.
+N batch; F features; z (N, Z) latents; y int64 (N,) labels or None; images (N, C, H, W) in [-1, 1];
+logits (N,).
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ganinfer.errors import ConfigError
-from gantrain.game.config import Config
+from gantrain.data.dataset import Dataset
 from gantrain.game.draws import Draws
-from gantrain.game.hooks import Hooks, Step, View
-from gantrain.game.objective import Base as Objective
 from gantrain.models._base import DiscriminatorModule, GeneratorModule
 
-# Layers in which one example's output depends on the others.
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
+
+@dataclass
+class View:
+    """What D makes of some images: images as D saw them, features (N, F), logits (N,)."""
+
+    images: Tensor
+    features: Tensor
+    logits: Tensor
+
+
+@dataclass
+class Step:
+    """One step of one player. In G's step `real` is there only for those who set sees_real."""
+
+    game: "Game"
+    y: Tensor | None
+    fake: View
+    real_or_none: View | None
+
+    @property
+    def real(self) -> View:
+        """D's view of the real images."""
+        assert self.real_or_none is not None, "set sees_real"
+        return self.real_or_none
+
+
+class Hooks(nn.Module):
+    """Every hook does nothing unless it is overridden. State is kept in buffers.
+
+    Attributes:
+        sees_real: G's step needs D's view of the real images too.
+        differentiates_images: a penalty takes D's gradient with respect to the Step's images.
+        differentiates_twice: a penalty differentiates a gradient, of these images or of others.
+        keeps_lipschitz: it bounds the slope of D.
+        changes_last: its change of a network comes after those of all others.
+        replaces_generator_loss: G's penalty stands in the place of the objective's loss.
+    """
+
+    sees_real = False
+    differentiates_images = False
+    differentiates_twice = False
+    keeps_lipschitz = False
+    changes_last = False
+    replaces_generator_loss = False
+
+    def change_generator(self, generator: GeneratorModule) -> None:
+        """Change the architecture, before training and again whenever G is loaded."""
+
+    def change_discriminator(self, discriminator: DiscriminatorModule) -> None:
+        """Change the architecture, before training and again whenever D is loaded."""
+
+    def refuses(self, game: "Game") -> str | None:
+        """Why this cannot be part of that game, and what to do; None if it can."""
+        return None
+
+    def open_data(self, dataset: Dataset, device: torch.device, seed: int) -> None:
+        """Take what is needed of the dataset, once, before training."""
+
+    def augment(self, images: Tensor, game: "Game") -> Tensor:
+        """What D is shown in place of its images, real and generated, in both steps."""
+        return images
+
+    def discriminator_penalty(self, step: Step) -> Tensor | float:
+        """A scalar to add to D's loss."""
+        return 0.0
+
+    def generator_penalty(self, step: Step) -> Tensor | float:
+        """A scalar to add to G's loss."""
+        return 0.0
+
+    def after_discriminator_step(
+        self, game: "Game", real_logits: Tensor, fake_logits: Tensor
+    ) -> None:
+        """Change D, or this part's own state, after D's optimizer has stepped.
+
+        The logits are those of the step's whole batch in this process, all microbatches together.
+        """
+
+    def stats(self) -> dict[str, float]:
+        """Figures of this part's state, for stats.jsonl."""
+        return {}
+
+
+class Objective(Hooks):
+    """Two losses; both are minimised.
+
+    Attributes:
+        paired: both losses get the differences s(x_i) - s(G(z_i)) and s(G(z_i)) - s(x_i) in the
+            place of the logits.
+        zero_point: logits above 0 mean real, below 0 generated.
+        log_odds: D(x) = sigmoid(logit) is the probability that x is real.
+    """
+
+    paired = False
+    zero_point = True
+    log_odds = False
+
+    def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """Logits (N,) of real and generated images -> scalar."""
+        raise NotImplementedError
+
+    def generator_loss(self, fake_logits: Tensor) -> Tensor:
+        """Logits (N,) of generated images -> scalar."""
+        raise NotImplementedError
 
 
 class Game:
@@ -102,42 +205,3 @@ class Game:
         if self.objective.paired:
             return real_logits - fake_logits, fake_logits - real_logits
         return real_logits, fake_logits
-
-
-def build_game(
-    config: Config, resolution: int, channels: int, num_classes: int, device: torch.device
-) -> Game:
-    """Freshly initialised networks for images of that shape, and all that the recipe names.
-
-    Args:
-        config: the recipe. resolution, channels: of the images.
-        num_classes: of the dataset; 0 when it has no labels.
-        device: where the networks go.
-
-    Raises:
-        ConfigError: parts that cannot be combined, or that do not fit the images.
-    """
-    shape = (resolution, channels, num_classes if config.conditional else 0)
-    try:
-        game = Game(
-            config.build_generator(*shape).to(device),
-            config.build_discriminator(*shape).to(device),
-            config.build_objective(),
-            config.build_regularizers(),
-            Draws(config.train.seed, device),
-            num_classes=shape[2],
-            points=resolution == 1,
-        )
-    except ConfigError as error:
-        raise ConfigError(f"{config.where}: {error}") from None
-    if config.train.truncation and game.generator.z_distribution != "normal":
-        raise ConfigError(
-            f"{config.where} [train] truncation: G's latent is uniform, and only a normal one can"
-            " be truncated; leave it out"
-        )
-    return game
-
-
-def batch_norm_of(network: nn.Module) -> str | None:
-    """The name of the first batch norm in a network."""
-    return next((n for n, layer in network.named_modules() if isinstance(layer, BATCH_NORMS)), None)
