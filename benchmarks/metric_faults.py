@@ -23,7 +23,7 @@ from scipy.ndimage import gaussian_filter
 from ganinfer.lookup import module_names
 from gantrain.data.dataset import Dataset
 from gantrain.data.prepare import prepare
-from gantrain.evaluation.evaluate import evaluate, metric_modules
+from gantrain.evaluation.evaluate import score_images, metric_modules
 from gantrain.evaluation.references import open_reference
 from gantrain.metrics._score import Better, Score
 
@@ -151,7 +151,7 @@ def main() -> None:
         found: dict[str, dict[str, Score]] = {}
         for name, spoil in ({"none": None} | FAULTS).items():
             spoiled = sound if spoil is None else spoil(*sound, training, more)
-            found[name] = evaluate([spoiled], reference, metrics=list(modules)).scores
+            found[name] = score_images([spoiled], reference, metrics=list(modules)).scores
             print(
                 name, {key: round(score.value, 4) for key, score in found[name].items()}, flush=True
             )

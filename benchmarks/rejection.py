@@ -18,7 +18,7 @@ from ganinfer import Sampler, draw_labels
 from ganinfer.drawing.images import Images
 from ganinfer.rejection import accepted
 from gantrain.data.dataset import Dataset
-from gantrain.evaluation.evaluate import evaluate
+from gantrain.evaluation.evaluate import score_images
 from gantrain.evaluation.references import open_reference
 from gantrain.metrics._measured import Batch
 
@@ -56,7 +56,7 @@ def main() -> None:
             labels = draw_labels(seeds, len(sampler.classes)) if sampler.classes else None
             batch: Batch = (images, labels)
             metrics = METRICS if sampler.classes else METRICS[:-1]
-            scores = evaluate([batch], reference, metrics=metrics).scores
+            scores = score_images([batch], reference, metrics=metrics).scores
             if not lines:
                 lines += [f"| {' | '.join(['images', 'accepted', *scores])} |"]
                 lines += [f"|{'---|' * (len(scores) + 2)}"]

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from ganexport.export import export_run
+from ganexport.pipeline import export_run
 from ganinfer import Sampler
 from ganinfer.errors import BackendUnavailable
 from ganinfer.host.machine import usable_cpus

@@ -24,8 +24,8 @@ import numpy as np
 import onnxruntime
 import torch
 
-from ganexport.export import export
 from ganexport.graph.tracing import to_onnx
+from ganexport.pipeline import export
 from ganexport.subjects.rewrites import REWRITES, rewrite
 from ganexport.subjects.subject import Spec, of_module
 from ganinfer import Sampler, draw_latents

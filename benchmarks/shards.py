@@ -22,7 +22,7 @@ from road import processor
 
 from ganinfer.files import sha256_file
 
-GAN = "from ganexport.cli import main; main()"
+GAN = "from ganexport.cli.gan import main; main()"
 WRITE = """
 import sys, time
 from pathlib import Path

@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 import typer
 
-from ganexport.export import export_run
+from ganexport.pipeline import export_run
 from ganinfer.cli.console import console, progress_bars
 from ganinfer.cli.tables import show_gates
 from ganinfer.drawing.images import grid, save_png
 from ganinfer.sampler import Sampler
-from gantrain.cli import stop_signals, training_bar
+from gantrain.cli.train import stop_signals, training_bar
 from gantrain.data.prepare import prepare
-from gantrain.evaluation.evaluate import evaluate
+from gantrain.evaluation.evaluate import score_images
 from gantrain.evaluation.references import reference_of
 from gantrain.evaluation.targets import open_target
 from gantrain.game.config import load_config
@@ -58,7 +58,7 @@ def run_demo(folder: Path, overrides: Sequence[str] = ()) -> None:
         with open_target(run, num_images=NUM_IMAGES, device=device) as target:
             reference = reference_of(target, data, device=device, progress=show)
             names = ["fid", "label_accuracy"]
-            scores = evaluate(target.source, reference, metrics=names, progress=show).values
+            scores = score_images(target.source, reference, metrics=names, progress=show).values
     console.print(
         f"  FID {scores['fid']:.2f} (classifier features),"
         f" a classifier sees the right digit in {scores['label_accuracy']:.1%}"

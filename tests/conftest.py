@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from ganexport.export import Exported, export_run
+from ganexport.pipeline import Exported, export_run
 from ganinfer.bundle.manifest import MANIFEST, MANIFEST_DIGEST, digest_line
 from gantrain.data.prepare import prepare
 from gantrain.game.config import Config, parse_config
@@ -162,5 +162,5 @@ def gan() -> Callable[..., subprocess.CompletedProcess[str]]:
     return call
 
 
-GAN = [sys.executable, "-c", "from ganexport.cli import main; main()"]
+GAN = [sys.executable, "-c", "from ganexport.cli.gan import main; main()"]
 os.environ.setdefault("COLUMNS", "200")

@@ -78,7 +78,7 @@ def test_help_names_every_command_and_needs_no_torch(gan) -> None:
         "demo",
     ):
         assert command in output
-    code = "import sys, ganexport.cli; print({'torch', 'pydantic', 'onnx'} & set(sys.modules))"
+    code = "import sys, ganexport.cli.gan; print({'torch', 'pydantic', 'onnx'} & set(sys.modules))"
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )

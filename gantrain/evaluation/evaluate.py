@@ -79,7 +79,7 @@ class Record(Evaluation):
     versions: dict[str, str]
 
 
-def evaluate(
+def score_images(
     images: Iterable[Batch] | Source,
     reference: Reference,
     *,
@@ -138,7 +138,7 @@ def metric_modules(names: Sequence[str]) -> dict[str, ModuleType]:
     return {name: find_module("gantrain.metrics", name, where="--metrics") for name in names}
 
 
-def evaluate_target(
+def evaluate(
     path: Path,
     data: Path | None = None,
     *,
@@ -184,7 +184,7 @@ def evaluate_target(
             progress=progress,
         )
         names = metrics or _metrics_for(target, reference)
-        found = evaluate(target.source, reference, metrics=names, progress=progress)
+        found = score_images(target.source, reference, metrics=names, progress=progress)
     return Record(
         **vars(found),
         target=str(path),
@@ -205,7 +205,7 @@ def target_moments(
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> Moments:
-    """Moments of the features of a target's images; arguments as in `evaluate_target`."""
+    """Moments of the features of a target's images; arguments as in `evaluate`."""
     device = torch.device(device)
     with open_target(path, num_images=num_images, device=device) as target:
         opened = partial(open_extractor, extractor, None, resizer=resizer, device=device)
@@ -231,7 +231,7 @@ def score_network(
     draw = network_draw(network, truncation=truncation, device=device)
     source = Generated("a run's network", range(num_images), network.num_classes, draw)
     names = default_metrics(reference.dataset, conditional=bool(network.num_classes))
-    return evaluate(in_batches(source), reference, metrics=names).values
+    return score_images(in_batches(source), reference, metrics=names).values
 
 
 def default_metrics(dataset: Dataset, *, conditional: bool) -> list[str]:

@@ -19,7 +19,7 @@ from ganinfer.progress import Progress
 from gantrain.evaluation.evaluate import (
     CURVE_METRICS,
     default_metrics,
-    evaluate_target,
+    evaluate,
     metric_modules,
 )
 from gantrain.evaluation.references import open_reference
@@ -88,7 +88,7 @@ def write_report(
     if dataset.points is None:
         names = list(dict.fromkeys([*METRICS, *names]))
     measured = [
-        evaluate_target(
+        evaluate(
             run,
             data,
             metrics=names if point is None else CURVE_METRICS,

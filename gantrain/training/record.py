@@ -17,7 +17,7 @@ from ganinfer.drawing.images import save_png
 from ganinfer.errors import TrainingError
 from gantrain.data.dataset import Dataset
 from gantrain.distributed import rank
-from gantrain.evaluation.evaluate import evaluate, score_network
+from gantrain.evaluation.evaluate import score_images, score_network
 from gantrain.evaluation.references import open_reference
 from gantrain.game.config import TrainConfig
 from gantrain.game.parts import Objective
@@ -101,7 +101,7 @@ class Recorder:
         if dataset.points is not None:
             reference = open_reference(dataset, device=self._device)
             points = [(fake.transpose(0, 2, 3, 1), None)]
-            self._record |= evaluate(points, reference, metrics=["modes"]).values
+            self._record |= score_images(points, reference, metrics=["modes"]).values
 
     def measure(self, network: GeneratorModule) -> float:
         """Take scores over eval_images images into the record; returns the FID."""

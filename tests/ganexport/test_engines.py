@@ -8,10 +8,10 @@ import onnx.parser
 import pytest
 
 from ganexport.engines.tensorrt import build_engine, check_profiles, engine_key, pick_product
-from ganexport.export import export_run
 from ganexport.graph.class_weights import take_weights
 from ganexport.graph.precision import convert
 from ganexport.graph.tracing import bake, to_onnx
+from ganexport.pipeline import export_run
 from ganinfer import Sampler
 from ganinfer.bundle.archive import Bundle
 from ganinfer.bundle.engine_report import read_report

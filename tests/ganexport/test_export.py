@@ -10,8 +10,8 @@ import pytest
 from conftest import tiny_recipe
 from faults import FAULTS
 
-from ganexport.export import export_run
 from ganexport.graph import tracing as graph_module
+from ganexport.pipeline import export_run
 from ganexport.proof.numeric import probes
 from ganexport.proof.verify import verify_against_run
 from ganexport.subjects.subject import of_run

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ganexport.export import Exported, export
 from ganexport.importers import _stylegan2, stylegan2, stylegan2_rosinality
+from ganexport.pipeline import Exported, export
 from ganinfer import Sampler
 from ganinfer.drawing.latents import draw_latents
 from ganinfer.errors import ExportError, RequestError

@@ -26,9 +26,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from ganexport.export import export
 from ganexport.importers import ajbrock_biggan, hf_biggan_deep, studiogan
 from ganexport.importers._biggan import Published
+from ganexport.pipeline import export
 from ganexport.subjects.subject import of_module
 from ganinfer import Sampler
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend

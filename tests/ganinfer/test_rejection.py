@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ganexport.export import Exported
+from ganexport.pipeline import Exported
 from ganinfer import Sampler
 from ganinfer.drawing.latents import draw_labels, draw_latents, draw_uniforms
 from ganinfer.errors import RequestError

@@ -114,7 +114,7 @@ def test_a_microbatch_that_does_not_divide_is_refused(shapes: Path, tmp_path: Pa
 
 EVALUATE = """
 import sys
-from ganexport.cli import main
+from ganexport.cli.gan import main
 sys.argv = ["gan", "evaluate", *sys.argv[1:]]
 main()
 """

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from ganexport.export import export_run
+from ganexport.pipeline import export_run
 from ganinfer.bundle.manifest import gate_result
 from ganinfer.errors import BundleError, CheckpointError
 from gantrain.report.charts import Axis, line_chart, quality_diversity

@@ -10,8 +10,8 @@ from conftest import SMALL, draw_shapes
 from torch import Tensor, nn
 
 from ganexport.bundling.discriminator import calibrate, normalisers, ship_discriminator
-from ganexport.export import Exported, export_run, export_subject
 from ganexport.graph.tracing import discriminator_to_onnx
+from ganexport.pipeline import Exported, export_run, export_subject
 from ganexport.subjects.subject import Spec, Subject, of_module, of_run
 from ganinfer.backends.onnxruntime import FeatureNetwork, OnnxRuntimeBackend
 from ganinfer.bundle.archive import Bundle

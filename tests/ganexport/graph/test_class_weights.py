@@ -12,10 +12,10 @@ from conftest import SMALL
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ganexport.export import Exported, export_run, export_subject
 from ganexport.graph.class_weights import class_products, take_weights
 from ganexport.graph.precision import convert, layers
 from ganexport.graph.tracing import to_onnx
+from ganexport.pipeline import Exported, export_run, export_subject
 from ganexport.proof.verify import verify_against_run
 from ganexport.subjects.rewrites import rewrite
 from ganexport.subjects.subject import Spec, of_module

@@ -6,9 +6,9 @@ import pytest
 import torch
 from test_importer_stylegan2 import CLASSES, state_of
 
-from ganexport.export import export
 from ganexport.graph.extract import extract
 from ganexport.importers import stylegan2
+from ganexport.pipeline import export
 from ganinfer import Sampler, to_uint8
 from ganinfer.drawing.latents import draw_latents
 from ganinfer.errors import BundleError, ExportError

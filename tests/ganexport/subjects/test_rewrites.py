@@ -6,8 +6,8 @@ import pytest
 import torch
 from conftest import SMALL
 
-from ganexport.export import export_run
 from ganexport.graph.tracing import to_onnx
+from ganexport.pipeline import export_run
 from ganexport.subjects.rewrites import REWRITES, rewrite
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.drawing.inputs import Inputs

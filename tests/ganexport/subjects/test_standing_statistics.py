@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from ganexport.export import export_run, export_subject
 from ganexport.graph.precision import convert
+from ganexport.pipeline import export_run, export_subject
 from ganexport.proof.layers import compare_bundle
 from ganexport.proof.verify import verify_against_run
 from ganexport.subjects.rewrites import rewrite

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ganexport.export import export
+from ganexport.pipeline import export
 from ganexport.subjects.subject import Spec, of_module
 from ganexport.subjects.weights import load_weights
 from ganinfer import Sampler

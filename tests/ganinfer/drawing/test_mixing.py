@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ganexport.export import export_run
+from ganexport.pipeline import export_run
 from ganinfer import Sampler
 from ganinfer.cli.options import parse_labels
 from ganinfer.drawing.latents import draw_latents

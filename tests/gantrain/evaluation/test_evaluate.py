@@ -12,7 +12,7 @@ from conftest import tiny_recipe
 from ganinfer.errors import ConfigError, DataError
 from gantrain.data.dataset import Dataset
 from gantrain.data.prepare import prepare
-from gantrain.evaluation.evaluate import evaluate, evaluate_target, target_moments
+from gantrain.evaluation.evaluate import score_images, evaluate, target_moments
 from gantrain.evaluation.references import open_reference
 from gantrain.extractors._base import see
 from gantrain.extractors.classifier import dataset_classifier
@@ -55,7 +55,7 @@ def test_the_classifier_is_trained_once(shapes: Path, tmp_path: Path) -> None:
 
 
 def test_real_images_score_perfectly(reference: Reference) -> None:
-    result = evaluate([whole(reference.dataset)], reference, metrics=["fid", "label_accuracy"])
+    result = score_images([whole(reference.dataset)], reference, metrics=["fid", "label_accuracy"])
     assert result.values["fid"] < 1e-6
     assert result.values["label_accuracy"] > 0.99
     assert (result.num_images, result.extractor, result.resizer) == (300, "classifier", "none")
@@ -64,30 +64,30 @@ def test_real_images_score_perfectly(reference: Reference) -> None:
 
 def test_wrong_labels_and_noise_are_seen(reference: Reference) -> None:
     images, labels = whole(reference.dataset)
-    wrong = evaluate([(images, (labels + 1) % 3)], reference, metrics=["label_accuracy"])
+    wrong = score_images([(images, (labels + 1) % 3)], reference, metrics=["label_accuracy"])
     assert wrong.values["label_accuracy"] < 0.01
     noise = RNG.integers(0, 256, images.shape, dtype=np.uint8)
-    assert evaluate([(noise, None)], reference, metrics=["fid"]).values["fid"] > 10
+    assert score_images([(noise, None)], reference, metrics=["fid"]).values["fid"] > 10
 
 
 def test_a_dropped_class_shows_in_fid(reference: Reference) -> None:
     images, labels = whole(reference.dataset)
-    half = evaluate([(images[::2], None)], reference, metrics=["fid"]).values["fid"]
-    dropped = evaluate([(images[labels != 2], None)], reference, metrics=["fid"]).values["fid"]
+    half = score_images([(images[::2], None)], reference, metrics=["fid"]).values["fid"]
+    dropped = score_images([(images[labels != 2], None)], reference, metrics=["fid"]).values["fid"]
     assert dropped > 5 * half
 
 
 def test_a_metric_without_features_opens_no_extractor(shapes: Path) -> None:
     dataset = Dataset(shapes)
     blind = Reference(dataset, lambda: pytest.fail("opened"))
-    result = evaluate([whole(dataset)], blind, metrics=["spectral_distance", "parzen"])
+    result = score_images([whole(dataset)], blind, metrics=["spectral_distance", "parzen"])
     assert result.extractor == "none"
     assert result.values["spectral_distance"] == pytest.approx(0, abs=1e-9)
 
 
 def test_a_run_and_its_bundle_score_the_same(run: Path, bundle: Path) -> None:
     names = ["fid", "label_accuracy"]
-    found = [evaluate_target(target, metrics=names, num_images=300) for target in (run, bundle)]
+    found = [evaluate(target, metrics=names, num_images=300) for target in (run, bundle)]
     assert found[0].values["fid"] == pytest.approx(found[1].values["fid"], rel=1e-3)
     assert found[0].values["label_accuracy"] == pytest.approx(
         found[1].values["label_accuracy"], abs=0.01
@@ -100,11 +100,11 @@ def test_a_second_evaluation_goes_on_from_the_first_and_agrees_to_the_last_digit
     run: Path, tmp_path: Path
 ) -> None:
     asked = {"metrics": ["fid", "kid"], "num_images": 700, "cache": tmp_path}
-    first = evaluate_target(run, **asked)  # type: ignore[arg-type]
+    first = evaluate(run, **asked)  # type: ignore[arg-type]
     generated: list[tuple[str, int]] = []
     for file in sorted(tmp_path.rglob("000001-*.safetensors")):
         file.unlink()  # as if it had been killed after its first chunk
-    second = evaluate_target(
+    second = evaluate(
         run,
         **asked,
         progress=lambda name, done, total: generated.append((name, done)),  # type: ignore[arg-type]
@@ -123,25 +123,25 @@ def test_images_of_a_folder_a_zip_or_an_npz_are_measured(shapes: Path, tmp_path:
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(folder / f"{n}.png")
     for place in (tmp_path / "x.npz", tmp_path / "folder", shapes):
-        found = evaluate_target(place, shapes, metrics=["fid", "label_accuracy"])
+        found = evaluate(place, shapes, metrics=["fid", "label_accuracy"])
         assert found.values["fid"] < 1e-6, place
         assert found.values["label_accuracy"] > 0.99
         assert found.num_images == 300
-    few = evaluate_target(tmp_path / "x.npz", shapes, metrics=["modes"], num_images=50)
+    few = evaluate(tmp_path / "x.npz", shapes, metrics=["modes"], num_images=50)
     assert (few.num_images, few.values["modes"]) == (50, 3)
     with pytest.raises(DataError, match="give --data"):
-        evaluate_target(tmp_path / "x.npz")
+        evaluate(tmp_path / "x.npz")
     with pytest.raises(DataError, match="takes no truncation"):
-        evaluate_target(tmp_path / "x.npz", shapes, truncation=0.5)
+        evaluate(tmp_path / "x.npz", shapes, truncation=0.5)
     Image.fromarray(images[0][:8]).save(tmp_path / "folder" / "a" / "small.png")
     with pytest.raises(DataError, match="small.png is .*expected images of one size"):
-        evaluate_target(tmp_path / "folder", shapes, metrics=["fid"])
+        evaluate(tmp_path / "folder", shapes, metrics=["fid"])
 
 
 def test_truncation_moves_quality_against_diversity(run: Path) -> None:
     names = ["fid", "precision_recall"]
     low, high = (
-        evaluate_target(run, metrics=names, num_images=300, truncation=point) for point in (0.1, 2)
+        evaluate(run, metrics=names, num_images=300, truncation=point) for point in (0.1, 2)
     )
     assert (low.truncation, high.truncation) == (0.1, 2)
     assert low.values["recall"] < high.values["recall"]
@@ -149,23 +149,23 @@ def test_truncation_moves_quality_against_diversity(run: Path) -> None:
 
 def test_mistakes_are_named(reference: Reference, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no 'fit'; did you mean 'fid'"):
-        evaluate([], reference, metrics=["fit"])
+        score_images([], reference, metrics=["fit"])
     with pytest.raises(DataError, match="uint8"):
-        evaluate([(np.zeros((2, 8, 8, 3), np.uint8), None)], reference, metrics=["fid"])
+        score_images([(np.zeros((2, 8, 8, 3), np.uint8), None)], reference, metrics=["fid"])
     with pytest.raises(DataError, match="float32"):
         images = np.zeros((2, 16, 16, 3), np.float32)
-        evaluate([(images, None)], reference, metrics=["fid"])
+        score_images([(images, None)], reference, metrics=["fid"])
     with pytest.raises(DataError, match="without the labels"):
         images = np.zeros((2, 16, 16, 3), np.uint8)
-        evaluate([(images, None)], reference, metrics=["label_accuracy"])
+        score_images([(images, None)], reference, metrics=["label_accuracy"])
     with pytest.raises(DataError, match="covariance of 1 images"):
-        evaluate([(np.zeros((1, 16, 16, 3), np.uint8), None)], reference, metrics=["fid"])
+        score_images([(np.zeros((1, 16, 16, 3), np.uint8), None)], reference, metrics=["fid"])
     with pytest.raises(DataError, match="nowhere: nothing there"):
-        evaluate_target(tmp_path / "nowhere")
+        evaluate(tmp_path / "nowhere")
     with pytest.raises(ConfigError, match="there is no 'vgg'"):
-        evaluate_target(reference.dataset.path, reference.dataset.path, extractor="vgg")
+        evaluate(reference.dataset.path, reference.dataset.path, extractor="vgg")
     with pytest.raises(ConfigError, match="only --extractor inception"):
-        evaluate_target(reference.dataset.path, reference.dataset.path, resizer="tf")
+        evaluate(reference.dataset.path, reference.dataset.path, resizer="tf")
 
 
 def test_unlabelled_data_are_classified_by_rotation(tmp_path: Path, shapes: Path) -> None:
@@ -173,16 +173,16 @@ def test_unlabelled_data_are_classified_by_rotation(tmp_path: Path, shapes: Path
     reference = open_reference(prepare(str(tmp_path / "x.npz"), tmp_path / "data").path)
     assert reference.extractor.name == "classifier of rotations"
     with pytest.raises(DataError, match="does not see the dataset's classes"):
-        evaluate([whole(Dataset(shapes))], reference, metrics=["label_accuracy"])
+        score_images([whole(Dataset(shapes))], reference, metrics=["label_accuracy"])
     assert torch.is_grad_enabled()
 
 
 def test_modes_are_the_classes_that_the_classifier_sees(reference: Reference) -> None:
     images, labels = whole(reference.dataset)
-    found = evaluate([(images, labels)], reference, metrics=["modes"]).values
+    found = score_images([(images, labels)], reference, metrics=["modes"]).values
     assert (found["modes"], found["num_modes"]) == (3, 3)
     assert found["modes_kl"] == pytest.approx(0, abs=1e-3)
-    part = evaluate([(images[labels != 1], None)], reference, metrics=["modes"]).values
+    part = score_images([(images[labels != 1], None)], reference, metrics=["modes"]).values
     assert part["modes"] == 2
     assert part["modes_kl"] == pytest.approx(np.log(3 / 2), abs=0.01)
 
@@ -190,15 +190,15 @@ def test_modes_are_the_classes_that_the_classifier_sees(reference: Reference) ->
 def test_points_are_judged_by_their_centres(tmp_path: Path) -> None:
     reference = open_reference(prepare("grid25", tmp_path / "grid25").path)
     points = np.array(reference.dataset.images[:2500])
-    found = evaluate([(points, None)], reference, metrics=["fid", "modes"]).values
+    found = score_images([(points, None)], reference, metrics=["fid", "modes"]).values
     assert found["modes"] == found["num_modes"] == 25
     assert found["high_quality"] == pytest.approx(1 - np.exp(-4.5), abs=0.01)  # within 3 sigma
     assert found["fid"] < 1e-3
-    assert evaluate([(points * 0, None)], reference, metrics=["modes"]).values["modes"] == 1
+    assert score_images([(points * 0, None)], reference, metrics=["modes"]).values["modes"] == 1
     with pytest.raises(DataError, match="float32"):
-        evaluate([(points.astype(np.uint8), None)], reference, metrics=["modes"])
+        score_images([(points.astype(np.uint8), None)], reference, metrics=["modes"])
     with pytest.raises(DataError, match="points"):
-        evaluate([(points, None)], reference, metrics=["spectral_distance"])
+        score_images([(points, None)], reference, metrics=["spectral_distance"])
 
 
 def test_a_stacked_set_is_seen_channel_by_channel(tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_a_stacked_set_is_seen_channel_by_channel(tmp_path: Path) -> None:
     seen = see(reference.extractor, images)
     assert seen.logits is not None
     assert np.mean(seen.logits.argmax(1).numpy() == labels) > 0.9
-    found = evaluate([(images, None)], reference, metrics=["modes"]).values
+    found = score_images([(images, None)], reference, metrics=["modes"]).values
     assert found["modes"] > 800
 
 
@@ -224,7 +224,7 @@ def test_parzen_prefers_images_like_those_of_the_data(reference: Reference) -> N
     images, _ = whole(reference.dataset)
     noise = RNG.integers(0, 256, images.shape, dtype=np.uint8)
     good, bad = (
-        evaluate([(batch, None)], reference, metrics=["parzen"]).scores["parzen_nats"]
+        score_images([(batch, None)], reference, metrics=["parzen"]).scores["parzen_nats"]
         for batch in (images, noise)
     )
     assert bad.standard_error is not None
@@ -235,20 +235,20 @@ def test_a_classifier_learns_from_good_images_and_not_from_wrong_labels(
     reference: Reference,
 ) -> None:
     images, labels = whole(reference.dataset)
-    good = evaluate([(images, labels)], reference, metrics=["cas"]).values
+    good = score_images([(images, labels)], reference, metrics=["cas"]).values
     assert min(good.values()) > 0.95
-    wrong = evaluate([(images, (labels + 1) % 3)], reference, metrics=["cas"]).values
+    wrong = score_images([(images, (labels + 1) % 3)], reference, metrics=["cas"]).values
     assert wrong["cas"] < 0.05
     assert wrong["cas_reverse"] < 0.05
     with pytest.raises(DataError, match="by class"):
-        evaluate([(images, None)], reference, metrics=["cas"])
+        score_images([(images, None)], reference, metrics=["cas"])
 
 
 def test_path_length_is_measured_of_a_run_and_not_of_a_bundle(run: Path, bundle: Path) -> None:
-    found = evaluate_target(run, metrics=["ppl"], num_images=2)
+    found = evaluate(run, metrics=["ppl"], num_images=2)
     assert found.scores["ppl_features"].value > 0
     with pytest.raises(DataError, match="needs a run"):
-        evaluate_target(bundle, metrics=["ppl"], num_images=2)
+        evaluate(bundle, metrics=["ppl"], num_images=2)
 
 
 def test_a_semi_supervised_discriminator_is_asked_for_the_class(
@@ -259,10 +259,10 @@ def test_a_semi_supervised_discriminator_is_asked_for_the_class(
     tree["objective"] = {"name": "semi_supervised", "num_classes": 3, "num_labels": 30}
     tree["regularizers"] = [{"name": "feature_matching"}]
     trained = train(parse_config(tree, where="x"), tmp_path / "run").run
-    found = evaluate_target(trained, metrics=["classification_error"], num_images=2)
+    found = evaluate(trained, metrics=["classification_error"], num_images=2)
     assert found.values["classification_error"] < 0.3
     with pytest.raises(ConfigError, match="knows no classes"):
-        evaluate_target(run, metrics=["classification_error"], num_images=2)
+        evaluate(run, metrics=["classification_error"], num_images=2)
 
 
 def test_moments_are_saved_and_read_as_pytorch_fid_does(
@@ -303,20 +303,20 @@ def test_a_network_in_a_file_sees_images(shapes: Path, run: Path, tmp_path: Path
         graph.graph.initializer.append(onnx.numpy_helper.from_array(value.detach().numpy(), name))
     onnx.save(graph, tmp_path / "net.onnx")
     found = [
-        evaluate_target(run, metrics=["fid"], num_images=300, extractor=str(tmp_path / name))
+        evaluate(run, metrics=["fid"], num_images=300, extractor=str(tmp_path / name))
         for name in ("net.onnx", "net.pt")
     ]
     assert found[0].extractor == "net.onnx"
     assert found[0].values["fid"] == pytest.approx(found[1].values["fid"], rel=1e-4)
     moments = target_moments(shapes, num_images=300, extractor=str(tmp_path / "net.pt"))
     save_moments(moments, tmp_path / "real.npz")
-    against = evaluate_target(
+    against = evaluate(
         run, tmp_path / "real.npz", num_images=300, extractor=str(tmp_path / "net.pt")
     )
     assert against.values["fid"] == pytest.approx(found[1].values["fid"], rel=1e-9)
     assert against.dataset == str(tmp_path / "real.npz")
     with pytest.raises(DataError, match="needs the real images"):
-        evaluate_target(
+        evaluate(
             run,
             tmp_path / "real.npz",
             metrics=["kid"],
@@ -324,22 +324,22 @@ def test_a_network_in_a_file_sees_images(shapes: Path, run: Path, tmp_path: Path
             extractor=str(tmp_path / "net.pt"),
         )
     with pytest.raises(DataError, match="say which with --extractor"):
-        evaluate_target(run, tmp_path / "real.npz", num_images=10)
+        evaluate(run, tmp_path / "real.npz", num_images=10)
     with pytest.raises(DataError, match="gives no logits"):
-        evaluate_target(
+        evaluate(
             run, metrics=["inception_score"], num_images=10, extractor=str(tmp_path / "net.pt")
         )
     (tmp_path / "broken.onnx").write_bytes(b"x")
     (tmp_path / "broken.pt").write_bytes(b"x")
     for name in ("broken.onnx", "broken.pt", "none.onnx"):
         with pytest.raises(DataError, match=name):
-            evaluate_target(run, metrics=["fid"], num_images=10, extractor=str(tmp_path / name))
+            evaluate(run, metrics=["fid"], num_images=10, extractor=str(tmp_path / name))
 
 
 def test_a_record_is_json(run: Path) -> None:
     from dataclasses import asdict
 
-    record = evaluate_target(run, metrics=["fid"], num_images=50)
+    record = evaluate(run, metrics=["fid"], num_images=50)
     tree = json.loads(json.dumps(asdict(record)))
     assert tree["scores"]["fid"]["value"] == record.values["fid"]
     assert "biased upwards" in tree["scores"]["fid"]["note"]

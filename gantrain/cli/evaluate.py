@@ -59,7 +59,8 @@ def evaluate(
     torchrun the processes share the images out.
     """
     from gantrain.distributed import leads, process_group
-    from gantrain.evaluation.evaluate import CURVE_METRICS, evaluate_target, metric_modules
+    from gantrain.evaluation.evaluate import CURVE_METRICS, metric_modules
+    from gantrain.evaluation.evaluate import evaluate as run
     from gantrain.training.train import pick_device
 
     names = None if metrics is None else [name.strip() for name in metrics.split(",")]
@@ -72,7 +73,7 @@ def evaluate(
     with process_group(device):
         for point in points:
             with progress_bars() as report:
-                record = evaluate_target(
+                record = run(
                     target,
                     data,
                     metrics=names if names or sweep is None else CURVE_METRICS,

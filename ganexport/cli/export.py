@@ -1,61 +1,19 @@
-"""gan export, gan verify, gan demo; and the `gan` command that gathers those of all floors."""
+"""gan export, gan extract."""
 
-import errno
-import json
-import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-import ganinfer.cli.bench
-import ganinfer.cli.bundle
-import ganinfer.cli.film
-import ganinfer.cli.sample
-import gantrain.cli
-import gantrain.evaluate_cli
 from ganinfer.cli.console import console, progress_bars
-from ganinfer.cli.options import BundlePath, PublicKeyPath
 from ganinfer.cli.tables import show_gates
-from ganinfer.errors import EXTRAS, ExportError, GanError, missing_extra
-from ganinfer.files import check_place, write_atomic
+from ganinfer.errors import ExportError
 
 if TYPE_CHECKING:
-    from ganexport.proof.layers import Comparison
     from ganexport.subjects.subject import Subject
 
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Train GANs, export them with proof of parity, sample them fast.",
-)
 
-
-@app.callback()
-def options(
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Show what is going on.")
-    ] = False,
-) -> None:
-    """Options of every command."""
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.ERROR,
-        format="%(name)s: %(message)s",
-    )
-    logging.captureWarnings(True)
-
-
-app.command()(gantrain.cli.prepare)
-app.command()(gantrain.cli.train)
-app.command()(gantrain.evaluate_cli.evaluate)
-app.command()(gantrain.evaluate_cli.report)
-app.command()(gantrain.evaluate_cli.statistics)
-app.command()(gantrain.evaluate_cli.fetch)
-
-
-@app.command()
 def export(
     output: Annotated[Path, typer.Option("-o", "--output", help="The bundle, name.gan.")],
     run: Annotated[
@@ -128,7 +86,7 @@ def export(
     It is a run's averaged one, or that of --module or --from.
     """
     from ganexport.engines.tensorrt import DEFAULT_PROFILES
-    from ganexport.export import export_subject
+    from ganexport.pipeline import export_subject
     from ganexport.subjects.outside import of_factory, of_import
     from ganexport.subjects.subject import of_run
     from gantrain.game.config import apply_override
@@ -227,7 +185,6 @@ def _decibels(text: str | None) -> float | None:
         raise ExportError(f"--auto-precision {text}: expected decibels, as in 55dB") from None
 
 
-@app.command()
 def extract(
     bundle: Annotated[Path, typer.Argument(help="The bundle.", show_default=False)],
     output: Annotated[Path, typer.Option("-o", "--output", help="The file, name.onnx.")],
@@ -244,149 +201,3 @@ def extract(
 
     extract(bundle, output, precision=precision, pixels=pixels, latents=latents)
     console.print(f"-> {output}")
-
-
-@app.command()
-def verify(
-    bundle: BundlePath,
-    backend: Annotated[
-        str | None, typer.Option(help="The one to check; all that are in the bundle by default.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:<n>.")] = "auto",
-    run: Annotated[Path | None, typer.Option(help="Compare with this run, by all gates.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Prepared dataset, if it was moved.")] = None,
-    num: Annotated[int, typer.Option(help="Images of each set of the FID gates.")] = 10_000,
-    public_key: PublicKeyPath = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Also write the verdict, for machines.")
-    ] = None,
-    layers: Annotated[
-        bool, typer.Option("--layers", help="Also compare fp32 and a variant layer by layer.")
-    ] = False,
-    precision: Annotated[
-        str | None, typer.Option(help="The variant of --layers; the first by default.")
-    ] = None,
-) -> None:
-    """Check a bundle on this host, without torch; with --run, by all gates of the export too.
-
-    Its bytes, its golden images, and the distribution of its images against what torch gave.
-    --layers finds where a variant leaves fp32 or, with --run, the newest checkpoint.
-    """
-    if precision is not None and not layers:
-        raise ExportError("--precision: it goes with --layers")
-    if json_file is not None:
-        check_place(json_file, ".json")
-    from ganinfer.verify import verify_host
-
-    with progress_bars() as report:
-        gates = verify_host(
-            bundle, backend=backend, device=device, public_key=public_key, progress=report
-        )
-        if run is not None:
-            from ganexport.proof.verify import verify_against_run
-
-            gates += verify_against_run(bundle, run, data=data, num_images=num, progress=report)
-    show_gates(gates)
-    passed = all(gate.passed for gate in gates)
-    if json_file is not None:
-        verdict = {"passed": passed, "gates": [gate.model_dump() for gate in gates]}
-        write_atomic(json_file, (json.dumps(verdict, indent=1) + "\n").encode())
-    if layers:
-        from ganexport.proof.layers import compare_bundle
-
-        _show_layers(compare_bundle(bundle, precision, run))
-    if not passed:
-        console.print(f"{bundle}: FAILED", style="red")
-        raise typer.Exit(1)
-    console.print(f"{bundle}: good")
-
-
-def _show_layers(found: "Comparison") -> None:
-    """The worst tensor of every layer, and where the trouble begins."""
-    table = Table(title="layers", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for column in ("layer", "worst tensor"):
-        table.add_column(column, no_wrap=True)
-    for column in ("max error", "PSNR, dB"):
-        table.add_column(column, no_wrap=True, justify="right")
-    for worst in found.layers:
-        error, psnr = f"{worst.max_difference:.3g}", f"{worst.psnr_db:.1f}"
-        table.add_row(worst.layer, worst.tensor, error, psnr)
-    console.print(table)
-    first, jump = found.first, found.largest_jump
-    console.print(
-        f"the error grows most in {jump.layer} ({jump.op}, {jump.tensor}):"
-        f" by {jump.jump:.2%} of its range",
-        soft_wrap=True,
-    )
-    below = f"below {found.departs_db:g} dB over {found.num_images} golden images"
-    if first is None:
-        console.print(f"no layer departs: none lies {below}", soft_wrap=True)
-    else:
-        where = f"{first.layer} ({first.op}, {first.tensor})"
-        console.print(f"first to depart, {below}: {where}", style="yellow", soft_wrap=True)
-
-
-app.command()(ganinfer.cli.sample.sample)
-app.command()(ganinfer.cli.film.interpolate)
-app.command()(ganinfer.cli.film.truncations)
-app.command()(ganinfer.cli.bench.bench)
-app.command()(ganinfer.cli.bundle.keygen)
-app.command()(ganinfer.cli.bundle.sign)
-app.command()(ganinfer.cli.bundle.push)
-
-
-@app.command()
-def inspect(
-    bundle: BundlePath,
-    engines: Annotated[bool, typer.Option("--engines", help="And what is in its engines.")] = False,
-    html: Annotated[
-        Path | None, typer.Option(help="Also draw the graph: a page that needs nothing else.")
-    ] = None,
-) -> None:
-    """Check a bundle's files and show what is in it; nothing is run."""
-    ganinfer.cli.bundle.inspect(bundle, engines=engines)
-    if html is not None:
-        from ganexport.graph.drawing import draw_bundle
-
-        draw_bundle(bundle, html)
-        console.print(f"{html}: open it in a browser", soft_wrap=True)
-
-
-@app.command()
-def demo(
-    folder: Annotated[Path, typer.Argument(help="Where everything goes.")] = Path("gan-demo"),
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="Of the recipe, as in gan train.")
-    ] = None,
-) -> None:
-    """Walk the whole road on scikit-learn's handwritten digits, in a few minutes on a CPU."""
-    from ganexport.demo import run_demo
-
-    run_demo(folder, overrides or [])
-
-
-def main() -> None:
-    """The `gan` command. A user's mistake ends in a message and exit code 1 or 2, no traceback."""
-    try:
-        app()
-    except GanError as error:
-        _fail(str(error))
-    except ModuleNotFoundError as error:
-        name = (error.name or "").partition(".")[0]
-        if name not in EXTRAS:
-            raise
-        _fail(str(missing_extra(name)))
-    except OSError as error:
-        if error.errno is None:
-            raise
-        where = f"{error.filename}: " if error.filename else ""
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        remedy = "free some space, or choose" if full else "choose"
-        _fail(f"{where}{error.strerror}; {remedy} another place")
-
-
-def _fail(message: str) -> None:
-    console.file = sys.stderr
-    console.print("error: ", style="red", end="")
-    console.print(message, soft_wrap=True)
-    sys.exit(1)

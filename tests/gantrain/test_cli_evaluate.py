@@ -1,7 +1,7 @@
 import pytest
 
 from ganinfer.errors import ConfigError
-from gantrain.evaluate_cli import parse_sweep
+from gantrain.cli.evaluate import parse_sweep
 
 
 def test_a_sweep_is_read_with_both_ends() -> None:

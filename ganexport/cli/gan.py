@@ -1,0 +1,118 @@
+"""The `gan` command: those of all floors, and gan inspect and gan demo."""
+
+import errno
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import ganexport.cli.export
+import ganexport.cli.verify
+import ganinfer.cli.bench
+import ganinfer.cli.bundle
+import ganinfer.cli.film
+import ganinfer.cli.sample
+import gantrain.cli.evaluate
+import gantrain.cli.train
+from ganinfer.cli.console import console
+from ganinfer.cli.options import BundlePath
+from ganinfer.errors import EXTRAS, GanError, missing_extra
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Train GANs, export them with proof of parity, sample them fast.",
+)
+
+
+@app.callback()
+def options(
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show what is going on.")
+    ] = False,
+) -> None:
+    """Options of every command."""
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.ERROR,
+        format="%(name)s: %(message)s",
+    )
+    logging.captureWarnings(True)
+
+
+app.command()(gantrain.cli.train.prepare)
+app.command()(gantrain.cli.train.train)
+app.command()(gantrain.cli.evaluate.evaluate)
+app.command()(gantrain.cli.evaluate.report)
+app.command()(gantrain.cli.evaluate.statistics)
+app.command()(gantrain.cli.evaluate.fetch)
+app.command()(ganexport.cli.export.export)
+app.command()(ganexport.cli.export.extract)
+app.command()(ganexport.cli.verify.verify)
+
+
+app.command()(ganinfer.cli.sample.sample)
+app.command()(ganinfer.cli.film.interpolate)
+app.command()(ganinfer.cli.film.truncations)
+app.command()(ganinfer.cli.bench.bench)
+app.command()(ganinfer.cli.bundle.keygen)
+app.command()(ganinfer.cli.bundle.sign)
+app.command()(ganinfer.cli.bundle.push)
+
+
+@app.command()
+def inspect(
+    bundle: BundlePath,
+    engines: Annotated[bool, typer.Option("--engines", help="And what is in its engines.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(help="Also draw the graph: a page that needs nothing else.")
+    ] = None,
+) -> None:
+    """Check a bundle's files and show what is in it; nothing is run."""
+    ganinfer.cli.bundle.inspect(bundle, engines=engines)
+    if html is not None:
+        from ganexport.graph.drawing import draw_bundle
+
+        draw_bundle(bundle, html)
+        console.print(f"{html}: open it in a browser", soft_wrap=True)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where everything goes.")] = Path("gan-demo"),
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Of the recipe, as in gan train.")
+    ] = None,
+) -> None:
+    """Walk the whole road on scikit-learn's handwritten digits, in a few minutes on a CPU."""
+    from ganexport.demo import run_demo
+
+    run_demo(folder, overrides or [])
+
+
+def main() -> None:
+    """The `gan` command. A user's mistake ends in a message and exit code 1 or 2, no traceback."""
+    try:
+        app()
+    except GanError as error:
+        _fail(str(error))
+    except ModuleNotFoundError as error:
+        name = (error.name or "").partition(".")[0]
+        if name not in EXTRAS:
+            raise
+        _fail(str(missing_extra(name)))
+    except OSError as error:
+        if error.errno is None:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "free some space, or choose" if full else "choose"
+        _fail(f"{where}{error.strerror}; {remedy} another place")
+
+
+def _fail(message: str) -> None:
+    console.file = sys.stderr
+    console.print("error: ", style="red", end="")
+    console.print(message, soft_wrap=True)
+    sys.exit(1)

@@ -1,0 +1,96 @@
+"""gan verify."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from ganinfer.cli.console import console, progress_bars
+from ganinfer.cli.options import BundlePath, PublicKeyPath
+from ganinfer.cli.tables import show_gates
+from ganinfer.errors import ExportError
+from ganinfer.files import check_place, write_atomic
+
+if TYPE_CHECKING:
+    from ganexport.proof.layers import Comparison
+
+
+def verify(
+    bundle: BundlePath,
+    backend: Annotated[
+        str | None, typer.Option(help="The one to check; all that are in the bundle by default.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:<n>.")] = "auto",
+    run: Annotated[Path | None, typer.Option(help="Compare with this run, by all gates.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Prepared dataset, if it was moved.")] = None,
+    num: Annotated[int, typer.Option(help="Images of each set of the FID gates.")] = 10_000,
+    public_key: PublicKeyPath = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write the verdict, for machines.")
+    ] = None,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Also compare fp32 and a variant layer by layer.")
+    ] = False,
+    precision: Annotated[
+        str | None, typer.Option(help="The variant of --layers; the first by default.")
+    ] = None,
+) -> None:
+    """Check a bundle on this host, without torch; with --run, by all gates of the export too.
+
+    Its bytes, its golden images, and the distribution of its images against what torch gave.
+    --layers finds where a variant leaves fp32 or, with --run, the newest checkpoint.
+    """
+    if precision is not None and not layers:
+        raise ExportError("--precision: it goes with --layers")
+    if json_file is not None:
+        check_place(json_file, ".json")
+    from ganinfer.verify import verify_host
+
+    with progress_bars() as report:
+        gates = verify_host(
+            bundle, backend=backend, device=device, public_key=public_key, progress=report
+        )
+        if run is not None:
+            from ganexport.proof.verify import verify_against_run
+
+            gates += verify_against_run(bundle, run, data=data, num_images=num, progress=report)
+    show_gates(gates)
+    passed = all(gate.passed for gate in gates)
+    if json_file is not None:
+        verdict = {"passed": passed, "gates": [gate.model_dump() for gate in gates]}
+        write_atomic(json_file, (json.dumps(verdict, indent=1) + "\n").encode())
+    if layers:
+        from ganexport.proof.layers import compare_bundle
+
+        _show_layers(compare_bundle(bundle, precision, run))
+    if not passed:
+        console.print(f"{bundle}: FAILED", style="red")
+        raise typer.Exit(1)
+    console.print(f"{bundle}: good")
+
+
+def _show_layers(found: "Comparison") -> None:
+    """The worst tensor of every layer, and where the trouble begins."""
+    table = Table(title="layers", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for column in ("layer", "worst tensor"):
+        table.add_column(column, no_wrap=True)
+    for column in ("max error", "PSNR, dB"):
+        table.add_column(column, no_wrap=True, justify="right")
+    for worst in found.layers:
+        error, psnr = f"{worst.max_difference:.3g}", f"{worst.psnr_db:.1f}"
+        table.add_row(worst.layer, worst.tensor, error, psnr)
+    console.print(table)
+    first, jump = found.first, found.largest_jump
+    console.print(
+        f"the error grows most in {jump.layer} ({jump.op}, {jump.tensor}):"
+        f" by {jump.jump:.2%} of its range",
+        soft_wrap=True,
+    )
+    below = f"below {found.departs_db:g} dB over {found.num_images} golden images"
+    if first is None:
+        console.print(f"no layer departs: none lies {below}", soft_wrap=True)
+    else:
+        where = f"{first.layer} ({first.op}, {first.tensor})"
+        console.print(f"first to depart, {below}: {where}", style="yellow", soft_wrap=True)
