@@ -12,7 +12,7 @@ from conftest import tiny_recipe
 from ganinfer.errors import ConfigError, DataError
 from gantrain.data.dataset import Dataset
 from gantrain.data.prepare import prepare
-from gantrain.evaluation.evaluate import score_images, evaluate, target_moments
+from gantrain.evaluation.evaluate import evaluate, score_images, target_moments
 from gantrain.evaluation.references import open_reference
 from gantrain.extractors._base import see
 from gantrain.extractors.classifier import dataset_classifier
