@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])  # their blocks are run
 ALL_PAGES = sorted({*PAGES, *ROOT.glob("gan*/**/*.md"), *ROOT.glob("benchmarks/**/*.md")})
 

@@ -1,0 +1,138 @@
+"""What pages list and count is what the sources hold."""
+
+import ast
+import re
+import tomllib
+
+import pytest
+from pages import PAGES, ROOT, blocks, code_spans, prose
+
+import ganinfer.errors
+from ganexport.proof.numeric import FLOAT_GATES
+from ganinfer.bundle.golden import PIXEL_GATES
+from ganinfer.lookup import module_names
+from gantrain.game.config import TrainConfig, parse_config, shipped_recipes
+
+README = ROOT / "README.md"
+DOCS = ROOT / "docs"
+PACKAGES = ("ganinfer", "gantrain", "ganexport")
+
+
+@pytest.mark.parametrize(
+    ("page", "package"),
+    [
+        ("training.md", "gantrain.models"),
+        ("training.md", "gantrain.objectives"),
+        ("training.md", "gantrain.regularizers"),
+        ("exporting.md", "ganexport.importers"),
+        ("sampling.md", "ganinfer.backends"),
+        ("../gantrain/metrics/README.md", "gantrain.metrics"),
+    ],
+)
+def test_every_part_has_its_place_in_the_docs(page: str, package: str) -> None:
+    assert set(module_names(package)) <= set(code_spans(DOCS / page))
+
+
+def test_every_recipe_and_key_of_training_has_its_place_in_the_docs() -> None:
+    assert set(shipped_recipes()) <= set(code_spans(DOCS / "training.md"))
+    assert set(TrainConfig.model_fields) <= set(code_spans(DOCS / "training.md"))
+
+
+def test_the_readme_counts_right() -> None:
+    counts = {
+        f"{len(shipped_recipes())} recipes",
+        f"{len(module_names('gantrain.models'))} models",
+        f"{len(module_names('gantrain.objectives'))} objectives",
+        f"{len(module_names('gantrain.regularizers'))} regularizers",
+        f"| metrics | {len(module_names('gantrain.metrics'))},",
+    }
+    assert {count for count in counts if count not in README.read_text()} == set()
+
+
+def test_functions_named_beside_their_file_are_in_it() -> None:
+    text = (DOCS / "architecture.md").read_text()
+    named = re.findall(r"`([\w/]+\.py)`: `([\w.]+)`", text)
+    for file, name in named:
+        own = {
+            node.name
+            for node in ast.walk(ast.parse((ROOT / file).read_text()))
+            if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        }
+        assert set(name.split(".")) <= own, f"{file}: {name}"
+    assert len(named) >= 10
+
+
+def test_the_numbers_of_the_gates_are_those_of_the_proof() -> None:
+    table = (DOCS / "exporting.md").read_text()
+    rows = {row[0].split(",")[0]: row[1:] for row in map(cells, table.splitlines()) if row}
+    precisions = list(FLOAT_GATES)
+    assert [float(re.findall(r"[\d.e-]+", cell)[-1]) for cell in rows["error on [-1"]] == [
+        gate.max_error or gate.min_psnr_db for gate in FLOAT_GATES.values()
+    ]
+    steps = [int(re.findall(r"\d+", cell)[0]) for cell in rows["uint8 steps"]]
+    assert steps == [PIXEL_GATES[p].max_steps for p in precisions]
+    decibels = [float(cell.split()[1]) if cell else None for cell in rows["PSNR of uint8 images"]]
+    assert decibels == [PIXEL_GATES[p].min_psnr_db for p in precisions]
+
+
+def cells(line: str) -> list[str]:
+    """Of a row of a table."""
+    return [cell.strip() for cell in line.split("|")[1:-1]]
+
+
+def test_every_error_is_explained_under_its_name() -> None:
+    errors = [
+        name
+        for name, thing in vars(ganinfer.errors).items()
+        if isinstance(thing, type) and issubclass(thing, ganinfer.errors.GanError)
+    ]
+    headings = re.findall(r"^## (\w+Error|\w+)$", prose(DOCS / "troubleshooting.md"), re.MULTILINE)
+    assert sorted(set(errors) - set(headings)) == []
+
+
+def messages(error: str) -> list[re.Pattern[str]]:
+    """What the sources give an error to say, with room for what differs from time to time."""
+    found = []
+    for package in PACKAGES:
+        for file in sorted((ROOT / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(file.read_text())):
+                if (
+                    isinstance(node, ast.Call)
+                    and getattr(node.func, "id", "") == error
+                    and node.args
+                ):
+                    parts = getattr(node.args[0], "values", [node.args[0]])
+                    texts = [p.value if isinstance(p, ast.Constant) else None for p in parts]
+                    if sum(len(str(text)) for text in texts if text) >= 15:
+                        words = (".+" if text is None else re.escape(str(text)) for text in texts)
+                        found.append(re.compile("".join(words)))
+    return found
+
+
+def test_messages_of_the_troubleshooting_page_are_those_of_the_sources() -> None:
+    sections = re.split(r"^## ", (DOCS / "troubleshooting.md").read_text(), flags=re.MULTILINE)[1:]
+    shown = 0
+    for section in sections:
+        for message in re.findall(r"^```text\n(.+?)\n```$", section, re.MULTILINE | re.DOTALL):
+            error = section.partition("\n")[0]
+            assert any(m.fullmatch(message) for m in messages(error)), f"{error}: {message}"
+            shown += 1
+    assert shown >= 12
+
+
+def test_the_versions_that_were_tried_are_those_of_the_constraints() -> None:
+    pinned = dict(re.findall(r"^([\w-]+)==([\w.]+)", (ROOT / "constraints.txt").read_text(), re.M))
+    rows = re.findall(
+        r"^\| ([\w-]+) \| [^|]+ \| (\d[\w.]+)", (DOCS / "compatibility.md").read_text(), re.M
+    )
+    assert dict(rows) == {name: pinned[name] for name, _ in rows}
+    assert len(rows) >= 5
+
+
+def test_recipes_in_the_docs_are_valid() -> None:
+    recipes = [b for page in PAGES for b in blocks(page) if b.language == "toml"]
+    assert recipes
+    for block in recipes:
+        tree = tomllib.loads(block.text)
+        if "data" in tree and block.not_run is None:
+            parse_config(tree, where=block.where)
