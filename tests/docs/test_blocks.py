@@ -126,3 +126,20 @@ def test_what_a_page_shows_runs(
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.chdir(tmp_path)
     run_page(page, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_type_checker_finds_nothing_in_the_programs(tmp_path: Path) -> None:
+    """Those that are not run, too: a renamed argument is found."""
+    for page in PAGES:
+        programs = [block.text for block in blocks(page) if block.language == "python"]
+        if programs:
+            (tmp_path / f"{page.stem.lower()}.py").write_text("".join(programs))
+    found = subprocess.run(
+        [sys.executable, "-m", "mypy", "--check-untyped-defs", "."],
+        cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
