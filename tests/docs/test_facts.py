@@ -49,6 +49,17 @@ def test_the_readme_counts_right() -> None:
     assert {count for count in counts if count not in README.read_text()} == set()
 
 
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_suite_is_drawn_in_the_architecture(package: str) -> None:
+    suites = {
+        f"{package}/{path.name}{'/' * path.is_dir()}"
+        for path in (ROOT / package).iterdir()
+        if path.name[0] not in "_." and (path.is_dir() or path.suffix == ".py")
+    }
+    assert len(suites) > 5
+    assert suites - set(code_spans(DOCS / "architecture.md")) == set()
+
+
 def test_functions_named_beside_their_file_are_in_it() -> None:
     text = (DOCS / "architecture.md").read_text()
     named = re.findall(r"`([\w/]+\.py)`: `([\w.]+)`", text)
