@@ -32,7 +32,7 @@ class Block:
     @property
     def file_name(self) -> str | None:
         """Of a block that a reader saves, as its first line says: `# mynets.py`."""
-        match = re.match(r"# ([\w.-]+\.\w+)\n", self.text)
+        match = re.match(r"# ([\w./-]+\.\w+)\n", self.text)
         return match[1] if match else None
 
 

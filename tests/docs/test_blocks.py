@@ -86,7 +86,9 @@ def run_page(page: Path, folder: Path) -> None:
         if block.not_run is not None or block.language not in ("sh", "python"):
             continue
         if block.file_name is not None:
-            (folder / block.file_name).write_text(block.text)
+            place = folder / block.file_name
+            place.parent.mkdir(exist_ok=True)
+            place.write_text(block.text)
         elif block.language == "python":
             exec(compile(block.text, block.where, "exec"), session)
         else:
