@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from ganexport.options import ExportOptions
 from ganexport.pipeline import export_run
 from ganinfer import Sampler
 from ganinfer.errors import BackendUnavailable
@@ -106,7 +107,7 @@ def main() -> None:
         sampling = {"torch eager fp32": {n: images_per_s(by_torch, n) for n in BATCHES}}
         engines = device.type == "cuda" and any(map(find_spec, ("tensorrt", "tensorrt_rtx")))
         bundle = export_run(
-            folder / "fp32", folder / "x.gan", num_images=1000, tensorrt=engines
+            folder / "fp32", folder / "x.gan", ExportOptions(num_images=1000, tensorrt=engines)
         ).path
         for backend in ("onnxruntime", "openvino", "tensorrt"):
             for precision in ("fp32", "fp16"):

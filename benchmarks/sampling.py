@@ -25,6 +25,7 @@ import onnxruntime
 import torch
 
 from ganexport.graph.tracing import to_onnx
+from ganexport.options import ExportOptions
 from ganexport.pipeline import export
 from ganexport.subjects.rewrites import REWRITES, rewrite
 from ganexport.subjects.subject import Spec, of_module
@@ -54,9 +55,9 @@ def bundle_of(name: str, folder: Path) -> tuple[torch.nn.Module, Path]:
         return network.eval(), path
     options: dict[str, Any] = {"num_images": 1000, "precisions": ["bf16", "int8"]}
     try:
-        export(network, spec, path, **options)
+        export(network, spec, path, ExportOptions(**options))
     except GanError:  # untrained residual networks lose more to int8 than its gate allows
-        export(network, spec, path, **options, min_psnr_db=38.0)
+        export(network, spec, path, ExportOptions(**options, min_psnr_db=38.0))
     return network.eval(), path
 
 

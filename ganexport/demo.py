@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 import typer
 
+from ganexport.options import ExportOptions
 from ganexport.pipeline import export_run
 from ganinfer.cli.console import console, progress_bars
 from ganinfer.cli.tables import show_gates
@@ -67,9 +68,8 @@ def run_demo(folder: Path, overrides: Sequence[str] = ()) -> None:
     rtx = importlib.util.find_spec("tensorrt_rtx") is not None
     _step("4 export", "to ONNX fp32 and fp16" + (" and TensorRT-RTX" if rtx else ""))
     with progress_bars() as show:
-        exported = export_run(
-            run, bundle, tensorrt=rtx, product="tensorrt_rtx", num_images=NUM_IMAGES, progress=show
-        )
+        options = ExportOptions(tensorrt=rtx, product="tensorrt_rtx", num_images=NUM_IMAGES)
+        exported = export_run(run, bundle, options, progress=show)
     show_gates(exported.gates)
     for engine in exported.engines:
         entry = engine.entry

@@ -4,10 +4,9 @@ import contextlib
 import dataclasses
 import itertools
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict, Unpack
 
 from torch import nn
 
@@ -15,15 +14,9 @@ from ganexport.bundling.assemble import assemble
 from ganexport.bundling.discriminator import Shipped, ship_discriminator
 from ganexport.engines.report import of_engine
 from ganexport.engines.targets import Product, default_targets
-from ganexport.engines.tensorrt import (
-    DEFAULT_PROFILES,
-    BuiltEngine,
-    Profile,
-    build_engine,
-    check_profiles,
-    pick_product,
-)
+from ganexport.engines.tensorrt import BuiltEngine, build_engine, pick_product
 from ganexport.graph.precision import PRECISIONS, Feed, convert
+from ganexport.options import ExportOptions
 from ganexport.proof.parity import Prover, open_prover
 from ganexport.proof.sensitivity import Kept, keep_worst_layers
 from ganexport.subjects.rewrites import rewrite
@@ -62,44 +55,34 @@ class Exported:
     kept: Mapping[Precision, Kept]
 
 
-class Options(TypedDict, total=False):
-    """Keyword arguments of `export_subject`, which says what they mean."""
-
-    precisions: Sequence[str]
-    tensorrt: bool
-    targets: Sequence[str]
-    product: str
-    profiles: Sequence[Profile]
-    min_psnr_db: float | None
-    without: Collection[str]
-    standing: Sequence[float]
-    class_weights: bool
-    with_discriminator: bool
-    held_out: Path | None
-    data: Path | None
-    num_images: int
-    verify: bool
-    single_file: bool
-    sign_key: Path | None
-    progress: Progress | None
-
-
-def export_run(run: Path, destination: Path, **options: Unpack[Options]) -> Exported:
+def export_run(
+    run: Path,
+    destination: Path,
+    options: ExportOptions | None = None,
+    *,
+    progress: Progress | None = None,
+) -> Exported:
     """Export the EMA generator of a run's newest checkpoint; prove the copy, then write it.
 
     Args:
         run: folder of a run, or one checkpoint file.
         destination: the bundle; an older bundle there is replaced.
-        options: see `export_subject`.
+        options: what is exported with it, and how it is proven.
+        progress: called with (what is being done, images done, images in all).
 
     Raises:
         CheckpointError: the run cannot be used; and what `export_subject` raises.
     """
-    return export_subject(of_run(load_generator(run)), destination, **options)
+    return export_subject(of_run(load_generator(run)), destination, options, progress=progress)
 
 
 def export(
-    module: nn.Module, spec: Spec, destination: Path, **options: Unpack[Options]
+    module: nn.Module,
+    spec: Spec,
+    destination: Path,
+    options: ExportOptions | None = None,
+    *,
+    progress: Progress | None = None,
 ) -> Exported:
     """Export any generator; prove the copy, then write it.
 
@@ -108,36 +91,20 @@ def export(
             square, grey or RGB. It is left as it is.
         spec: what it does not say of itself.
         destination: the bundle; an older bundle there is replaced.
-        options: see `export_subject`; `data` is a prepared dataset of the same shape, for FID to
-            it and for features. Without one a network of random weights compares what ships with
-            what the module gives.
+        options: what is exported with it, and how it is proven.
+        progress: called with (what is being done, images done, images in all).
 
     Raises:
         ExportError: the module does not take or give this; and what `export_subject` raises.
     """
-    return export_subject(of_module(module, spec), destination, **options)
+    return export_subject(of_module(module, spec), destination, options, progress=progress)
 
 
 def export_subject(
     subject: Subject,
     destination: Path,
+    options: ExportOptions | None = None,
     *,
-    precisions: Sequence[str] = ("fp32", "fp16"),
-    tensorrt: bool = False,
-    targets: Sequence[str] = (),
-    product: str = "auto",
-    profiles: Sequence[Profile] = DEFAULT_PROFILES,
-    min_psnr_db: float | None = None,
-    without: Collection[str] = (),
-    standing: Sequence[float] = (),
-    class_weights: bool = False,
-    with_discriminator: bool = False,
-    held_out: Path | None = None,
-    data: Path | None = None,
-    num_images: int = 10_000,
-    verify: bool = True,
-    single_file: bool = False,
-    sign_key: Path | None = None,
     progress: Progress | None = None,
 ) -> Exported:
     """Export a generator of any origin; prove the copy, then write it.
@@ -145,25 +112,7 @@ def export_subject(
     Args:
         subject: what is exported.
         destination: the bundle; an older bundle there is replaced.
-        precisions: ONNX variants; "fp32" is always among them.
-        tensorrt: also build engines, one for each target and precision.
-        targets: what engines are built for; see `build_engine`.
-        product: "auto", "tensorrt" or "tensorrt_rtx".
-        profiles: smallest, likeliest and largest batch of each of an engine's profiles.
-        min_psnr_db: of every variant but fp32: the most sensitive layers stay float32 until this
-            PSNR on [-1, 1] (peak 2) is met; None keeps none.
-        without: names of rewrites that are left out; see ganexport.subjects.rewrites.
-        standing: truncations for which batch-norm statistics are taken anew and kept in the
-            graph; see ganexport.subjects.standing.
-        class_weights: the graph takes a weight for each class, so that classes can be mixed.
-        with_discriminator: also put the run's discriminator in, for ganinfer.rejection.
-        held_out: a prepared dataset that the discriminator has not seen, to calibrate it on; its
-            own by default.
-        data: the prepared dataset; by default where the run found it.
-        num_images: of each set of the distributional gates.
-        verify: False writes a bundle that is marked unverified.
-        single_file: write one file instead of a directory.
-        sign_key: sign it with this Ed25519 private key, a PEM file.
+        options: what is exported with it, and how it is proven.
         progress: called with (what is being done, images done, images in all).
 
     Returns:
@@ -175,54 +124,54 @@ def export_subject(
         ExportError: the graph or an engine cannot be made.
         ParityError: a gate fails; nothing is written.
     """
+    # Complain before any work.
+    options = options or ExportOptions()
     check_destination(destination)
-    if unknown := sorted(set(precisions) - set(PRECISIONS)):
-        raise ExportError(f"--precision {unknown[0]!r}: expected {', '.join(PRECISIONS)}")
-    check_profiles(profiles)
-    chosen = pick_product(product, targets, precisions) if tensorrt else None
-    if with_discriminator and subject.open_discriminator is None:
+    product = None
+    if options.wants_engines:
+        product = pick_product(options.product, options.targets, options.precisions)
+    if options.with_discriminator and subject.open_discriminator is None:
         raise ExportError(f"{subject.where}: --with-discriminator goes with a run; leave it out")
-    sign = None if sign_key is None else open_private_key(sign_key)
-    if standing:
-        subject = with_standing_statistics(subject, standing, progress)
-    if class_weights:
-        subject = with_class_weights(subject)
-    prover = open_prover(subject, data, num_images, progress) if verify else None
+    sign = None if options.sign_key is None else open_private_key(options.sign_key)
 
-    single = subject.to_onnx(rewrite(subject.twin(), without))
-    graphs, kept = _variants(subject, single, precisions, min_psnr_db, progress)
+    if options.standing:
+        subject = with_standing_statistics(subject, options.standing, progress)
+    if options.class_weights:
+        subject = with_class_weights(subject)
+    prover = None
+    if options.verify:
+        prover = open_prover(subject, options.data, options.num_images, progress)
+
+    graphs, kept = _graphs(subject, options, progress)
     gates = prover.check_graphs(graphs) if prover else []
     _require(gates, subject.where)
     engines: list[BuiltEngine] = []
-    if chosen is not None:
-        engines, results = _engines(prover, graphs, chosen, targets, profiles)
+    if product is not None:
+        engines, results = _engines(prover, graphs, product, options)
         gates += results
     judge = None
-    if with_discriminator:
-        judge = _discriminator(subject, graphs["fp32"], held_out, data, num_images, progress)
+    if options.with_discriminator:
+        judge = _discriminator(subject, graphs["fp32"], options, progress)
         gates += judge.gates
     _require(gates, subject.where)
 
     files, manifest = assemble(subject, graphs, engines, gates, prover, kept, judge)
-    write_bundle(destination, manifest, files, single_file=single_file, sign=sign)
+    write_bundle(destination, manifest, files, single_file=options.single_file, sign=sign)
     return Exported(destination, gates, engines, kept)
 
 
-def _variants(
-    subject: Subject,
-    single: bytes,
-    precisions: Sequence[str],
-    min_psnr_db: float | None,
-    progress: Progress | None,
+def _graphs(
+    subject: Subject, options: ExportOptions, progress: Progress | None
 ) -> tuple[dict[Precision, bytes], dict[Precision, Kept]]:
-    """The float32 graph in every precision, and the layers that stay float32 in it."""
-    wanted = [p for p in PRECISIONS if p == "fp32" or p in precisions]
+    """The generator's graph in every precision, and the layers that stay float32 in it."""
+    single = subject.to_onnx(rewrite(subject.twin(), options.without))
+    wanted = [p for p in PRECISIONS if p == "fp32" or p in options.precisions]
     calibration = _calibration(subject)
     kept: dict[Precision, Kept] = {}
-    if min_psnr_db is not None:
+    if (least := options.min_psnr_db) is not None:
         kept = {
             p: keep_worst_layers(
-                subject, single, p, min_psnr_db, calibration=calibration, progress=progress
+                subject, single, p, least, calibration=calibration, progress=progress
             )
             for p in wanted
             if p != "fp32"
@@ -258,19 +207,19 @@ def _engines(
     prover: Prover | None,
     graphs: Mapping[Precision, bytes],
     product: Product,
-    targets: Sequence[str],
-    profiles: Sequence[Profile],
+    options: ExportOptions,
 ) -> tuple[list[BuiltEngine], list[GateResult]]:
     """An engine for each precision and target, and the gates of those that can run here."""
     engines: list[BuiltEngine] = []
     gates: list[GateResult] = []
-    for precision, target in itertools.product(graphs, targets or default_targets(product)):
+    targets = options.targets or default_targets(product)
+    for precision, target in itertools.product(graphs, targets):
         built = build_engine(
             graphs[precision],
             product=product,
             target=target,
             precision=precision,
-            profiles=profiles,
+            profiles=options.profiles,
         )
         if prover:
             built, results = _run_engine(prover, built, graphs[precision])
@@ -299,18 +248,16 @@ def _run_engine(
 def _discriminator(
     subject: Subject,
     graph: bytes,
-    held_out: Path | None,
-    data: Path | None,
-    num_images: int,
+    options: ExportOptions,
     progress: Progress | None,
 ) -> Shipped:
     """The run's discriminator, calibrated on held-out images, or else on its own."""
-    place = held_out or data or Path(subject.source.dataset_path or "")
+    place = options.held_out or options.data or Path(subject.source.dataset_path or "")
     return ship_discriminator(
         subject,
         OnnxRuntimeBackend(graph, "cpu", "fp32"),
         Dataset(place),
-        held_out=held_out is not None,
-        num_images=num_images,
+        held_out=options.held_out is not None,
+        num_images=options.num_images,
         progress=progress,
     )

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import numpy as np
 
@@ -26,10 +26,16 @@ def write_atomic(path: Path, data: bytes) -> None:
     Raises:
         OSError: the disk is full or the folder cannot be written; nothing is left behind.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    with _aside(path.with_name(f".{path.name}.{uuid.uuid4().hex}"), path, "xb") as file:
+        file.write(data)
+
+
+@contextmanager
+def _aside(temporary: Path, path: Path, mode: Literal["xb", "wb"]) -> Iterator[BinaryIO]:
+    """A file to write; if that went well it is flushed and takes its place, else it is gone."""
     try:
-        with temporary.open("xb") as file:
-            file.write(data)
+        with temporary.open(mode) as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -79,16 +85,8 @@ def stream_atomic(path: Path) -> Iterator[Sink]:
 
     What a killed process leaves aside has a fixed name: the next process writes over it.
     """
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        with temporary.open("wb") as file:
-            yield Sink(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with _aside(path.with_name(f".{path.name}.part"), path, "wb") as file:
+        yield Sink(file)
 
 
 @contextmanager

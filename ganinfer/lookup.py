@@ -95,3 +95,19 @@ def explain(error: Any, *, where: str) -> str:
         return f"{where} {key}: missing, and it has no default; add it"
     message = first["msg"].removeprefix("Value error, ")
     return f"{where} {key}: found {first['input']!r}; {message[0].lower()}{message[1:]}"
+
+
+def lazy_face(package: str, rooms: Mapping[str, str]) -> Callable[[str], Any]:
+    """A package's `__getattr__` (PEP 562): its public names are imported when they are asked for.
+
+    Args:
+        package: its name.
+        rooms: public name -> the module that has it.
+    """
+
+    def look(name: str) -> Any:
+        if name not in rooms:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(rooms[name]), name)
+
+    return look

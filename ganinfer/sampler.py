@@ -21,7 +21,6 @@ from ganinfer.drawing.arguments import (
     Labels,
     SeedList,
     checked_count,
-    checked_devices,
     checked_duration,
     checked_integer,
     checked_labels,
@@ -45,8 +44,9 @@ from ganinfer.drawing.inputs import (
 from ganinfer.drawing.latents import seed_array, slerp
 from ganinfer.drawing.mixing import Mixture, Weights, between
 from ganinfer.errors import DeadlineExceeded, RequestError
+from ganinfer.scheduler.opening import Opening
 from ganinfer.scheduler.request import Request
-from ganinfer.scheduler.runner import Opening, Runner
+from ganinfer.scheduler.runner import Runner
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -58,14 +58,19 @@ if TYPE_CHECKING:
 Latents = NDArray[np.float32]
 
 
-class Asked(TypedDict, total=False):
-    """Keyword arguments of `Sampler.submit` and `asample`; `Sampler.sample` says what they mean."""
+class Chosen(TypedDict, total=False):
+    """Keyword arguments that choose images; `Sampler.sample` says what they mean."""
 
     seed: int
     seeds: SeedList
     labels: Labels
     truncation: float | None
     truncation_mode: str | None
+
+
+class Asked(Chosen, total=False):
+    """And those that say where they go, and until when."""
+
     out: Images | None
     timeout_s: float | None
 
@@ -123,12 +128,12 @@ class Sampler:
         if not isinstance(path, str | os.PathLike):
             raise RequestError(f"path {path!r}: expected that of a bundle, a str or Path")
         opening = Opening(
-            device=checked_devices(device),
-            batch_size=checked_integer("batch_size", batch_size, least=1),
-            max_queue=checked_integer("max_queue", max_queue, least=1),
             backend=backend,
+            device=device,
             precision=precision,
-            max_wait_ms=checked_duration("max_wait_ms", max_wait_ms),
+            batch_size=batch_size,
+            max_queue=max_queue,
+            max_wait_ms=max_wait_ms,
             allow_unverified=allow_unverified,
             public_key=public_key,
         )
@@ -228,25 +233,18 @@ class Sampler:
 
     @overload  # for who decides as the program runs, or passes a dict on; names are still checked
     def sample(
-        self, n: int | None = None, *, output: Any = "numpy",
-        return_latents: Any = False, seed: Any = 0, seeds: Any = None, labels: Any = None,
-        truncation: Any = None, truncation_mode: Any = None, out: Any = None,
-        timeout_s: Any = None,
+        self, n: int | None = None, *, output: Any = "numpy", return_latents: Any = False,
+        seed: Any = 0, seeds: Any = None, labels: Any = None, truncation: Any = None,
+        truncation_mode: Any = None, out: Any = None, timeout_s: Any = None,
     ) -> Any: ...  # fmt: skip
 
     def sample(
         self,
         n: int | None = None,
         *,
-        seed: int = 0,
-        seeds: SeedList = None,
-        labels: Labels = None,
-        truncation: float | None = None,
-        truncation_mode: str | None = None,
         output: Literal["numpy", "pil"] = "numpy",
         return_latents: bool = False,
-        out: Images | None = None,
-        timeout_s: float | None = None,
+        **asked: Unpack[Asked],
     ) -> Any:
         """Draw images.
 
@@ -276,15 +274,10 @@ class Sampler:
         """
         if output not in ("numpy", "pil"):
             raise RequestError(f"output {output!r}: expected 'numpy' or 'pil'")
-        if timeout_s is not None:
-            timeout_s = checked_duration("timeout_s", timeout_s)
-        request = self._asked(
-            n, seed=seed, seeds=seeds, labels=labels, truncation=truncation,
-            truncation_mode=truncation_mode, out=out, timeout_s=timeout_s,
-        )  # fmt: skip
+        request = self._asked(n, **asked)
         if return_latents:
             inputs = request.wanted = draw_wanted(self._model, [request.wanted])
-        images = _result(self._runner.ready().serve(request), timeout_s)
+        images = _result(self._runner.ready().serve(request), asked.get("timeout_s"))
         found = images if output == "numpy" else [to_pil(image) for image in images]
         return (found, inputs.z) if return_latents else found
 
@@ -352,20 +345,15 @@ class Sampler:
     def sample_on_device(
         self,
         n: int | None = None,
-        *,
-        seed: int = 0,
-        seeds: SeedList = None,
-        labels: Labels = None,
-        truncation: float | None = None,
-        truncation_mode: str | None = None,
+        **chosen: Unpack[Chosen],
     ) -> "SupportsDLPack":
         """Draw one batch of images that stay in the memory of the GPU that made them.
 
         They are made at once, beside what other callers wait for.
 
         Args:
-            n, seed, seeds, labels, truncation, truncation_mode: as in `sample`; at most
-                `batch_size` images. A GPU tunes itself for each new n.
+            n: at most `batch_size` images. A GPU tunes itself for each new n.
+            chosen: seed, seeds, labels, truncation and truncation_mode, as in `sample`.
 
         Returns:
             uint8 (N, H, W, C), which torch.from_dlpack and cupy.from_dlpack take without a copy.
@@ -375,10 +363,7 @@ class Sampler:
             RequestError: as in `sample`, or more images than a batch.
             BackendUnavailable: the backend hands out no memory of a GPU.
         """
-        request = self._asked(
-            n, seed=seed, seeds=seeds, labels=labels, truncation=truncation,
-            truncation_mode=truncation_mode,
-        )  # fmt: skip
+        request = self._asked(n, **chosen)
         found, largest = len(request.images), self._runner.opening.batch_size
         if not 0 < found <= largest:
             raise RequestError(

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from ganexport.options import ExportOptions
 from ganexport.pipeline import Exported, export_run
 from ganinfer.bundle.manifest import MANIFEST, MANIFEST_DIGEST, digest_line
 from gantrain.data.prepare import prepare
@@ -119,7 +120,9 @@ def run(recipe: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    return export_run(run, tmp_path_factory.mktemp("bundles") / "tiny.gan", num_images=1000)
+    return export_run(
+        run, tmp_path_factory.mktemp("bundles") / "tiny.gan", ExportOptions(num_images=1000)
+    )
 
 
 @pytest.fixture(scope="session")
@@ -147,7 +150,9 @@ def rewrite_manifest(folder: Path, change: Callable[[dict], object]) -> None:
 def judged(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """A bundle that holds its discriminator."""
     path = tmp_path_factory.mktemp("judged") / "tiny.gan"
-    return export_run(run, path, with_discriminator=True, precisions=["fp32"], num_images=1000)
+    return export_run(
+        run, path, ExportOptions(with_discriminator=True, precisions=["fp32"], num_images=1000)
+    )
 
 
 @pytest.fixture(scope="session")

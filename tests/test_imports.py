@@ -1,6 +1,7 @@
 """The doors of the house: who may import whom."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -82,7 +83,17 @@ def test_training_uses_the_ground_floor_through_its_doors() -> None:
 # Suites of a floor, and files that stand beside them; each imports from those above it alone.
 ORDER = {
     "ganinfer": [
-        *("errors", "files", "lookup", "progress", "record", "host", "drawing", "bundle"),
+        *(
+            "errors",
+            "files",
+            "lookup",
+            "options",
+            "progress",
+            "record",
+            "host",
+            "drawing",
+            "bundle",
+        ),
         *("backends", "scheduler", "sampler", "formats", "shards", "film", "rejection"),
         *("prometheus", "verify", "bench", "cli"),
     ],
@@ -91,7 +102,17 @@ ORDER = {
         *("extractors", "metrics", "evaluation", "training", "report", "cli"),
     ],
     "ganexport": [
-        *("graph", "subjects", "importers", "engines", "proof", "bundling", "pipeline", "demo"),
+        *(
+            "graph",
+            "subjects",
+            "importers",
+            "options",
+            "engines",
+            "proof",
+            "bundling",
+            "pipeline",
+            "demo",
+        ),
         "cli",
     ],
 }
@@ -202,3 +223,16 @@ def test_public_names_are_complete() -> None:
     public = {name for name in vars(ganinfer) if not name.startswith("_")}
     modules = {name for name in public if f"ganinfer.{name}" in sys.modules}
     assert public - modules == set(ganinfer.__all__) - {"__version__"}
+
+
+@pytest.mark.parametrize("package", ["gantrain", "ganexport"])
+def test_a_face_is_complete_and_opens_its_rooms_when_asked(package: str) -> None:
+    code = (
+        f"import sys, {package} as face; print('torch' in sys.modules);"
+        " print(all(callable(getattr(face, name)) for name in face.__all__))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.split() == ["False", "True"], result.stderr
+    face = importlib.import_module(package)
+    with pytest.raises(AttributeError, match=f"'{package}' has no attribute 'exprot'"):
+        face.exprot  # noqa: B018

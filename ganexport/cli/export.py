@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ganexport.options import ExportOptions
 from ganinfer.cli.console import console, progress_bars
+from ganinfer.cli.options import expanded
 from ganinfer.cli.tables import show_gates
 from ganinfer.errors import ExportError
 
@@ -14,7 +16,9 @@ if TYPE_CHECKING:
     from ganexport.subjects.subject import Subject
 
 
+@expanded
 def export(
+    *,
     output: Annotated[Path, typer.Option("-o", "--output", help="The bundle, name.gan.")],
     run: Annotated[
         Path | None, typer.Argument(help="Folder of a run, or a checkpoint.", show_default=False)
@@ -31,61 +35,16 @@ def export(
     weights_key: Annotated[
         str | None, typer.Option(help="Of the state dict in that file, such as g_ema.")
     ] = None,
-    options: Annotated[
+    overrides: Annotated[
         list[str] | None,
         typer.Option("--set", help="Of --module (z_dim=128, classes=10, ...) or of --from."),
     ] = None,
-    precision: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="fp32, fp16, bf16, int8, fp8; may be repeated. The first two by default."
-        ),
-    ] = None,
-    auto_precision: Annotated[
-        str | None,
-        typer.Option(help="55dB: keep the most sensitive layers in fp32 until that is met."),
-    ] = None,
-    without: Annotated[
-        list[str] | None, typer.Option(help="A rewrite to leave out: upsampling, norms.")
-    ] = None,
-    standing_statistics: Annotated[
-        str | None,
-        typer.Option(help="0.3,0.5,1: batch-norm statistics for these truncations, in the graph."),
-    ] = None,
-    class_weights: Annotated[
-        bool, typer.Option("--class-weights", help="Take a weight for each class: mixtures.")
-    ] = False,
-    with_discriminator: Annotated[
-        bool, typer.Option("--with-discriminator", help="Also the run's D: rejection sampling.")
-    ] = False,
-    held_out: Annotated[
-        Path | None, typer.Option(help="Prepared dataset that D has not seen, to calibrate it on.")
-    ] = None,
-    trt: Annotated[bool, typer.Option("--trt", help="Also build TensorRT engines.")] = False,
-    trt_target: Annotated[
-        list[str] | None,
-        typer.Option(help="portable, sm89, ..., current, same-cc, ampere+; repeatable."),
-    ] = None,
-    trt_product: Annotated[str, typer.Option(help="auto, tensorrt or tensorrt_rtx.")] = "auto",
-    profile: Annotated[
-        list[str] | None,
-        typer.Option(help="Batches of an engine, as in 1:64:256; may be repeated."),
-    ] = None,
-    data: Annotated[Path | None, typer.Option(help="Prepared dataset, if it was moved.")] = None,
-    num: Annotated[int, typer.Option(help="Images of each set of the FID gates.")] = 10_000,
-    verify: Annotated[bool, typer.Option(help="Prove parity before writing.")] = True,
-    single_file: Annotated[
-        bool, typer.Option("--single-file", help="One file, no folder.")
-    ] = False,
-    sign_key: Annotated[
-        Path | None, typer.Option(help="Sign it: PEM file of an Ed25519 private key.")
-    ] = None,
+    options: ExportOptions,
 ) -> None:
     """Turn a generator into a bundle that is proven to be the same generator.
 
     It is a run's averaged one, or that of --module or --from.
     """
-    from ganexport.engines.tensorrt import DEFAULT_PROFILES
     from ganexport.pipeline import export_subject
     from ganexport.subjects.outside import of_factory, of_import
     from ganexport.subjects.subject import of_run
@@ -94,13 +53,11 @@ def export(
 
     if sum(origin is not None for origin in (run, module, importer)) != 1:
         raise ExportError("expected one of RUN, --module package.module:function, --from NAME")
-    if run is not None and (weights or weights_key or options):
+    if run is not None and (weights or weights_key or overrides):
         raise ExportError("--weights, --weights-key, --set: they go with --module or --from")
-    if held_out is not None and not with_discriminator:
-        raise ExportError("--held-out: it goes with --with-discriminator")
     given: dict[str, object] = {}
-    for option in options or []:
-        apply_override(given, option)
+    for override in overrides or []:
+        apply_override(given, override)
 
     def subject() -> "Subject":
         if module is not None:
@@ -111,29 +68,8 @@ def export(
         assert run is not None
         return of_run(load_generator(run))
 
-    profiles = [_batches(text) for text in profile] if profile else DEFAULT_PROFILES
     with progress_bars() as report:
-        exported = export_subject(
-            subject(),
-            output,
-            precisions=precision or ("fp32", "fp16"),
-            tensorrt=trt or bool(trt_target),
-            targets=trt_target or (),
-            product=trt_product,
-            profiles=profiles,
-            min_psnr_db=_decibels(auto_precision),
-            without=without or (),
-            standing=_truncations(standing_statistics),
-            class_weights=class_weights,
-            with_discriminator=with_discriminator,
-            held_out=held_out,
-            data=data,
-            num_images=num,
-            verify=verify,
-            single_file=single_file,
-            sign_key=sign_key,
-            progress=report,
-        )
+        exported = export_subject(subject(), output, options, progress=report)
     if exported.gates:
         show_gates(exported.gates)
     else:
@@ -154,35 +90,6 @@ def export(
             soft_wrap=True,
         )
     console.print(f"-> {exported.path}")
-
-
-def _truncations(text: str | None) -> list[float]:
-    """From "0.3,0.5,1"."""
-    try:
-        return [] if text is None else [float(part) for part in text.split(",")]
-    except ValueError:
-        raise ExportError(
-            f"--standing-statistics {text}: expected truncations, as in 0.3,0.5,1"
-        ) from None
-
-
-def _batches(text: str) -> tuple[int, int, int]:
-    """From "1:64:256"."""
-    try:
-        smallest, likeliest, largest = (int(part) for part in text.split(":"))
-    except ValueError:
-        raise ExportError(f"--profile {text}: expected three batch sizes, as in 1:64:256") from None
-    return smallest, likeliest, largest
-
-
-def _decibels(text: str | None) -> float | None:
-    """From "55dB" or "55"."""
-    if text is None:
-        return None
-    try:
-        return float(text.lower().removesuffix("db"))
-    except ValueError:
-        raise ExportError(f"--auto-precision {text}: expected decibels, as in 55dB") from None
 
 
 def extract(

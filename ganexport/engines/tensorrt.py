@@ -30,6 +30,7 @@ from ganexport.engines.targets import (
     find_target,
 )
 from ganexport.engines.timings import keep_timings, use_timings
+from ganexport.options import DEFAULT_PROFILES, Profile
 from ganinfer.backends._cuda import compute_capability
 from ganinfer.backends._tensorrt_library import host_platform, product_logger
 from ganinfer.bundle.engine_report import EngineReport
@@ -39,11 +40,7 @@ from ganinfer.files import sha256_bytes
 from ganinfer.host import kept
 from ganinfer.host.machine import gpu_present
 
-Profile = tuple[int, int, int]  # smallest, likeliest and largest batch
-
 log = logging.getLogger(__name__)
-
-DEFAULT_PROFILES: tuple[Profile, ...] = ((1, 64, 256),)
 
 
 @dataclass(frozen=True)
@@ -96,26 +93,6 @@ def pick_product(
         for precision in precisions:
             check_precision(aim.name, precision)
     return product
-
-
-def check_profiles(profiles: Sequence[Profile]) -> None:
-    """Refuse batches that no engine can have.
-
-    Raises:
-        ExportError: a profile does not rise from 1 or more, or is there twice, or there is none.
-    """
-    if not profiles:
-        raise ExportError("--profile: expected at least one, as in 1:64:256")
-    for profile in profiles:
-        if len(profile) != 3 or not 1 <= profile[0] <= profile[1] <= profile[2]:
-            raise ExportError(
-                f"--profile {':'.join(map(str, profile))}: expected smallest:likeliest:largest"
-                " batch, none below 1 and each at least the one before"
-            )
-        if profiles.count(profile) > 1:
-            raise ExportError(
-                f"--profile {':'.join(map(str, profile))}: given twice; once is enough"
-            )
 
 
 def build_engine(

@@ -211,6 +211,33 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return (value @ weights.transpose(1, 2)).reshape(-1, channels, height, width)
 
 
+class SelfAttention(nn.Module):
+    """x + gain * attended, its parts under their published names.
+
+    names: of theta, phi, g, the last convolution and the gain.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        norm: Norm,
+        names: tuple[str, str, str, str, str],
+        gain_shape: tuple[int, ...] = (1,),
+    ) -> None:
+        super().__init__()
+        self._names = names
+        *of_x, last, gain = names
+        for name, wide in zip(of_x, (channels // 8, channels // 8, channels // 2), strict=True):
+            self.add_module(name, conv(norm, channels, wide, 1, bias=False))
+        self.add_module(last, conv(norm, channels // 2, channels, 1, bias=False))
+        self.register_parameter(gain, nn.Parameter(torch.empty(gain_shape)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        theta, phi, g, last = (self.get_submodule(name) for name in self._names[:4])
+        out: Tensor = x + self.get_parameter(self._names[4]) * last(attend(theta(x), phi(x), g(x)))
+        return out
+
+
 def start_size(published: Published, name: str, in_channels: int) -> int:
     """H of the first maps, from the rows of the first matrix: C H H.
 

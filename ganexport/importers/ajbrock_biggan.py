@@ -18,7 +18,7 @@ from torch.nn import functional
 from ganexport.importers._biggan import (
     Norm,
     Published,
-    attend,
+    SelfAttention,
     bottleneck,
     brock_norm,
     class_names,
@@ -36,6 +36,7 @@ from ganexport.subjects.subject import Spec
 MakeNorm = Callable[[int], nn.Module]  # of so many channels; takes maps and condition
 
 OUTPUT_EPS = 1e-5  # of the last batch norm, whatever --BN_eps says
+ATTENTION = ("theta", "phi", "g", "o", "gamma")
 
 
 def read(state: dict[str, Tensor], *, bn_eps: float = 1e-5) -> tuple[nn.Module, Spec]:
@@ -122,7 +123,7 @@ class Generator(nn.Module):
             else:
                 layers.append(Block(in_channels, width, norm, batch_norm))
             if f"blocks.{n}.1.gamma" in published:
-                layers.append(SelfAttention(width, norm))
+                layers.append(SelfAttention(width, norm, ATTENTION, gain_shape=()))
             self.blocks.append(nn.ModuleList(layers))
         first = published.shape("blocks.0.0.conv1.weight", 4)[1]
         self._start = start_size(published, "linear.weight", first)
@@ -192,22 +193,6 @@ class BottleneckBlock(nn.Module):
             (self.bn4, self.conv4),
         ]
         return bottleneck(x, condition, layers, self._out_channels, doubles=self._doubles)
-
-
-class SelfAttention(nn.Module):
-    """x + gamma * attended."""
-
-    def __init__(self, channels: int, norm: Norm) -> None:
-        super().__init__()
-        self.theta = conv(norm, channels, channels // 8, 1, bias=False)
-        self.phi = conv(norm, channels, channels // 8, 1, bias=False)
-        self.g = conv(norm, channels, channels // 2, 1, bias=False)
-        self.o = conv(norm, channels // 2, channels, 1, bias=False)
-        self.gamma = nn.Parameter(torch.empty(()))
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = x + self.gamma * self.o(attend(self.theta(x), self.phi(x), self.g(x)))
-        return out
 
 
 class ConditionalBatchNorm(nn.Module):

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from ganexport.importers._biggan import (
     Published,
-    attend,
+    SelfAttention,
     bottleneck,
     class_names,
     conv,
@@ -35,6 +35,13 @@ from ganinfer.drawing.model import TruncationInput
 from ganinfer.errors import ExportError
 
 EPS = 1e-4
+ATTENTION = (
+    "snconv1x1_theta",
+    "snconv1x1_phi",
+    "snconv1x1_g",
+    "snconv1x1_o_conv",
+    "gamma",
+)
 LATENT_BOUND = 2.0  # in standard deviations, before the truncation scales
 T = TruncationInput(least=0.0, largest=1.0, untruncated=1.0)
 
@@ -131,7 +138,7 @@ class Generator(nn.Module):
             prefix = f"generator.layers.{n}."
             if prefix + "gamma" in published:
                 channels = published.shape(prefix + "snconv1x1_theta.weight_orig", 4)[1]
-                self.layers.append(SelfAttention(channels))
+                self.layers.append(SelfAttention(channels, torch_norm, ATTENTION))
                 continue
             middle, in_channels = published.shape(prefix + "conv_0.weight_orig", 4)[:2]
             out_channels = published.shape(prefix + "conv_3.weight_orig", 4)[0]
@@ -195,23 +202,6 @@ class Block(nn.Module):
             (self.bn_3, self.conv_3),
         ]
         return bottleneck(x, condition, layers, self._out_channels, doubles=self._doubles)
-
-
-class SelfAttention(nn.Module):
-    """x + gamma * attended."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.snconv1x1_theta = conv(torch_norm, channels, channels // 8, 1, bias=False)
-        self.snconv1x1_phi = conv(torch_norm, channels, channels // 8, 1, bias=False)
-        self.snconv1x1_g = conv(torch_norm, channels, channels // 2, 1, bias=False)
-        self.snconv1x1_o_conv = conv(torch_norm, channels // 2, channels, 1, bias=False)
-        self.gamma = nn.Parameter(torch.empty(1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        maps = attend(self.snconv1x1_theta(x), self.snconv1x1_phi(x), self.snconv1x1_g(x))
-        out: Tensor = x + self.gamma * self.snconv1x1_o_conv(maps)
-        return out
 
 
 class BatchNorm(nn.Module):

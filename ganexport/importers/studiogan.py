@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ganexport.importers._biggan import (
     Norm,
     Published,
-    attend,
+    SelfAttention,
     class_names,
     conv,
     double,
@@ -39,6 +39,7 @@ Activation = Literal["ReLU", "Leaky_ReLU", "ELU", "GELU"]
 MakeNorm = Callable[[int], nn.Module]  # of so many channels; takes maps and condition
 
 EPS = 1e-4  # of every batch norm
+ATTENTION = ("conv1x1_theta", "conv1x1_phi", "conv1x1_g", "conv1x1_attn", "sigma")
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "ReLU": nn.ReLU,
     "Leaky_ReLU": lambda: nn.LeakyReLU(0.1),
@@ -177,7 +178,7 @@ class Generator(nn.Module):
             prefix = f"blocks.{n}.0."
             if prefix + "sigma" in published:
                 theta = weight_name(published, prefix + "conv1x1_theta")
-                layer: nn.Module = SelfAttention(published.shape(theta, 4)[1], norm)
+                layer: nn.Module = SelfAttention(published.shape(theta, 4)[1], norm, ATTENTION)
             else:
                 name = prefix + ("deconv0" if is_conv else "conv2d1")
                 found = published.shape(weight_name(published, name), 4)
@@ -263,23 +264,6 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
         out: Tensor = self.activation(normalised(self.bn0, self.deconv0(x), condition))
-        return out
-
-
-class SelfAttention(nn.Module):
-    """x + sigma * attended."""
-
-    def __init__(self, channels: int, norm: Norm) -> None:
-        super().__init__()
-        self.conv1x1_theta = conv(norm, channels, channels // 8, 1, bias=False)
-        self.conv1x1_phi = conv(norm, channels, channels // 8, 1, bias=False)
-        self.conv1x1_g = conv(norm, channels, channels // 2, 1, bias=False)
-        self.conv1x1_attn = conv(norm, channels // 2, channels, 1, bias=False)
-        self.sigma = nn.Parameter(torch.empty(1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        maps = attend(self.conv1x1_theta(x), self.conv1x1_phi(x), self.conv1x1_g(x))
-        out: Tensor = x + self.sigma * self.conv1x1_attn(maps)
         return out
 
 

@@ -152,16 +152,21 @@ REWRITES: dict[str, Callable[[nn.Module], None]] = {
 }
 
 
-@torch.no_grad()
-def rewrite(network: nn.Module, without: Collection[str] = ()) -> nn.Module:
-    """Apply all rewrites but some to a network in eval mode, in place; returns it.
+def check_rewrites(names: Collection[str]) -> None:
+    """Refuse a name that is no rewrite's.
 
     Raises:
-        ConfigError: there is no rewrite of a name.
+        ConfigError: there is none of that name.
     """
-    for name in without:
+    for name in names:
         if name not in REWRITES:
             raise ConfigError(f"--without: there is no {name!r}; {suggest(name, list(REWRITES))}")
+
+
+@torch.no_grad()
+def rewrite(network: nn.Module, without: Collection[str] = ()) -> nn.Module:
+    """Apply all rewrites but some to a network in eval mode, in place; returns it."""
+    check_rewrites(without)
     for name, change in REWRITES.items():
         if name not in without:
             change(network)

@@ -8,20 +8,21 @@ import typer
 
 from ganinfer.cli.console import console
 from ganinfer.cli.options import (
-    AllowUnverified,
-    Backend,
     BundlePath,
-    Device,
-    Precision,
-    PublicKeyPath,
+    Truncation,
+    TruncationMode,
+    expanded,
     in_turn,
     parse_labels,
     parse_ranges,
 )
 from ganinfer.errors import RequestError
+from ganinfer.scheduler.opening import Opening
 
 
+@expanded
 def interpolate(
+    *,
     bundle: BundlePath,
     output: Annotated[
         Path,
@@ -34,27 +35,16 @@ def interpolate(
     labels: Annotated[
         str | None, typer.Option(help="A class, or one for each step, as in 3,8.")
     ] = None,
-    truncation: Annotated[float | None, typer.Option(help="As in 0.7; none by default.")] = None,
-    truncation_mode: Annotated[str | None, typer.Option(help="resample or scale.")] = None,
-    backend: Backend = "auto",
-    device: Device = "auto",
-    precision: Precision = "auto",
-    allow_unverified: AllowUnverified = False,
-    public_key: PublicKeyPath = None,
+    truncation: Truncation = None,
+    truncation_mode: TruncationMode = None,
+    opening: Opening,
 ) -> None:
     """Film the way from seed to seed."""
     from ganinfer.film import save_film, walk
     from ganinfer.sampler import Sampler
 
     stops = parse_ranges(seeds, "--seeds")
-    with Sampler(
-        bundle,
-        backend=backend,
-        device=device,
-        precision=precision,
-        allow_unverified=allow_unverified,
-        public_key=public_key,
-    ) as sampler:
+    with Sampler(bundle, **vars(opening)) as sampler:
         film = walk(
             sampler,
             stops,
@@ -69,7 +59,9 @@ def interpolate(
     console.print(f"-> {output}")
 
 
+@expanded
 def truncations(
+    *,
     bundle: BundlePath,
     output: Annotated[Path, typer.Option("-o", "--output", help="x.png.")],
     seeds: Annotated[str, typer.Option(help="The columns.")] = "0-7",
@@ -77,12 +69,8 @@ def truncations(
     labels: Annotated[
         str | None, typer.Option(help="Class names or numbers, repeated in turn.")
     ] = None,
-    truncation_mode: Annotated[str | None, typer.Option(help="resample or scale.")] = None,
-    backend: Backend = "auto",
-    device: Device = "auto",
-    precision: Precision = "auto",
-    allow_unverified: AllowUnverified = False,
-    public_key: PublicKeyPath = None,
+    truncation_mode: TruncationMode = None,
+    opening: Opening,
 ) -> None:
     """Show what truncation does: a row for each value, a column for each seed."""
     from ganinfer.drawing.images import grid, save_png
@@ -95,14 +83,7 @@ def truncations(
     except ValueError:
         raise RequestError(f"--values {values}: expected truncations, as in 0.3,0.5,1") from None
     columns = parse_ranges(seeds, "--seeds")
-    with Sampler(
-        bundle,
-        backend=backend,
-        device=device,
-        precision=precision,
-        allow_unverified=allow_unverified,
-        public_key=public_key,
-    ) as sampler:
+    with Sampler(bundle, **vars(opening)) as sampler:
         wanted = None
         if labels is not None:
             wanted = in_turn(parse_labels(labels, sampler.classes), len(columns))

@@ -1,13 +1,18 @@
 """Options that several commands have, and how their texts are read."""
 
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ganinfer.bundle.hub import local_path
 from ganinfer.drawing.mixing import Mixture, parse_mixture
 from ganinfer.errors import RequestError
+from ganinfer.options import Option, options_of
 
 BundlePath = Annotated[
     Path,
@@ -26,11 +31,71 @@ PublicKeyPath = Annotated[
     Path | None, typer.Option("--public-key", help="PEM file of whoever must have signed it.")
 ]
 
+Truncation = Annotated[float | None, typer.Option(help="As in 0.7; none by default.")]
+TruncationMode = Annotated[
+    str | None, typer.Option(help="resample, scale or network; the model's first by default.")
+]
 
-Backend = Annotated[str, typer.Option(help="auto, or a module of ganinfer/backends/.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Precision = Annotated[str, typer.Option(help="auto, or one that the bundle holds: fp32, ...")]
-AllowUnverified = Annotated[bool, typer.Option(help="Open a --no-verify bundle.")]
+
+def expanded(command: Callable[..., None]) -> Callable[..., None]:
+    """A command with an option for each field of its parameters that are dataclasses.
+
+    See `ganinfer.options`. The command gets the dataclass, made of what the user gave; what is not
+    given has the field's default.
+    """
+    parameters: list[inspect.Parameter] = []
+    expansions: dict[str, type] = {}
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        if is_dataclass(kind := parameter.annotation):
+            assert isinstance(kind, type)
+            expansions[parameter.name] = kind
+            defaults = {field.name: field.default for field in fields(kind)}
+            parameters += [
+                _command_line(name, value_type, option, defaults[name])
+                for name, (value_type, option) in options_of(kind).items()
+            ]
+        else:
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        for parameter, kind in expansions.items():
+            texts = {name: given.pop(name) for name in options_of(kind)}
+            given[parameter] = kind(**_values(kind, texts))
+        command(**given)
+
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    return run
+
+
+def _command_line(name: str, kind: Any, option: Option, default: Any) -> inspect.Parameter:
+    """What Typer reads of a field."""
+    assert default is not MISSING
+    flag = f"--{option.flag or name.replace('_', '-')}"
+    if kind is bool and default:
+        flag += f"/--no-{flag.removeprefix('--')}"
+    if option.repeated:
+        kind, default = list[str] | None, None
+    elif option.parse is not None:
+        kind, default = str | None, default if isinstance(default, str) else None
+    note = typer.Option(flag, help=option.help, metavar=option.metavar)
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, note]
+    )
+
+
+def _values(kind: type, texts: dict[str, Any]) -> dict[str, Any]:
+    """A dataclass's arguments, of what Typer read."""
+    values: dict[str, Any] = {}
+    for name, (_, option) in options_of(kind).items():
+        found = texts[name]
+        if option.repeated:
+            if found:
+                values[name] = [option.parse(text) if option.parse else text for text in found]
+        elif option.parse is None or found is not None:
+            values[name] = option.parse(found) if option.parse else found
+    return values
 
 
 def parse_ranges(text: str, option: str) -> list[int]:

@@ -8,20 +8,21 @@ from rich.progress import track
 
 from ganinfer.cli.console import console, shards_bar
 from ganinfer.cli.options import (
-    AllowUnverified,
-    Backend,
     BundlePath,
-    Device,
-    Precision,
-    PublicKeyPath,
+    Truncation,
+    TruncationMode,
+    expanded,
     in_turn,
     parse_labels,
     parse_ranges,
 )
 from ganinfer.errors import RequestError
+from ganinfer.scheduler.opening import Opening
 
 
+@expanded
 def sample(
+    *,
     bundle: BundlePath,
     output: Annotated[
         Path,
@@ -49,14 +50,10 @@ def sample(
         str | None,
         typer.Option(help="Class names or numbers, as in 3, 0-9, 3:0.5+8:0.5; repeated in turn."),
     ] = None,
-    truncation: Annotated[float | None, typer.Option(help="As in 0.7; none by default.")] = None,
-    truncation_mode: Annotated[str | None, typer.Option(help="resample or scale.")] = None,
+    truncation: Truncation = None,
+    truncation_mode: TruncationMode = None,
     columns: Annotated[int | None, typer.Option(min=1, help="Of the grid.")] = None,
-    backend: Backend = "auto",
-    device: Device = "auto",
-    precision: Precision = "auto",
-    allow_unverified: AllowUnverified = False,
-    public_key: PublicKeyPath = None,
+    opening: Opening,
 ) -> None:
     """Draw images from a bundle: image i depends on its seed and label alone."""
     from ganinfer.drawing.images import grid, save_png
@@ -79,14 +76,7 @@ def sample(
         raise RequestError(f"-o {output}: expected x.png, or a folder")
     if num is None and suffix != ".png" and len(set(numbers)) < len(numbers):
         raise RequestError("--seeds: one is there twice, and files are named by seeds; use x.png")
-    with Sampler(
-        bundle,
-        backend=backend,
-        device=device,
-        precision=precision,
-        allow_unverified=allow_unverified,
-        public_key=public_key,
-    ) as sampler:
+    with Sampler(bundle, **vars(opening)) as sampler:
         classes = None if labels is None else parse_labels(labels, sampler.classes)
         wanted = None if classes is None else in_turn(classes, len(numbers))
         step = 64

@@ -7,8 +7,6 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,29 +15,15 @@ import numpy as np
 from ganinfer.drawing.inputs import draw_wanted
 from ganinfer.errors import BundleError, ParityError, RequestError
 from ganinfer.scheduler.batching import Batcher
+from ganinfer.scheduler.opening import Opening
 from ganinfer.scheduler.request import Request
 from ganinfer.scheduler.stats import Stats
 
 if TYPE_CHECKING:
     from ganinfer.backends._base import Backend
     from ganinfer.bundle.archive import Bundle
-    from ganinfer.bundle.signature import PublicKey
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Opening:
-    """How a bundle is opened: the arguments of `Sampler`."""
-
-    backend: str
-    device: Sequence[str]
-    precision: str
-    batch_size: int
-    max_queue: int
-    max_wait_ms: float
-    allow_unverified: bool
-    public_key: "PublicKey | None"
 
 
 class Runner:
@@ -127,7 +111,7 @@ class Runner:
         opened: list[Backend] = []
         reasons: dict[str, None] = {}
         with contextlib.ExitStack() as undo:
-            for device in wanted.device:
+            for device in wanted.devices:
                 precision = opened[0].precision if opened else wanted.precision
                 backend, reason = open_backend(
                     self.bundle, wanted.backend, device, precision, prove=self._prove

@@ -7,10 +7,11 @@ import numpy as np
 import onnx.parser
 import pytest
 
-from ganexport.engines.tensorrt import build_engine, check_profiles, engine_key, pick_product
+from ganexport.engines.tensorrt import build_engine, engine_key, pick_product
 from ganexport.graph.class_weights import take_weights
 from ganexport.graph.precision import convert
 from ganexport.graph.tracing import bake, to_onnx
+from ganexport.options import ExportOptions, check_profiles
 from ganexport.pipeline import export_run
 from ganinfer import Sampler
 from ganinfer.bundle.archive import Bundle
@@ -109,10 +110,9 @@ def with_engines(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export_run(
         run,
         tmp_path_factory.mktemp("engines") / "x.gan",
-        tensorrt=True,
-        product="tensorrt_rtx",
-        targets=["portable", "sm89"],
-        num_images=1000,
+        ExportOptions(
+            tensorrt=True, product="tensorrt_rtx", targets=["portable", "sm89"], num_images=1000
+        ),
     ).path
 
 

@@ -11,6 +11,7 @@ from conftest import tiny_recipe
 from faults import FAULTS
 
 from ganexport.graph import tracing as graph_module
+from ganexport.options import ExportOptions
 from ganexport.pipeline import export_run
 from ganexport.proof.numeric import probes
 from ganexport.proof.verify import verify_against_run
@@ -42,13 +43,13 @@ def fault(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
 
 def test_a_planted_fault_fails_the_export_and_names_the_gate(fault, run, tmp_path) -> None:
     with pytest.raises(ParityError, match=r"gate '[\w ,]+' of onnx fp32: "):
-        export_run(run, tmp_path / "x.gan", num_images=1000)
+        export_run(run, tmp_path / "x.gan", ExportOptions(num_images=1000))
     assert os.listdir(tmp_path) == []
 
 
 def test_a_planted_fault_fails_verification_on_any_host(fault, run, tmp_path) -> None:
     """A bundle that skipped the gates is found out by its golden images, without the run."""
-    path = export_run(run, tmp_path / "x.gan", verify=False).path
+    path = export_run(run, tmp_path / "x.gan", ExportOptions(verify=False)).path
     gates = verify_host(path)
     failed = [gate for gate in gates if not gate.passed]
     assert failed, fault
@@ -79,7 +80,7 @@ def test_a_clean_bundle_is_good_on_any_host_and_torch_is_not_needed(bundle: Path
 def test_a_witness_alone_gives_a_wrong_network_away(run, bundle, tmp_path, monkeypatch) -> None:
     """The golden images and the graph of one wrong network agree with each other."""
     monkeypatch.setattr(graph_module, *FAULTS["EMA weights not used"])
-    wrong = export_run(run, tmp_path / "x.gan", verify=False).path
+    wrong = export_run(run, tmp_path / "x.gan", ExportOptions(verify=False)).path
     with Bundle(wrong) as theirs, Bundle(bundle) as ours:
         files = {name: ours.read(name) for name in ours.manifest.files}
         for name in ("onnx/fp32.onnx", "onnx/fp16.onnx"):
@@ -129,7 +130,7 @@ def test_a_gate_says_how_many_images_it_saw_and_how_sure_it_is(exported, bundle:
 
 def test_two_exports_are_byte_identical(run: Path, tmp_path: Path) -> None:
     paths = [
-        export_run(run, tmp_path / name, verify=False, single_file=True).path
+        export_run(run, tmp_path / name, ExportOptions(verify=False, single_file=True)).path
         for name in ("a.gan", "b.gan")
     ]
     assert paths[0].read_bytes() == paths[1].read_bytes()
@@ -138,7 +139,9 @@ def test_two_exports_are_byte_identical(run: Path, tmp_path: Path) -> None:
 def test_an_export_can_be_signed_at_once(run: Path, tmp_path: Path) -> None:
     pytest.importorskip("cryptography")
     public = make_keys(tmp_path / "k.pem")
-    path = export_run(run, tmp_path / "x.gan", verify=False, sign_key=tmp_path / "k.pem").path
+    path = export_run(
+        run, tmp_path / "x.gan", ExportOptions(verify=False, sign_key=tmp_path / "k.pem")
+    ).path
     Bundle(path, public_key=public).close()
 
 
@@ -160,7 +163,9 @@ def test_a_clean_bundle_verifies_against_its_run(bundle: Path, run: Path) -> Non
 
 
 def test_a_bundle_of_an_older_checkpoint_is_stale(run: Path, tmp_path: Path) -> None:
-    old = export_run(checkpoint_files(run)[0], tmp_path / "old.gan", num_images=1000).path
+    old = export_run(
+        checkpoint_files(run)[0], tmp_path / "old.gan", ExportOptions(num_images=1000)
+    ).path
     failed = [gate for gate in verify_against_run(old, run, num_images=1000) if not gate.passed]
     assert failed[0].gate == "newest checkpoint"
     assert {"max error", "max uint8 step"} <= {gate.gate for gate in failed}
@@ -179,7 +184,7 @@ def test_a_bundle_of_an_older_checkpoint_is_stale(run: Path, tmp_path: Path) -> 
 )
 def test_mistakes_are_named_before_any_work(run, tmp_path, options, error, message) -> None:
     with pytest.raises(error, match=message):
-        export_run(run, tmp_path / "x.gan", **options)
+        export_run(run, tmp_path / "x.gan", ExportOptions(**options))
     assert os.listdir(tmp_path) == []
 
 
@@ -188,7 +193,7 @@ def test_another_dataset_is_refused(run: Path, tmp_path: Path) -> None:
 
     prepare("digits", tmp_path / "digits", resolution=16)
     with pytest.raises(CheckpointError, match="was trained on"):
-        export_run(run, tmp_path / "x.gan", data=tmp_path / "digits")
+        export_run(run, tmp_path / "x.gan", ExportOptions(data=tmp_path / "digits"))
 
 
 def test_a_run_without_checkpoints_is_refused(tmp_path: Path) -> None:
@@ -197,7 +202,7 @@ def test_a_run_without_checkpoints_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_graph_that_does_not_load_fails_verification(run: Path, tmp_path: Path) -> None:
-    path = export_run(run, tmp_path / "x.gan", verify=False).path
+    path = export_run(run, tmp_path / "x.gan", ExportOptions(verify=False)).path
     with Bundle(path) as opened:
         files = {name: opened.read(name) for name in opened.manifest.files}
         write_bundle(path, opened.manifest, {**files, "onnx/fp32.onnx": b""})
@@ -216,7 +221,7 @@ def test_a_generator_of_truncated_latents_ships_with_its_truncation(
 ) -> None:
     config = parse_config(tiny_recipe(shapes, total_kimg=0.2, truncation=0.5), where="x")
     run = train(config, tmp_path / "run").run
-    bundle = export_run(run, tmp_path / "x.gan", num_images=1000).path
+    bundle = export_run(run, tmp_path / "x.gan", ExportOptions(num_images=1000)).path
     with Sampler(bundle) as sampler:
         assert np.array_equal(sampler.sample(4), sampler.sample(4, truncation=0.5))
         assert not np.array_equal(sampler.sample(4), sampler.sample(4, truncation=2.0))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ganexport.importers import _stylegan2, stylegan2, stylegan2_rosinality
+from ganexport.options import ExportOptions
 from ganexport.pipeline import Exported, export
 from ganinfer import Sampler
 from ganinfer.drawing.latents import draw_latents
@@ -413,7 +414,9 @@ def test_options_that_do_not_fit_are_refused(options: dict, message: str) -> Non
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     generator, spec = stylegan2.read(state_of(CLASSES), classes=["cat", "dog", "fox"])
-    return export(generator, spec, tmp_path_factory.mktemp("s") / "x.gan", num_images=1000)
+    return export(
+        generator, spec, tmp_path_factory.mktemp("s") / "x.gan", ExportOptions(num_images=1000)
+    )
 
 
 def test_it_becomes_a_bundle_that_passes_its_gates(made: Exported) -> None:

@@ -28,6 +28,7 @@ from torch.nn import functional
 
 from ganexport.importers import ajbrock_biggan, hf_biggan_deep, studiogan
 from ganexport.importers._biggan import Published
+from ganexport.options import ExportOptions
 from ganexport.pipeline import export
 from ganexport.subjects.subject import of_module
 from ganinfer import Sampler
@@ -287,7 +288,9 @@ def test_onnx_of_another_batch_gives_the_networks_images(importer, state):
 
 def test_bundle_of_an_imported_network_passes_its_gates(tmp_path):
     case = BY_NAME["studiogan_big_resnet"]
-    exported = export(*studiogan.read(case.state()), tmp_path / "x.gan", num_images=1000)
+    exported = export(
+        *studiogan.read(case.state()), tmp_path / "x.gan", ExportOptions(num_images=1000)
+    )
     assert exported.gates
     assert all(gate.passed for gate in exported.gates)
     with Sampler(tmp_path / "x.gan") as sampler:

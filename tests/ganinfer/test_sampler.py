@@ -212,9 +212,12 @@ def test_another_generator_behind_the_same_name_fails_the_golden_gate(copied: Pa
 
 
 def test_an_unverified_bundle_needs_leave(run: Path, tmp_path: Path) -> None:
+    from ganexport.options import ExportOptions
     from ganexport.pipeline import export_run
 
-    path = export_run(run, tmp_path / "x.gan", precisions=["fp32"], verify=False).path
+    path = export_run(
+        run, tmp_path / "x.gan", ExportOptions(precisions=["fp32"], verify=False)
+    ).path
     with pytest.raises(BundleError, match="--no-verify"):
         Sampler(path)
     with Sampler(path, allow_unverified=True) as sampler:

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
+from ganexport.options import ExportOptions
 from ganexport.pipeline import export_run
 from ganinfer.bundle.manifest import gate_result
 from ganinfer.errors import BundleError, CheckpointError
@@ -149,7 +150,9 @@ def test_a_bar_draws_a_value_against_its_limit() -> None:
 
 
 def test_mistakes_are_named(run: Path, tmp_path: Path) -> None:
-    unverified = export_run(run, tmp_path / "x.gan", precisions=["fp32"], verify=False).path
+    unverified = export_run(
+        run, tmp_path / "x.gan", ExportOptions(precisions=["fp32"], verify=False)
+    ).path
     with pytest.raises(CheckpointError, match="no checkpoint there"):
         write_report(tmp_path, tmp_path / "x.html")
     with pytest.raises(BundleError, match="--no-verify"):

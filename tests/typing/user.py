@@ -5,8 +5,13 @@ from typing import Literal, assert_type
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
+import ganexport
+import gantrain
+from ganexport import ExportOptions, Spec, export, export_run
 from ganinfer import Sampler, grid, save_png
+from gantrain import evaluate, load_config, train
 
 
 def sample(path: Path, names: list[str], how: Literal["numpy", "pil"], latents: bool) -> None:
@@ -37,3 +42,15 @@ def sample(path: Path, names: list[str], how: Literal["numpy", "pil"], latents: 
 
 async def asample(sampler: Sampler) -> NDArray[np.uint8]:
     return await sampler.asample(3, labels="3", truncation=0.5)
+
+
+def ship(module: nn.Module, run: Path) -> None:
+    config = load_config(Path("dcgan-digits"), ["train.total_kimg=5"])
+    assert_type(config, gantrain.Config)
+    train(config, run)
+    assert_type(evaluate(run, metrics=["fid"]).values, dict[str, float])
+    options = ExportOptions(precisions=["fp32"], num_images=1000)
+    assert_type(export_run(run, Path("x.gan"), options), ganexport.Exported)
+    export(module, Spec(z_dim=8, classes=["a", "b"]), Path("y.gan"), options)
+    ExportOptions(precision=["fp32"])  # type: ignore[call-arg]
+    ganexport.exprot()  # type: ignore[attr-defined]

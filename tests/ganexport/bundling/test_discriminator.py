@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ganexport.bundling.discriminator import calibrate, normalisers, ship_discriminator
 from ganexport.graph.tracing import discriminator_to_onnx
+from ganexport.options import ExportOptions
 from ganexport.pipeline import Exported, export_run, export_subject
 from ganexport.subjects.subject import Spec, Subject, of_module, of_run
 from ganinfer.backends.onnxruntime import FeatureNetwork, OnnxRuntimeBackend
@@ -111,13 +112,24 @@ def test_held_out_images_are_of_the_generators_kind(run: Path, tmp_path: Path) -
     with pytest.raises(
         ExportError, match="8x8x3 of 3 classes, and the discriminator takes 16x16x3"
     ):
-        export_run(run, tmp_path / "x.gan", with_discriminator=True, held_out=other, verify=False)
+        export_run(
+            run,
+            tmp_path / "x.gan",
+            ExportOptions(with_discriminator=True, held_out=other, verify=False),
+        )
     np.savez(tmp_path / "held.npz", images=images, labels=labels)
     held = prepare(str(tmp_path / "held.npz"), tmp_path / "held").path
     made = export_run(
-        run, tmp_path / "x.gan", with_discriminator=True, held_out=held, verify=False,
-        num_images=100, precisions=["fp32"],
-    )  # fmt: skip
+        run,
+        tmp_path / "x.gan",
+        ExportOptions(
+            with_discriminator=True,
+            held_out=held,
+            verify=False,
+            num_images=100,
+            precisions=["fp32"],
+        ),
+    )
     with Bundle(made.path) as bundle:
         assert bundle.manifest.discriminator is not None
         assert bundle.manifest.discriminator.held_out
@@ -129,4 +141,6 @@ def test_a_generator_without_a_run_has_none(tmp_path: Path) -> None:
             return z.reshape(-1, 1, 2, 2).clamp(-1, 1)
 
     with pytest.raises(ExportError, match="Plain: --with-discriminator goes with a run"):
-        export_subject(of_module(Plain(), Spec(4)), tmp_path / "x.gan", with_discriminator=True)
+        export_subject(
+            of_module(Plain(), Spec(4)), tmp_path / "x.gan", ExportOptions(with_discriminator=True)
+        )

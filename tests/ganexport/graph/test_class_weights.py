@@ -15,6 +15,7 @@ from torch.nn import functional
 from ganexport.graph.class_weights import class_products, take_weights
 from ganexport.graph.precision import convert, layers
 from ganexport.graph.tracing import to_onnx
+from ganexport.options import ExportOptions
 from ganexport.pipeline import Exported, export_run, export_subject
 from ganexport.proof.verify import verify_against_run
 from ganexport.subjects.rewrites import rewrite
@@ -150,14 +151,18 @@ def test_a_generator_without_classes_is_refused(tmp_path: Path) -> None:
             return z.reshape(-1, 1, 2, 2).clamp(-1, 1)
 
     with pytest.raises(ExportError, match="Plain: has no classes to mix"):
-        export_subject(of_module(Plain(), Spec(4)), tmp_path / "x.gan", class_weights=True)
+        export_subject(
+            of_module(Plain(), Spec(4)), tmp_path / "x.gan", ExportOptions(class_weights=True)
+        )
 
 
 @pytest.fixture(scope="module")
 def mixable(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     path = tmp_path_factory.mktemp("mixable") / "x.gan"
     precisions = ("fp32", "fp16", "int8")
-    return export_run(run, path, class_weights=True, precisions=precisions, num_images=1000)
+    return export_run(
+        run, path, ExportOptions(class_weights=True, precisions=precisions, num_images=1000)
+    )
 
 
 def test_a_bundle_passes_every_gate_in_every_precision(mixable: Exported, run: Path) -> None:

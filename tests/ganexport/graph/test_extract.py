@@ -8,6 +8,7 @@ from test_importer_stylegan2 import CLASSES, state_of
 
 from ganexport.graph.extract import extract
 from ganexport.importers import stylegan2
+from ganexport.options import ExportOptions
 from ganexport.pipeline import export
 from ganinfer import Sampler, to_uint8
 from ganinfer.drawing.latents import draw_latents
@@ -17,7 +18,9 @@ from ganinfer.errors import BundleError, ExportError
 @pytest.fixture(scope="module")
 def styled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     generator, spec = stylegan2.read(state_of(CLASSES))
-    return export(generator, spec, tmp_path_factory.mktemp("s") / "x.gan", num_images=1000).path
+    return export(
+        generator, spec, tmp_path_factory.mktemp("s") / "x.gan", ExportOptions(num_images=1000)
+    ).path
 
 
 def session(file: Path) -> onnxruntime.InferenceSession:

@@ -7,6 +7,7 @@ import torch
 from conftest import SMALL
 
 from ganexport.graph.tracing import to_onnx
+from ganexport.options import ExportOptions
 from ganexport.pipeline import export_run
 from ganexport.subjects.rewrites import REWRITES, rewrite
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
@@ -95,4 +96,4 @@ def test_the_graph_has_fewer_operations() -> None:
 
 def test_a_rewrite_that_is_not_there_is_named(run, tmp_path) -> None:
     with pytest.raises(ConfigError, match="there is no 'norm'; did you mean 'norms'"):
-        export_run(run, tmp_path / "x.gan", without=["norm"], verify=False)
+        export_run(run, tmp_path / "x.gan", ExportOptions(without=["norm"], verify=False))

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ganexport.graph.precision import convert
+from ganexport.options import ExportOptions
 from ganexport.pipeline import export_run, export_subject
 from ganexport.proof.layers import compare_bundle
 from ganexport.proof.verify import verify_against_run
@@ -98,7 +99,7 @@ def test_a_biggan_of_several_truncations_is_the_same_as_onnx() -> None:
 
 
 def test_a_bundle_serves_every_truncation_in_its_range(run: Path, tmp_path: Path) -> None:
-    made = export_run(run, tmp_path / "x.gan", standing=[0.4, 0.8], num_images=1000)
+    made = export_run(run, tmp_path / "x.gan", ExportOptions(standing=[0.4, 0.8], num_images=1000))
     assert all(gate.passed for gate in made.gates)
     with Sampler(made.path) as sampler:
         assert sampler.info["truncation_modes"] == ["resample"]
@@ -117,7 +118,7 @@ def test_truncations_that_do_not_rise_are_refused(
     subject: Subject, truncations: list[float], tmp_path: Path
 ) -> None:
     with pytest.raises(ExportError, match=r"rise, above 0 and below 4, as in 0.3,0.5,0.7,1"):
-        export_subject(subject, tmp_path / "x.gan", standing=truncations)
+        export_subject(subject, tmp_path / "x.gan", ExportOptions(standing=truncations))
     assert not list(tmp_path.iterdir())
 
 
@@ -135,6 +136,6 @@ def test_networks_without_batch_norm_or_a_normal_latent_are_refused() -> None:
 def test_a_bundle_is_verified_against_its_run_with_its_own_statistics(
     run: Path, tmp_path: Path
 ) -> None:
-    made = export_run(run, tmp_path / "x.gan", standing=[0.5], num_images=1000)
+    made = export_run(run, tmp_path / "x.gan", ExportOptions(standing=[0.5], num_images=1000))
     assert all(gate.passed for gate in verify_against_run(made.path, run, num_images=1000))
     assert compare_bundle(made.path, run=run).first is None

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from ganexport.options import ExportOptions
 from ganexport.pipeline import export
 from ganexport.subjects.subject import Spec, of_module
 from ganexport.subjects.weights import load_weights
@@ -46,7 +47,7 @@ def trained(num_classes: int = 0) -> Somebodys:
 def test_a_module_becomes_a_bundle_that_is_that_module(tmp_path: Path) -> None:
     module = trained()
     before = {key: value.clone() for key, value in module.state_dict().items()}
-    made = export(module, Spec(z_dim=8), tmp_path / "x.gan", num_images=1000)
+    made = export(module, Spec(z_dim=8), tmp_path / "x.gan", ExportOptions(num_images=1000))
     assert {gate.gate for gate in made.gates} >= {"max error", "paired FID / floor"}
     assert "FID change" not in {gate.gate for gate in made.gates}  # to no data
     assert module.training
@@ -64,7 +65,9 @@ def test_a_module_becomes_a_bundle_that_is_that_module(tmp_path: Path) -> None:
 
 def test_classes_have_names(tmp_path: Path) -> None:
     spec = Spec(z_dim=8, classes=["cat", "dog"], family="somebodys", truncation=0.8)
-    made = export(trained(2), spec, tmp_path / "x.gan", num_images=1000, precisions=["fp32"])
+    made = export(
+        trained(2), spec, tmp_path / "x.gan", ExportOptions(num_images=1000, precisions=["fp32"])
+    )
     with Sampler(made.path) as sampler:
         assert sampler.classes == ["cat", "dog"]
         assert sampler.info["default_truncation"] == 0.8
@@ -78,11 +81,14 @@ def test_a_dataset_of_the_same_shape_serves_the_gates(shapes: Path, tmp_path: Pa
 
     torch.manual_seed(0)
     made = export(
-        Large(), Spec(z_dim=8), tmp_path / "x.gan", num_images=1000, data=shapes, precisions=[]
+        Large(),
+        Spec(z_dim=8),
+        tmp_path / "x.gan",
+        ExportOptions(num_images=1000, data=shapes, precisions=[]),
     )
     assert "FID change" in {gate.gate for gate in made.gates}
     with pytest.raises(ExportError, match="16x16x3, and the generator gives 8x8x3"):
-        export(trained(), Spec(z_dim=8), tmp_path / "y.gan", data=shapes)
+        export(trained(), Spec(z_dim=8), tmp_path / "y.gan", ExportOptions(data=shapes))
 
 
 class Noisy(Somebodys):

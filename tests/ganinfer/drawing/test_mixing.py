@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ganexport.options import ExportOptions
 from ganexport.pipeline import export_run
 from ganinfer import Sampler
 from ganinfer.cli.options import parse_labels
@@ -15,7 +16,7 @@ from ganinfer.errors import RequestError
 def path(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("mixable") / "x.gan"
     options = {"class_weights": True, "precisions": ["fp32"], "num_images": 1000}
-    return export_run(run, made, **options).path
+    return export_run(run, made, ExportOptions(**options)).path
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,176 @@
+"""How a generator is exported; light, so that `gan --help` may read it."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from ganinfer.errors import ExportError
+from ganinfer.options import Option
+
+Profile = tuple[int, int, int]  # smallest, likeliest and largest batch of an engine
+
+DEFAULT_PROFILES: tuple[Profile, ...] = ((1, 64, 256),)
+
+
+def _truncations(text: str) -> list[float]:
+    """From "0.3,0.5,1"."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ExportError(
+            f"--standing-statistics {text}: expected truncations, as in 0.3,0.5,1"
+        ) from None
+
+
+def _profile(text: str) -> Profile:
+    """From "1:64:256"."""
+    try:
+        smallest, likeliest, largest = (int(part) for part in text.split(":"))
+    except ValueError:
+        raise ExportError(f"--profile {text}: expected three batch sizes, as in 1:64:256") from None
+    return smallest, likeliest, largest
+
+
+def _decibels(text: str) -> float:
+    """From "55dB" or "55"."""
+    try:
+        return float(text.lower().removesuffix("db"))
+    except ValueError:
+        raise ExportError(f"--auto-precision {text}: expected decibels, as in 55dB") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """Options of `ganexport.export` and `export_run`; those of `gan export`, too.
+
+    Attributes:
+        precisions: ONNX variants; "fp32" is always among them.
+        min_psnr_db: of every variant but fp32: the most sensitive layers stay float32 until this
+            PSNR on [-1, 1] (peak 2) is met; None keeps none.
+        without: names of rewrites that are left out; see ganexport.subjects.rewrites.
+        standing: truncations for which batch-norm statistics are taken anew and kept in the
+            graph; see ganexport.subjects.standing.
+        class_weights: the graph takes a weight for each class, so that classes can be mixed.
+        with_discriminator: also put the run's discriminator in, for ganinfer.rejection.
+        held_out: a prepared dataset that the discriminator has not seen, to calibrate it on; its
+            own by default.
+        tensorrt: also build engines, one for each target and precision.
+        targets: what they are built for, see `ganexport.engines.targets`; naming one asks for it.
+        product: "auto", "tensorrt" or "tensorrt_rtx".
+        profiles: smallest, likeliest and largest batch of each of an engine's profiles.
+        data: the prepared dataset; by default where the run found it. Of a module one of the same
+            shape, for FID to it and for features; without one a network of random weights compares
+            what ships with what the module gives.
+        num_images: of each set of the distributional gates.
+        verify: False writes a bundle that is marked unverified.
+        single_file: write one file instead of a directory.
+        sign_key: sign it with this Ed25519 private key, a PEM file.
+
+    Raises:
+        ExportError: an option that no export can have, or two that do not go together.
+    """
+
+    precisions: Annotated[
+        Sequence[str],
+        Option(
+            flag="precision",
+            repeated=True,
+            help="fp32, fp16, bf16, int8, fp8; may be repeated. The first two by default.",
+        ),
+    ] = ("fp32", "fp16")
+    min_psnr_db: Annotated[
+        float | None,
+        Option(
+            flag="auto-precision",
+            parse=_decibels,
+            help="55dB: keep the most sensitive layers in fp32 until that is met.",
+        ),
+    ] = None
+    without: Annotated[
+        Collection[str], Option(repeated=True, help="A rewrite to leave out: upsampling, norms.")
+    ] = ()
+    standing: Annotated[
+        Sequence[float],
+        Option(
+            flag="standing-statistics",
+            parse=_truncations,
+            help="0.3,0.5,1: batch-norm statistics for these truncations, in the graph.",
+        ),
+    ] = ()
+    class_weights: Annotated[bool, Option(help="Take a weight for each class: mixtures.")] = False
+    with_discriminator: Annotated[bool, Option(help="Also the run's D: rejection sampling.")] = (
+        False
+    )
+    held_out: Annotated[
+        Path | None, Option(help="Prepared dataset that D has not seen, to calibrate it on.")
+    ] = None
+    tensorrt: Annotated[bool, Option(flag="trt", help="Also build TensorRT engines.")] = False
+    targets: Annotated[
+        Sequence[str],
+        Option(
+            flag="trt-target",
+            repeated=True,
+            help="portable, sm89, ..., current, same-cc, ampere+; repeatable.",
+        ),
+    ] = ()
+    product: Annotated[str, Option(flag="trt-product", help="auto, tensorrt or tensorrt_rtx.")] = (
+        "auto"
+    )
+    profiles: Annotated[
+        Sequence[Profile],
+        Option(
+            flag="profile",
+            repeated=True,
+            parse=_profile,
+            help="Batches of an engine, as in 1:64:256; may be repeated.",
+        ),
+    ] = DEFAULT_PROFILES
+    data: Annotated[Path | None, Option(help="Prepared dataset, if it was moved.")] = None
+    num_images: Annotated[int, Option(flag="num", help="Images of each set of the FID gates.")] = (
+        10_000
+    )
+    verify: Annotated[bool, Option(help="Prove parity before writing.")] = True
+    single_file: Annotated[bool, Option(help="One file, no folder.")] = False
+    sign_key: Annotated[
+        Path | None, Option(help="Sign it: PEM file of an Ed25519 private key.")
+    ] = None
+
+    def __post_init__(self) -> None:
+        from ganexport.graph.precision import PRECISIONS
+        from ganexport.subjects.rewrites import check_rewrites
+
+        for name in ("precisions", "without", "standing", "targets", "profiles"):
+            if isinstance(found := getattr(self, name), str):
+                raise ExportError(f"{name}: found {found!r}; expected a list, [{found!r}]")
+        if unknown := sorted(set(self.precisions) - set(PRECISIONS)):
+            raise ExportError(f"--precision {unknown[0]!r}: expected {', '.join(PRECISIONS)}")
+        if self.held_out is not None and not self.with_discriminator:
+            raise ExportError("--held-out: it goes with --with-discriminator")
+        check_rewrites(self.without)
+        check_profiles(self.profiles)
+
+    @property
+    def wants_engines(self) -> bool:
+        """Are engines built? A target asks for them as well."""
+        return self.tensorrt or bool(self.targets)
+
+
+def check_profiles(profiles: Sequence[Profile]) -> None:
+    """Refuse batches that no engine can have.
+
+    Raises:
+        ExportError: a profile does not rise from 1 or more, or is there twice, or there is none.
+    """
+    if not profiles:
+        raise ExportError("--profile: expected at least one, as in 1:64:256")
+    for profile in profiles:
+        if len(profile) != 3 or not 1 <= profile[0] <= profile[1] <= profile[2]:
+            raise ExportError(
+                f"--profile {':'.join(map(str, profile))}: expected smallest:likeliest:largest"
+                " batch, none below 1 and each at least the one before"
+            )
+        if profiles.count(profile) > 1:
+            raise ExportError(
+                f"--profile {':'.join(map(str, profile))}: given twice; once is enough"
+            )

@@ -1,0 +1,44 @@
+"""How a bundle is opened."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from ganinfer.bundle.signature import PublicKey
+from ganinfer.drawing.arguments import checked_devices, checked_duration, checked_integer
+from ganinfer.options import Option
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """The arguments of `Sampler`, which says what they mean; of its commands, too.
+
+    Raises:
+        RequestError: one that no sampler can have.
+    """
+
+    backend: Annotated[str, Option(help="auto, or a module of ganinfer/backends/.")] = "auto"
+    device: Annotated[str | Sequence[str], Option(parse=str, help="auto, cpu, cuda or cuda:N.")] = (
+        "auto"
+    )
+    precision: Annotated[str, Option(help="auto, or one that the bundle holds: fp32, ...")] = "auto"
+    batch_size: int = 64
+    max_queue: int = 1024
+    max_wait_ms: float = 0.0
+    allow_unverified: Annotated[bool, Option(help="Open a --no-verify bundle.")] = False
+    public_key: Annotated[
+        PublicKey | None,
+        Option(parse=Path, metavar="<path>", help="PEM file of whoever must have signed it."),
+    ] = None
+
+    def __post_init__(self) -> None:
+        checked_devices(self.device)
+        checked_integer("batch_size", self.batch_size, least=1)
+        checked_integer("max_queue", self.max_queue, least=1)
+        checked_duration("max_wait_ms", self.max_wait_ms)
+
+    @property
+    def devices(self) -> list[str]:
+        """One, or several of a pool."""
+        return checked_devices(self.device)
