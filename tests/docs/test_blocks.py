@@ -10,12 +10,9 @@ from pathlib import Path
 import pytest
 from pages import PAGES, ROOT, begins_with, blocks, name_of
 
-from ganexport.pipeline import export_run, export_subject
-from ganexport.subjects.subject import Spec, of_module
-from gantrain.data.prepare import prepare
-from gantrain.game.config import load_config
+from ganexport import ExportOptions, Spec, export, export_run
+from gantrain import load_config, prepare, train
 from gantrain.runs.checkpoint import load_generator
-from gantrain.training.train import train
 
 # Pages whose blocks take longer than 20 s together; `pytest -m slow` runs them.
 SLOW = {"README.md", "docs/training.md", "docs/measuring.md", "docs/exporting.md"}
@@ -46,8 +43,9 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = f"data.path={folder / 'data/digits'}"
     recipe = load_config(Path("dcgan-digits"), [place, "train.device=cpu", *small])
     trained = load_generator(train(recipe, folder / "runs/dcgan-digits").run)
-    subject = of_module(trained.network, Spec(trained.network.z_dim, trained.classes))
-    export_subject(subject, folder / "digits.gan", precisions=["fp32"], num_images=1000)
+    spec = Spec(trained.network.z_dim, trained.classes)
+    options = ExportOptions(precisions=["fp32"], num_images=1000)
+    export(trained.network, spec, folder / "digits.gan", options)
     return folder
 
 
@@ -56,7 +54,8 @@ def whole_road(road: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with a bundle that was exported from the run."""
     folder = tmp_path_factory.mktemp("whole")
     shutil.copytree(road, folder, dirs_exist_ok=True)
-    export_run(folder / "runs/dcgan-digits", folder / "digits.gan", num_images=1000)
+    options = ExportOptions(num_images=1000)
+    export_run(folder / "runs/dcgan-digits", folder / "digits.gan", options)
     return folder
 
 

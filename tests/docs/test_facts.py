@@ -1,6 +1,7 @@
 """What pages list and count is what the sources hold."""
 
 import ast
+import functools
 import re
 import tomllib
 
@@ -101,22 +102,23 @@ def test_every_error_is_explained_under_its_name() -> None:
     assert sorted(set(errors) - set(headings)) == []
 
 
+@functools.cache
+def calls_of_sources() -> list[ast.Call]:
+    """Every call of something by its name, with an argument."""
+    files = [file for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py"))]
+    nodes = (node for file in files for node in ast.walk(ast.parse(file.read_text())))
+    return [n for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.args]
+
+
 def messages(error: str) -> list[re.Pattern[str]]:
     """What the sources give an error to say, with room for what differs from time to time."""
     found = []
-    for package in PACKAGES:
-        for file in sorted((ROOT / package).rglob("*.py")):
-            for node in ast.walk(ast.parse(file.read_text())):
-                if (
-                    isinstance(node, ast.Call)
-                    and getattr(node.func, "id", "") == error
-                    and node.args
-                ):
-                    parts = getattr(node.args[0], "values", [node.args[0]])
-                    texts = [p.value if isinstance(p, ast.Constant) else None for p in parts]
-                    if sum(len(str(text)) for text in texts if text) >= 15:
-                        words = (".+" if text is None else re.escape(str(text)) for text in texts)
-                        found.append(re.compile("".join(words)))
+    for call in calls_of_sources():
+        parts = getattr(call.args[0], "values", [call.args[0]])
+        texts = [part.value if isinstance(part, ast.Constant) else None for part in parts]
+        if call.func.id == error and sum(len(str(text)) for text in texts if text) >= 15:
+            words = (".+" if text is None else re.escape(str(text)) for text in texts)
+            found.append(re.compile("".join(words)))
     return found
 
 
