@@ -27,7 +27,9 @@ PublicKeyPath = Annotated[
 ]
 
 
-Backend = Annotated[str, typer.Option(help="auto, or a module of ganinfer/backends/.")]
+Backend = Annotated[
+    str, typer.Option(help="auto, one of ganinfer/backends/, or your own package.module.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Precision = Annotated[str, typer.Option(help="auto, or one that the bundle holds: fp32, ...")]
 AllowUnverified = Annotated[bool, typer.Option(help="Open a --no-verify bundle.")]
