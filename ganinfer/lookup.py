@@ -92,9 +92,11 @@ def find_part(kind: Kind, name: str, *, where: str) -> Any:
     if ":" in name and len(kind.holds) == 1:
         found = SimpleNamespace(**dict.fromkeys(kind.holds, found))
     for held, must in kind.holds.items():
-        if not hasattr(found, held):
+        if not hasattr(found, held) or (len(kind.holds) == 1 and _is_imported(found, held)):
             remedy = _remedy(kind, found, name)
-            raise ConfigError(f"{where}: {name} has no {held}; expected {must.words}; {remedy}")
+            raise ConfigError(
+                f"{where}: {name} has no {held} of its own; expected {must.words}; {remedy}"
+            )
         if not must.fits(getattr(found, held)):
             raise ConfigError(
                 f"{where}: {name}: {held} is {_described(getattr(found, held))}; expected"
@@ -132,6 +134,14 @@ def _takes(found: Any, names: tuple[str, ...], *, options: bool) -> bool:
         positional += names[len(positional) :]
     required = any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in parameters)
     return positional == list(names) and (options or not required)
+
+
+def _is_imported(found: object, held: str) -> bool:
+    """Is it there only because a module imports it from another package, to build on it?"""
+    if not isinstance(found, ModuleType):
+        return False
+    home = getattr(getattr(found, held), "__module__", None) or found.__name__
+    return str(home).partition(".")[0] != found.__name__.partition(".")[0]
 
 
 def _remedy(kind: Kind, found: object, name: str) -> str:
