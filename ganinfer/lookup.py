@@ -115,8 +115,8 @@ def check_has(found: object, names: list[str], *, where: str) -> None:
 
 
 def identity(name: str) -> str:
-    """A part's name for records that notice a change: of an own one also with its sources' hash."""
-    return f"{name}, sources {sources_sha256(name)[:16]}" if is_own(name) else name
+    """A part's name for records that notice a change; of an own one name@hash of its sources."""
+    return f"{name}@{sources_sha256(name)[:16]}" if is_own(name) else name
 
 
 def _takes(found: Any, names: tuple[str, ...], *, options: bool) -> bool:

@@ -204,7 +204,7 @@ def _write(
 
 def _planned(request: Request) -> Iterator[_Planned]:
     """All shards of a request, finished or not."""
-    suffix = re.split("[.:]", request.format.partition(",")[0])[-1]
+    suffix = re.split("[.:]", request.format.partition("@")[0])[-1]
     for number, done in enumerate(range(0, request.n, request.shard_size)):
         name = f"shard-{number:06d}.{suffix}"
         count = min(request.shard_size, request.n - done)
