@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import importlib
 import inspect
+import logging
 import os
 import pkgutil
 import sys
@@ -16,6 +17,9 @@ from types import ModuleType
 from typing import Any
 
 from ganinfer.errors import ConfigError
+
+
+log = logging.getLogger(__name__)
 
 
 def is_own(name: str) -> bool:
@@ -88,9 +92,10 @@ def sources_sha256(name: str) -> str:
 
 
 def _import(path: str, where: str) -> ModuleType:
+    known = path in sys.modules
     with current_folder():
         try:
-            return importlib.import_module(path)
+            module = importlib.import_module(path)
         except (Exception, SystemExit) as error:
             missing = error.name if isinstance(error, ModuleNotFoundError) else None
             if missing and f"{path}.".startswith(f"{missing}."):
@@ -100,6 +105,9 @@ def _import(path: str, where: str) -> ModuleType:
                 f"{where}: {path} fails as it is imported: {_line(error, path)}:"
                 f" {type(error).__name__}: {text}; correct it there"
             ) from error
+    if not known:
+        log.info("%s: imported %s, %s", where, path, place_of(module))
+    return module
 
 
 def _not_there(missing: str) -> str:
