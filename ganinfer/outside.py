@@ -18,7 +18,6 @@ from typing import Any
 
 from ganinfer.errors import ConfigError
 
-
 log = logging.getLogger(__name__)
 
 

@@ -87,7 +87,7 @@ def _call(factory: str) -> Any:
     if ":" not in factory:
         raise ExportError(f"--module {factory}: expected package.module:function")
     try:
-        function = load(factory, where="--module")
+        function = load(factory, where=f"--module {factory}")
     except ConfigError as error:
         raise ExportError(
             f"{error}; expected package.module:function, importable from here"
