@@ -20,6 +20,7 @@ from ganinfer.host.machine import this_host
 from ganinfer.host.tuned import Choice, remember
 from ganinfer.shards import write_shards
 from gantrain.evaluation.evaluate import evaluate
+from gantrain.game.build import build_generator
 from gantrain.game.config import parse_config
 
 MYLAB = {
@@ -239,7 +240,7 @@ def test_what_is_no_generator_is_refused(shapes: Path, lab: Path) -> None:
                                              " = z_dim, num_classes"))  # fmt: skip
     config = parse_config(own_recipe(shapes), where="x.toml")
     with pytest.raises(ConfigError, match=r"x.toml \[model\] mylab.nets: .* has no z_distribution"):
-        config.build_generator(16, 3, 3)
+        build_generator(config, 16, 3, 3)
 
 
 def test_a_metric_gives_scores_of_its_own(run: Path, lab: Path) -> None:

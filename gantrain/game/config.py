@@ -16,13 +16,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal, TypeVar
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from torch import nn
 
 from ganinfer.errors import ConfigError
 from ganinfer.lookup import (
-    check_has,
     check_options,
     explain,
     find_part,
@@ -31,8 +28,6 @@ from ganinfer.lookup import (
 )
 from gantrain.game import optimizers, schedules
 from gantrain.game.kinds import MODEL, OBJECTIVE, REGULARIZER
-from gantrain.game.parts import Hooks, Objective
-from gantrain.models._base import DiscriminatorModule, GeneratorModule
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -132,72 +127,11 @@ class Config:
             "train": self.train.model_dump(),
         }
 
-    def build_generator(self, resolution: int, channels: int, num_classes: int) -> GeneratorModule:
-        """A freshly initialised generator for images of that shape, changed by the regularizers."""
-        module = find_part(MODEL, self.model, where=self.where)
-        network: GeneratorModule = module.Generator(
-            resolution, channels, num_classes, **self.generator
-        )
-        place = f"{self.where} [model] {self.model}"
-        check_has(network, [*GeneratorModule.__annotations__], where=place)
-        for _, hook in self._build_hooks():
-            hook.change_generator(network)
-        return network
-
-    def build_discriminator(
-        self, resolution: int, channels: int, num_classes: int
-    ) -> DiscriminatorModule:
-        """A freshly initialised discriminator for images of that shape, changed likewise."""
-        module = find_part(MODEL, self.model, where=self.where)
-        network: DiscriminatorModule = module.Discriminator(
-            resolution, channels, num_classes, **self.discriminator
-        )
-        place = f"{self.where} [model] {self.model}"
-        check_has(network, [*DiscriminatorModule.__annotations__], where=place)
-        for _, hook in self._build_hooks():
-            hook.change_discriminator(network)
-        return network
-
-    def learning_rate_factor(self, images_seen: int) -> float:
-        """What the schedule makes of the optimizers' learning rates."""
-        schedule = getattr(schedules, self.schedule.name)
-        factor: float = schedule(images_seen, self.train.total_images, **self.schedule.options)
-        return factor
-
-    def build_objective(self) -> Objective:
-        """The objective, with its options."""
-        module = find_part(OBJECTIVE, self.objective.name, where=self.where)
-        objective: Objective = module.Objective(**self.objective.options)
-        return objective
-
-    def build_regularizers(self) -> list[tuple[str, Hooks]]:
-        """The regularizers by name, with their options."""
-        return [
-            (
-                part.name,
-                find_part(REGULARIZER, part.name, where=self.where).Regularizer(**part.options),
-            )
-            for part in self.regularizers
-        ]
-
     @property
     def own_parts(self) -> list[str]:
         """The user's own among the parts that make the networks, with the hash of their sources."""
         names = [self.model, self.objective.name, *(part.name for part in self.regularizers)]
         return [identity(name) for name in names if identity(name) != name]
-
-    def _build_hooks(self) -> list[tuple[str, Hooks]]:
-        """In the order in which they change a network."""
-        hooks = [("objective", self.build_objective()), *self.build_regularizers()]
-        return sorted(hooks, key=lambda named: named[1].changes_last)
-
-
-def build_optimizer(part: Part, network: nn.Module) -> torch.optim.Optimizer:
-    """The named optimizer over all parameters of a network."""
-    optimizer: torch.optim.Optimizer = getattr(optimizers, part.name)(
-        network.parameters(), **part.options
-    )
-    return optimizer
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
