@@ -26,6 +26,7 @@ from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.bundle.golden import pixel_differences
 from ganinfer.drawing.images import to_uint8
 from ganinfer.errors import GanError
+from gantrain.game.build import build_generator
 from gantrain.game.config import load_config
 from gantrain.training.standing import standing_statistics
 
@@ -47,7 +48,9 @@ def subject_of(recipe: str) -> Subject:
     config = load_config(CONFIGS / f"{recipe}.toml")
     resolution, channels, num_classes = SHAPES[recipe.partition("-")[2]]
     torch.manual_seed(0)
-    network = config.build_generator(resolution, channels, num_classes if config.conditional else 0)
+    network = build_generator(
+        config, resolution, channels, num_classes if config.conditional else 0
+    )
     standing_statistics(network, num_batches=4, truncation=config.train.truncation, seed=0)
     classes = [str(k) for k in range(network.num_classes)]
     spec = Spec(network.z_dim, classes, network.z_distribution, config.train.truncation)

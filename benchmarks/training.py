@@ -30,8 +30,8 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from gantrain.data.dataset import Dataset, RealBatches
-from gantrain.game.build import build_game
-from gantrain.game.config import Config, build_optimizer, parse_config
+from gantrain.game.build import build_game, build_optimizer
+from gantrain.game.config import Config, parse_config
 from gantrain.game.parts import Game
 from gantrain.models._layers import DownConv2d, UpConv2d
 from gantrain.training.ema import Ema

@@ -105,7 +105,8 @@ class Sampler:
 
         Args:
             path: a bundle: a `name.gan` directory or file, or hf://owner/name[@revision].
-            backend: "auto", "onnxruntime", "openvino", "tensorrt" or "onnxruntime_tensorrt".
+            backend: "auto", "onnxruntime", "openvino", "tensorrt", "onnxruntime_tensorrt", or
+                "package.module" of your own, see `ganinfer.lookup`.
             device: "auto", "cpu", "cuda" or "cuda:<n>"; several make a pool. One that was asked for
                 and is not there is an error, never a silent fall-back.
             precision: "auto", or one that the bundle holds: "fp32", "fp16", ...
@@ -119,7 +120,7 @@ class Sampler:
         Raises:
             BundleError: the bundle is missing, damaged, of a newer format, unverified or not
                 signed by that key.
-            ConfigError: the key cannot be used.
+            ConfigError: the key cannot be used, or there is no such backend.
             BackendUnavailable: this host cannot run it as asked.
             ParityError: it runs, and its golden images are not those of the trained generator.
         """

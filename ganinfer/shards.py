@@ -4,6 +4,7 @@ shard-000000.tar   shard-000001.tar   ...   shards.json
 """
 
 import os
+import re
 import reprlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -24,19 +25,24 @@ from ganinfer.drawing.mixing import is_mixed
 from ganinfer.errors import DataError, RequestError
 from ganinfer.files import only_writer, sha256_file, stream_atomic
 from ganinfer.formats import Batch
-from ganinfer.lookup import explain, find_module
+from ganinfer.lookup import Kind, explain, find_part, held_function, identity
 from ganinfer.progress import Progress
 from ganinfer.record import Record
 from ganinfer.sampler import Sampler
 
 INDEX = "shards.json"
 
+FORMAT = Kind(
+    "ganinfer.formats",
+    {"pack": held_function("batch"), "write": held_function("sink", "parts", "count")},
+)
+
 _BATCH = 128  # images that are drawn, packed and written together
 _AHEAD = 4  # batches under way, beyond one for each thread that packs
 
 
 class Request(Record):
-    """What decides every byte of the shards."""
+    """What decides every byte of the shards; of the caller's own parts also their sources do."""
 
     bundle_sha256: str
     backend: str
@@ -129,7 +135,8 @@ def write_shards(
         labels: a class for all images, or several that are repeated in turn; None lets each seed
             draw its own.
         truncation, truncation_mode: as in `Sampler.sample`.
-        format: a module of ganinfer.formats: "tar" (WebDataset) or "npz".
+        format: a module of ganinfer.formats: "tar" (WebDataset) or "npz"; or "package.module" of
+            one's own, after whose last name files are called: shard-000000.module.
         shard_size: images in a shard; the last may have fewer.
         workers: threads that encode; by default one for each processor, and 8 at most.
         progress: called with (what is being done, images done, images in all).
@@ -140,16 +147,16 @@ def write_shards(
     Raises:
         RequestError: something that this model cannot serve, or the folder holds the shards of
             another request.
-        ConfigError: there is no such format.
+        ConfigError: there is no such format. What the folder's index says is only compared.
         DataError: the folder's index cannot be read.
         GanError: another process is writing there.
     """
-    find_module("ganinfer.formats", format, where="format")  # or raise
+    packer = find_part(FORMAT, format, where="format")
     threads = min(8, os.cpu_count() or 1) if workers is None else _positive("workers", workers)
     sampler.stream(n, seed=seed, truncation=truncation, truncation_mode=truncation_mode)  # or raise
     request = Request(
         bundle_sha256=sampler.sha256,
-        backend=sampler.info["backend"],
+        backend=identity(sampler.info["backend"]),
         device=sampler.info["device"],
         precision=sampler.info["precision"],
         n=int(n),
@@ -157,18 +164,17 @@ def write_shards(
         labels=_class_numbers(sampler, labels),
         truncation=None if truncation is None else float(truncation),
         truncation_mode=truncation_mode,
-        format=format,
+        format=identity(format),
         shard_size=_positive("shard_size", shard_size),
     )
     folder.mkdir(parents=True, exist_ok=True)
     with only_writer(folder):
-        return _write(sampler, request, folder, threads, progress or (lambda *_: None))
+        return _write(sampler, request, packer, folder, threads, progress or (lambda *_: None))
 
 
 def _write(
-    sampler: Sampler, request: Request, folder: Path, threads: int, report: Progress
+    sampler: Sampler, request: Request, packer: Any, folder: Path, threads: int, report: Progress
 ) -> Written:
-    packer = find_module("ganinfer.formats", request.format, where="format")
     listed = _listed(folder, request)
     kept = _whole(folder, listed, threads, report)
     finished = {shard.name: shard for shard in kept}
@@ -198,8 +204,9 @@ def _write(
 
 def _planned(request: Request) -> Iterator[_Planned]:
     """All shards of a request, finished or not."""
+    suffix = re.split("[.:]", request.format.partition("@")[0])[-1]
     for number, done in enumerate(range(0, request.n, request.shard_size)):
-        name = f"shard-{number:06d}.{request.format}"
+        name = f"shard-{number:06d}.{suffix}"
         count = min(request.shard_size, request.n - done)
         yield _Planned(name, request.seed + done, count)
 

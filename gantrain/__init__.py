@@ -3,6 +3,9 @@
 from gantrain import evaluate, load_config, train
 train(load_config(Path("dcgan-digits")), Path("runs/digits"))
 scores = evaluate(Path("runs/digits")).values    # {"fid": ..., ...}
+
+A part of your own inherits Objective, Hooks (a regularizer), GeneratorModule and
+DiscriminatorModule (a model), or gives Scores (a metric).
 """
 
 from typing import TYPE_CHECKING
@@ -13,12 +16,23 @@ if TYPE_CHECKING:
     from gantrain.data.prepare import prepare
     from gantrain.evaluation.evaluate import evaluate
     from gantrain.game.config import Config, load_config, parse_config
+    from gantrain.game.parts import Game, Hooks, Objective, Step, View
+    from gantrain.metrics._score import Score
+    from gantrain.models._base import DiscriminatorModule, GeneratorModule
     from gantrain.training.train import train
 else:
     __getattr__ = lazy_face(
         "gantrain",
         {
             "Config": "gantrain.game.config",
+            "DiscriminatorModule": "gantrain.models._base",
+            "Game": "gantrain.game.parts",
+            "GeneratorModule": "gantrain.models._base",
+            "Hooks": "gantrain.game.parts",
+            "Objective": "gantrain.game.parts",
+            "Score": "gantrain.metrics._score",
+            "Step": "gantrain.game.parts",
+            "View": "gantrain.game.parts",
             "evaluate": "gantrain.evaluation.evaluate",
             "load_config": "gantrain.game.config",
             "parse_config": "gantrain.game.config",
@@ -27,4 +41,19 @@ else:
         },
     )
 
-__all__ = ["Config", "evaluate", "load_config", "parse_config", "prepare", "train"]
+__all__ = [
+    "Config",
+    "DiscriminatorModule",
+    "Game",
+    "GeneratorModule",
+    "Hooks",
+    "Objective",
+    "Score",
+    "Step",
+    "View",
+    "evaluate",
+    "load_config",
+    "parse_config",
+    "prepare",
+    "train",
+]

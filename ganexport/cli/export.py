@@ -1,6 +1,5 @@
 """gan export, gan extract."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,7 +26,8 @@ def export(
         str | None, typer.Option(help="Instead of a run: package.module:function that makes a G.")
     ] = None,
     importer: Annotated[
-        str | None, typer.Option("--from", help="Instead of a run: another project's generator.")
+        str | None,
+        typer.Option("--from", help="Instead of a run: another project's, by its importer."),
     ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="Of --module or --from: .safetensors, .pt, .bin.")
@@ -61,7 +61,6 @@ def export(
 
     def subject() -> "Subject":
         if module is not None:
-            sys.path.insert(0, str(Path.cwd()))  # it may lie beside the user, as for python -m
             return of_factory(module, weights, weights_key, given)
         if importer is not None:
             return of_import(importer, weights, weights_key, given)

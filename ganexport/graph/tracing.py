@@ -19,6 +19,7 @@ from gantrain.extractors.classifier import (
     RandomExtractor,
     StackedExtractor,
 )
+from gantrain.game.build import build_generator
 from gantrain.runs.checkpoint import TrainedGenerator
 
 NetworkExtractor = ClassifierExtractor | RandomExtractor | StackedExtractor
@@ -54,8 +55,8 @@ def bake(trained: TrainedGenerator) -> nn.Module:
 
     The twin is built anew; taking parametrizations off a deep copy would break the original.
     """
-    twin = trained.config.build_generator(
-        trained.resolution, trained.channels, len(trained.classes)
+    twin = build_generator(
+        trained.config, trained.resolution, trained.channels, len(trained.classes)
     )
     twin.load_state_dict(trained.network.state_dict())
     return plain(twin)

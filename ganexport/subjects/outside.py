@@ -1,6 +1,5 @@
 """Generators that gantrain did not train: a factory's of the user's own, or an importer's."""
 
-import importlib
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,8 +9,11 @@ from torch import nn
 
 from ganexport.subjects.subject import Spec, Subject, of_module
 from ganexport.subjects.weights import load_weights, read_state
-from ganinfer.errors import ExportError
-from ganinfer.lookup import check_options, find_module
+from ganinfer.errors import ConfigError, ExportError
+from ganinfer.lookup import Kind, check_options, find_part, held_function
+from ganinfer.outside import current_folder, load
+
+IMPORTER = Kind("ganexport.importers", {"read": held_function("state", options=True)})
 
 
 def of_factory(
@@ -53,7 +55,8 @@ def of_import(
     """Another project's generator, from its state dict.
 
     Args:
-        importer: module in ganexport.importers.
+        importer: module in ganexport.importers, or package.module or package.module:function of
+            the user's own.
         weights, key: as in `of_factory`.
         options: of the importer's `read`.
 
@@ -61,7 +64,7 @@ def of_import(
         ConfigError: an unknown importer or option.
         ExportError: the weights are missing, or not those of that project.
     """
-    module = find_module("ganexport.importers", importer, where="--from")
+    module = find_part(IMPORTER, importer, where="--from")
     checked = check_options(module.read, dict(options), where="--set", name=importer)
     if weights is None:
         raise ExportError(f"--from {importer}: it needs the published weights; give --weights")
@@ -81,19 +84,19 @@ def _spec(
 
 
 def _call(factory: str) -> Any:
-    name, colon, attribute = factory.partition(":")
-    if not colon:
+    if ":" not in factory:
         raise ExportError(f"--module {factory}: expected package.module:function")
     try:
-        function = getattr(importlib.import_module(name), attribute)
-    except (ImportError, AttributeError) as error:
+        function = load(factory, where=f"--module {factory}")
+    except ConfigError as error:
         raise ExportError(
-            f"--module {factory}: {error}; expected package.module:function, importable from here"
-        ) from None
+            f"{error}; expected package.module:function, importable from here"
+        ) from error.__cause__
     try:
         inspect.signature(function).bind()
     except (TypeError, ValueError) as error:
         raise ExportError(
             f"--module {factory}: {error}; expected a function that takes nothing"
         ) from None
-    return function()
+    with current_folder():  # what it imports as it is called lies beside it
+        return function()

@@ -8,9 +8,19 @@ from ganinfer.backends._base import Backend
 from ganinfer.bundle.archive import Bundle
 from ganinfer.errors import BackendUnavailable, GanError, ParityError
 from ganinfer.host.machine import gpu_present
-from ganinfer.lookup import find_module
+from ganinfer.lookup import Kind, check_has, find_module, find_part, held_function
+from ganinfer.outside import is_own
 
 log = logging.getLogger(__name__)
+
+BACKEND = Kind(
+    "ganinfer.backends",
+    {
+        "precisions": held_function("bundle"),
+        "open": held_function("bundle", "device", "precision"),
+    },
+)
+_MEMBERS = [*Backend.__annotations__, "run", "run_on_device", "close"]
 
 
 def open_backend(
@@ -20,10 +30,10 @@ def open_backend(
 
     Args:
         bundle: an opened bundle.
-        name: module in this package, or "auto": what `gan bench --tune` found fastest here, if
-            device and precision are "auto" as well; else the first that opens and gives the right
-            images, of TensorRT, if the bundle has engines, onnxruntime on a GPU, OpenVINO, if it
-            is installed, and onnxruntime on the CPU.
+        name: module in this package, package.module of the user's own, or "auto": what
+            `gan bench --tune` found fastest here, if device and precision are "auto" as well; else
+            the first that opens and gives the right images, of TensorRT, if the bundle has engines,
+            onnxruntime on a GPU, OpenVINO, if it is installed, and onnxruntime on the CPU.
         device: "auto", "cpu", "cuda" or "cuda:<n>".
         precision: "auto", or one that the bundle holds.
         prove: raises ParityError of a backend that gives other images than it should; of "auto"
@@ -44,6 +54,7 @@ def open_backend(
     refusals: list[str] = []
     if device == precision == "auto" and (choice := recall(bundle.sha256)):
         try:
+            find_module(BACKEND.package, choice.backend, where="tuned")  # a file names ours alone
             tuned = _proven(bundle, choice.backend, choice.device, choice.precision, prove)
         except GanError as refusal:
             log.warning("%s: what was tuned for this host is no more: %s", bundle.path, refusal)
@@ -83,8 +94,7 @@ def _proven(
     bundle: Bundle, name: str, device: str, precision: str, prove: Callable[[Backend], None]
 ) -> Backend:
     """A backend that gives the right images."""
-    module = find_module("ganinfer.backends", name, where="backend")
-    backend: Backend = module.open(bundle, device, precision)
+    backend = open_unproven(bundle, name, device, precision)
     try:
         prove(backend)
     except BaseException:
@@ -93,8 +103,21 @@ def _proven(
     return backend
 
 
+def open_unproven(bundle: Bundle, name: str, device: str, precision: str) -> Backend:
+    """A backend that has shown no images yet.
+
+    Raises:
+        ConfigError: there is none of that name, or what it opens is no Backend.
+        BackendUnavailable: it cannot be opened here.
+    """
+    backend: Backend = find_part(BACKEND, name, where="backend").open(bundle, device, precision)
+    if is_own(name):
+        check_has(backend, _MEMBERS, where=f"backend {name}")
+        backend.name = name  # whatever it calls itself, it is asked for by this one
+    return backend
+
+
 def precisions_of(bundle: Bundle, name: str) -> list[str]:
     """A bundle's precisions that a backend takes, on hosts where it opens."""
-    module = find_module("ganinfer.backends", name, where="backend")
-    held: list[str] = module.precisions(bundle)
+    held: list[str] = find_part(BACKEND, name, where="backend").precisions(bundle)
     return held

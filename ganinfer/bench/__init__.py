@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ganinfer.bench.measure import BULK, Asked, Measured, Refused
-from ganinfer.errors import BackendUnavailable
+from ganinfer.errors import BackendUnavailable, ConfigError
 from ganinfer.progress import Progress
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def bench(
 
     Args:
         path: the bundle.
-        backends: those to measure; all by default.
+        backends: those to measure; all of ours by default.
         precisions: those to measure; by default all of the bundle.
         device: "auto", "cpu", "cuda" or "cuda:<n>".
         seconds: about how long each figure is measured; there are seven or eight a candidate.
@@ -141,16 +141,25 @@ def bench(
 def tune(report: Report) -> "Choice":
     """Remember the fastest candidate: `Sampler` then opens it on this host, unless told otherwise.
 
-    That it was measured means that its golden images are good here.
+    That it was measured means that its golden images are good here. A backend of the user's own is
+    not remembered: no Sampler imports what nobody asks it for.
+
+    Raises:
+        ConfigError: none of ours was measured.
     """
     from ganinfer.host.tuned import Choice, remember
+    from ganinfer.outside import is_own
 
-    best = report.fastest
+    ours = [found for found in report.measured if not is_own(found.backend)]
+    if not ours:
+        raise ConfigError(
+            "tune: only backends of your own were measured, and a Sampler opens those only by name;"
+            f' pass backend="{report.fastest.backend}", or measure ours as well'
+        )
+    best = max(ours, key=lambda found: found.images_per_s[BULK])
     rate = best.images_per_s[BULK]
     others = [
-        found.images_per_s[BULK]
-        for found in report.measured
-        if found.name == _BASELINE and found is not best
+        found.images_per_s[BULK] for found in ours if found.name == _BASELINE and found is not best
     ]
     choice = Choice(
         backend=best.backend,
@@ -188,12 +197,12 @@ def _candidates(
     Raises:
         ConfigError: there is no backend of that name. BackendUnavailable: none fit.
     """
-    from ganinfer.backends._open import precisions_of
-    from ganinfer.lookup import find_module, module_names
+    from ganinfer.backends._open import BACKEND, precisions_of
+    from ganinfer.lookup import find_part, module_names
 
     for name in backends:
-        find_module("ganinfer.backends", name, where="backend")
-    names = backends or module_names("ganinfer.backends")
+        find_part(BACKEND, name, where="backend")
+    names = backends or module_names(BACKEND.package)
     taken = {name: precisions_of(bundle, name) for name in names}
     found = [
         (name, precision)
@@ -216,7 +225,7 @@ def _in_a_process(asked: Asked) -> Measured | Refused:
 
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
-        # -P: nothing that lies beside the user is imported.
+        # -P: nothing that lies beside the user is imported, but a backend of his own by its name.
         command = [sys.executable, "-P", "-c", _PROCESS, json.dumps(asdict(asked)), str(answer)]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace")
         if done.returncode == 0:

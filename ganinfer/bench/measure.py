@@ -219,14 +219,13 @@ def _ask(sampler: Sampler, num_clients: int, seconds: float) -> list[float]:
 
 def _bare_images_per_s(asked: Asked) -> float:
     """The backend alone, as one would call it by hand: one batch, all threads."""
+    from ganinfer.backends._open import open_unproven
     from ganinfer.bundle.archive import Bundle
     from ganinfer.drawing.inputs import draw_inputs, labels_of
     from ganinfer.drawing.latents import seed_array
-    from ganinfer.lookup import find_module
 
     with Bundle(Path(asked.path)) as bundle:
-        module = find_module("ganinfer.backends", asked.backend, where="backend")
-        backend = module.open(bundle, asked.device, asked.precision)
+        backend = open_unproven(bundle, asked.backend, asked.device, asked.precision)
         model, seeds = bundle.manifest.model, seed_array(range(BULK))
     inputs = draw_inputs(model, seeds, labels_of(model, seeds, None))
     run = functools.partial(backend.run, inputs)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def bench(
     bundle: BundlePath,
     backend: Annotated[
-        list[str] | None, typer.Option(help="One to measure; may be repeated. All by default.")
+        list[str] | None,
+        typer.Option(help="One to measure; may be repeated. All of ours by default."),
     ] = None,
     precision: Annotated[
         list[str] | None, typer.Option(help="One to measure; may be repeated. All by default.")

@@ -38,7 +38,7 @@ def sample(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="With -n: the first; 0 by default.")] = None,
     shard_format: Annotated[
-        str | None, typer.Option("--format", help="With -n: tar (WebDataset; default) or npz.")
+        str | None, typer.Option("--format", help="With -n: tar (default), npz, package.module.")
     ] = None,
     shard_size: Annotated[
         int | None, typer.Option(min=1, help="With -n: images in a file; 10000 by default.")

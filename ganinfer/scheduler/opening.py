@@ -18,7 +18,9 @@ class Opening:
         RequestError: one that no sampler can have.
     """
 
-    backend: Annotated[str, Option(help="auto, or a module of ganinfer/backends/.")] = "auto"
+    backend: Annotated[
+        str, Option(help="auto, one of ganinfer/backends/, or your own package.module.")
+    ] = "auto"
     device: Annotated[str | Sequence[str], Option(parse=str, help="auto, cpu, cuda or cuda:N.")] = (
         "auto"
     )

@@ -31,7 +31,9 @@ def evaluate(
     ] = None,
     metrics: Annotated[
         str | None,
-        typer.Option(help="Names, separated by commas; a few that the data allow by default."),
+        typer.Option(
+            help="Names, or your own package.module, with commas; what the data allow by default."
+        ),
     ] = None,
     # torchrun takes --num for a beginning of its own --numa-binding.
     num: Annotated[

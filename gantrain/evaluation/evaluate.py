@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from ganinfer import __version__
-from ganinfer.errors import DataError
-from ganinfer.lookup import find_module
+from ganinfer.errors import ConfigError, DataError
+from ganinfer.lookup import Held, Kind, find_part, held_function
 from ganinfer.progress import Progress
 from gantrain.data.dataset import Dataset
 from gantrain.distributed import alone, rank
@@ -36,6 +35,21 @@ from gantrain.metrics._reference import Reference
 from gantrain.metrics._score import Score
 from gantrain.models._base import GeneratorModule
 
+COLUMNS = ("images", *SEEN)
+METRIC = Kind(
+    "gantrain.metrics",
+    {
+        "scores": held_function("reference", "fake"),
+        "NEEDS": Held(
+            f"a tuple of {', '.join(COLUMNS)}",
+            lambda found: isinstance(found, tuple) and all(c in COLUMNS for c in found),
+        ),
+        "BETTER": Held(
+            'a dict: score -> "lower", "higher", the best value, or None',
+            lambda found: isinstance(found, dict),
+        ),
+    },
+)
 CURVE_METRICS = ("fid", "inception_score", "precision_recall")  # of a sweep's curve
 
 
@@ -93,14 +107,14 @@ def score_images(
             None, which are gone through once; or a source, of which what was seen is kept in the
             reference's cache.
         reference: the real images and the extractor.
-        metrics: names of modules in gantrain.metrics.
+        metrics: names of modules in gantrain.metrics, or package.module of one's own.
         progress: called with (what is being done, done, in all).
 
     Returns:
         The scores and their circumstances; no scores in other processes than the first.
 
     Raises:
-        ConfigError: an unknown metric.
+        ConfigError: an unknown metric, or one that gives something else than scores of its own.
         DataError: too few images, other images than the dataset's, or a metric that the data
             does not have.
     """
@@ -117,7 +131,7 @@ def score_images(
             for number, (name, module) in enumerate(modules.items()):
                 if progress:
                     progress(f"computing {name}", number, len(modules))
-                scores |= module.scores(reference, fake)
+                scores |= _checked_scores(name, module.scores(reference, fake), scores)
     used = reference.extractor if set(SEEN) & set(needs) else None
     return Evaluation(
         scores,
@@ -129,13 +143,13 @@ def score_images(
     )
 
 
-def metric_modules(names: Sequence[str]) -> dict[str, ModuleType]:
-    """The modules of metrics by name.
+def metric_modules(names: Sequence[str]) -> dict[str, Any]:
+    """What holds the metrics, modules as a rule, by name.
 
     Raises:
         ConfigError: an unknown one.
     """
-    return {name: find_module("gantrain.metrics", name, where="--metrics") for name in names}
+    return {name: find_part(METRIC, name, where="--metrics") for name in names}
 
 
 def evaluate(
@@ -157,7 +171,7 @@ def evaluate(
     Args:
         path: see `open_target`.
         data: prepared dataset, or npz of moments; by default what the generator was trained on.
-        metrics: names of modules in gantrain.metrics; a few that the data allow by default.
+        metrics: as in `evaluate`; a few that the data allow by default.
         num_images, seed, truncation: of the images; see `open_target`.
         extractor, resizer: see `open_reference`.
         device: where the networks run.
@@ -239,6 +253,20 @@ def default_metrics(dataset: Dataset, *, conditional: bool) -> list[str]:
     if dataset.points is not None or dataset.stacked:
         return ["fid", "modes"]
     return ["fid", "label_accuracy"] if conditional else ["fid"]
+
+
+def _checked_scores(
+    name: str, found: dict[str, Score], before: dict[str, Score]
+) -> dict[str, Score]:
+    """What a metric gives, if that is new scores."""
+    if not isinstance(found, dict) or not all(isinstance(s, Score) for s in found.values()):
+        raise ConfigError(f"--metrics: {name} gives {found!r}; expected a dict: name -> Score")
+    if twice := found.keys() & before.keys():
+        raise ConfigError(
+            f"--metrics: {name} gives {', '.join(sorted(twice))}, as another metric does; call it"
+            " otherwise, or leave one out"
+        )
+    return found
 
 
 def _metrics_for(target: Target, reference: Reference) -> list[str]:

@@ -108,8 +108,9 @@ def _of_run(path: Path, seeds: range, truncation: float | None, device: torch.de
     trained = load_generator(path)
     truncation = trained.config.train.truncation if truncation is None else truncation
     network = trained.network.to(device)
+    own = "".join(f" {part}" for part in trained.config.own_parts)  # their code may change
     source = Generated(
-        f"network {trained.sha256} {device.type} {truncation} {seeds.start}",
+        f"network {trained.sha256} {device.type} {truncation} {seeds.start}{own}",
         seeds,
         network.num_classes,
         network_draw(network, truncation=truncation, device=device),

@@ -1,11 +1,16 @@
-"""A recipe and a dataset's shape -> the Game."""
+"""A recipe and a dataset's shape -> networks, optimizers, and the Game."""
 
 import torch
+from torch import nn
 
 from ganinfer.errors import ConfigError
-from gantrain.game.config import Config
+from ganinfer.lookup import check_has, find_part
+from gantrain.game import optimizers, schedules
+from gantrain.game.config import Config, Part
 from gantrain.game.draws import Draws
-from gantrain.game.parts import Game
+from gantrain.game.kinds import MODEL, OBJECTIVE, REGULARIZER
+from gantrain.game.parts import Game, Hooks, Objective
+from gantrain.models._base import DiscriminatorModule, GeneratorModule
 
 
 def build_game(
@@ -24,10 +29,10 @@ def build_game(
     shape = (resolution, channels, num_classes if config.conditional else 0)
     try:
         game = Game(
-            config.build_generator(*shape).to(device),
-            config.build_discriminator(*shape).to(device),
-            config.build_objective(),
-            config.build_regularizers(),
+            build_generator(config, *shape).to(device),
+            build_discriminator(config, *shape).to(device),
+            build_objective(config),
+            build_regularizers(config),
             Draws(config.train.seed, device),
             num_classes=shape[2],
             points=resolution == 1,
@@ -40,3 +45,73 @@ def build_game(
             " be truncated; leave it out"
         )
     return game
+
+
+def build_generator(
+    config: Config, resolution: int, channels: int, num_classes: int
+) -> GeneratorModule:
+    """A freshly initialised generator for images of that shape, changed by the regularizers."""
+    module = find_part(MODEL, config.model, where=config.where)
+    network: GeneratorModule = module.Generator(
+        resolution, channels, num_classes, **config.generator
+    )
+    _check_attributes(network, GeneratorModule, config)
+    for hook in _changing_hooks(config):
+        hook.change_generator(network)
+    return network
+
+
+def build_discriminator(
+    config: Config, resolution: int, channels: int, num_classes: int
+) -> DiscriminatorModule:
+    """A freshly initialised discriminator for images of that shape, changed likewise."""
+    module = find_part(MODEL, config.model, where=config.where)
+    network: DiscriminatorModule = module.Discriminator(
+        resolution, channels, num_classes, **config.discriminator
+    )
+    _check_attributes(network, DiscriminatorModule, config)
+    for hook in _changing_hooks(config):
+        hook.change_discriminator(network)
+    return network
+
+
+def _check_attributes(network: nn.Module, kind: type, config: Config) -> None:
+    """Refuse a network that lacks what the rest of the house looks at."""
+    check_has(network, [*kind.__annotations__], where=f"{config.where} [model] {config.model}")
+
+
+def build_objective(config: Config) -> Objective:
+    """The objective, with its options."""
+    module = find_part(OBJECTIVE, config.objective.name, where=config.where)
+    objective: Objective = module.Objective(**config.objective.options)
+    return objective
+
+
+def build_regularizers(config: Config) -> list[tuple[str, Hooks]]:
+    """The regularizers by name, with their options."""
+    found = []
+    for part in config.regularizers:
+        module = find_part(REGULARIZER, part.name, where=config.where)
+        found.append((part.name, module.Regularizer(**part.options)))
+    return found
+
+
+def _changing_hooks(config: Config) -> list[Hooks]:
+    """The objective and the regularizers, in the order in which they change a network."""
+    hooks = [build_objective(config), *(hook for _, hook in build_regularizers(config))]
+    return sorted(hooks, key=lambda hook: hook.changes_last)
+
+
+def build_optimizer(part: Part, network: nn.Module) -> torch.optim.Optimizer:
+    """The named optimizer over all parameters of a network."""
+    optimizer: torch.optim.Optimizer = getattr(optimizers, part.name)(
+        network.parameters(), **part.options
+    )
+    return optimizer
+
+
+def learning_rate_factor(config: Config, images_seen: int) -> float:
+    """What the schedule makes of the optimizers' learning rates."""
+    schedule = getattr(schedules, config.schedule.name)
+    factor: float = schedule(images_seen, config.train.total_images, **config.schedule.options)
+    return factor

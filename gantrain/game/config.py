@@ -2,8 +2,9 @@
 
 [data] · [model] name, with [model.generator] and [model.discriminator] · [objective] name · any
 number of [[regularizers]] name · [optimizer.generator] and [optimizer.discriminator] name ·
-[schedule] name · [train]. A name is a module (a function for optimizers and schedules), and the
-remaining keys of its section are that part's keyword arguments.
+[schedule] name · [train]. A name is a module, ours or package.module of one's own (a function of
+ours for optimizers and schedules), and the remaining keys of its section are that part's keyword
+arguments.
 """
 
 import inspect
@@ -15,15 +16,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal, TypeVar
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from torch import nn
 
 from ganinfer.errors import ConfigError
-from ganinfer.lookup import check_options, explain, find_module, suggest
+from ganinfer.lookup import (
+    check_options,
+    explain,
+    find_part,
+    identity,
+    suggest,
+)
 from gantrain.game import optimizers, schedules
-from gantrain.game.parts import Hooks, Objective
-from gantrain.models._base import DiscriminatorModule, GeneratorModule
+from gantrain.game.kinds import MODEL, OBJECTIVE, REGULARIZER
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -123,64 +127,11 @@ class Config:
             "train": self.train.model_dump(),
         }
 
-    def build_generator(self, resolution: int, channels: int, num_classes: int) -> GeneratorModule:
-        """A freshly initialised generator for images of that shape, changed by the regularizers."""
-        module = find_module("gantrain.models", self.model, where=self.where)
-        network: GeneratorModule = module.Generator(
-            resolution, channels, num_classes, **self.generator
-        )
-        for _, hook in self._build_hooks():
-            hook.change_generator(network)
-        return network
-
-    def build_discriminator(
-        self, resolution: int, channels: int, num_classes: int
-    ) -> DiscriminatorModule:
-        """A freshly initialised discriminator for images of that shape, changed likewise."""
-        module = find_module("gantrain.models", self.model, where=self.where)
-        network: DiscriminatorModule = module.Discriminator(
-            resolution, channels, num_classes, **self.discriminator
-        )
-        for _, hook in self._build_hooks():
-            hook.change_discriminator(network)
-        return network
-
-    def learning_rate_factor(self, images_seen: int) -> float:
-        """What the schedule makes of the optimizers' learning rates."""
-        schedule = getattr(schedules, self.schedule.name)
-        factor: float = schedule(images_seen, self.train.total_images, **self.schedule.options)
-        return factor
-
-    def build_objective(self) -> Objective:
-        """The objective, with its options."""
-        module = find_module("gantrain.objectives", self.objective.name, where=self.where)
-        objective: Objective = module.Objective(**self.objective.options)
-        return objective
-
-    def build_regularizers(self) -> list[tuple[str, Hooks]]:
-        """The regularizers by name, with their options."""
-        return [
-            (
-                part.name,
-                find_module("gantrain.regularizers", part.name, where=self.where).Regularizer(
-                    **part.options
-                ),
-            )
-            for part in self.regularizers
-        ]
-
-    def _build_hooks(self) -> list[tuple[str, Hooks]]:
-        """In the order in which they change a network."""
-        hooks = [("objective", self.build_objective()), *self.build_regularizers()]
-        return sorted(hooks, key=lambda named: named[1].changes_last)
-
-
-def build_optimizer(part: Part, network: nn.Module) -> torch.optim.Optimizer:
-    """The named optimizer over all parameters of a network."""
-    optimizer: torch.optim.Optimizer = getattr(optimizers, part.name)(
-        network.parameters(), **part.options
-    )
-    return optimizer
+    @property
+    def own_parts(self) -> list[str]:
+        """The user's own among the parts that make the networks, with the hash of their sources."""
+        names = [self.model, self.objective.name, *(part.name for part in self.regularizers)]
+        return [identity(name) for name in names if identity(name) != name]
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -230,7 +181,7 @@ def parse_config(tree: dict[str, Any], *, where: str) -> Config:
             f"{where} [model] conditional: found {conditional!r}; expected true or false"
         )
     model_name = _name(model, f"{where} [model]")
-    module = find_module("gantrain.models", model_name, where=f"{where} [model] name")
+    module = find_part(MODEL, model_name, where=f"{where} [model] name")
     options = {
         part: check_options(
             constructor,
@@ -245,9 +196,7 @@ def parse_config(tree: dict[str, Any], *, where: str) -> Config:
     }
     objective = _table(tree, "objective", where)
     objective_name = _name(objective, f"{where} [objective]")
-    objective_module = find_module(
-        "gantrain.objectives", objective_name, where=f"{where} [objective] name"
-    )
+    objective_part = find_part(OBJECTIVE, objective_name, where=f"{where} [objective] name")
     optimizer = _table(tree, "optimizer", where)
     _check_keys(
         optimizer, ("generator", "discriminator"), where=f"{where} [optimizer]", what="section"
@@ -260,7 +209,7 @@ def parse_config(tree: dict[str, Any], *, where: str) -> Config:
         conditional=conditional,
         generator=options["generator"],
         discriminator=options["discriminator"],
-        objective=_part(objective, objective_module.Objective, f"{where} [objective]"),
+        objective=_part(objective, objective_part.Objective, f"{where} [objective]"),
         regularizers=_regularizers(tree, where),
         generator_optimizer=_function(
             optimizers,
@@ -286,7 +235,7 @@ def _regularizers(tree: dict[str, Any], where: str) -> list[Part]:
     for section in sections:
         name = _name(section, f"{where} [[regularizers]]")
         place = f"{where} [[regularizers]]"
-        module = find_module("gantrain.regularizers", name, where=f"{place} name")
+        module = find_part(REGULARIZER, name, where=f"{place} name")
         if name in [part.name for part in parts]:
             raise ConfigError(f"{place} name: {name!r} stands there twice; leave one out")
         parts.append(_part(section, module.Regularizer, f"{place} {name}"))

@@ -15,6 +15,7 @@ from safetensors.torch import save
 
 from ganinfer.errors import CheckpointError
 from ganinfer.files import sha256_file, write_atomic
+from gantrain.game.build import build_discriminator, build_generator
 from gantrain.game.config import Config, parse_config
 from gantrain.models._base import DiscriminatorModule, GeneratorModule
 
@@ -137,9 +138,8 @@ def load_generator(run: Path) -> TrainedGenerator:
         CheckpointError: there is none, or it is damaged.
     """
     path, state = _newest(run)
-    config = parse_config(state["config"], where=str(path))
-    data = state["dataset"]
-    network = config.build_generator(data["resolution"], data["channels"], len(data["classes"]))
+    config, data = parse_config(state["config"], where=str(path)), state["dataset"]
+    network = build_generator(config, *_shape(data))
     network.load_state_dict(state["ema"])
     return TrainedGenerator(
         network=network.eval().requires_grad_(False),
@@ -163,10 +163,14 @@ def load_discriminator(run: Path) -> DiscriminatorModule:
     """
     path, state = _newest(run)
     config = parse_config(state["config"], where=str(path))
-    data = state["dataset"]
-    network = config.build_discriminator(data["resolution"], data["channels"], len(data["classes"]))
+    network = build_discriminator(config, *_shape(state["dataset"]))
     network.load_state_dict(state["discriminator"])
     return network.eval().requires_grad_(False)
+
+
+def _shape(data: dict[str, Any]) -> tuple[int, int, int]:
+    """Resolution, channels and number of classes of the dataset."""
+    return data["resolution"], data["channels"], len(data["classes"])
 
 
 def _newest(run: Path) -> tuple[Path, State]:

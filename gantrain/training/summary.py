@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from gantrain.data.dataset import Dataset
-from gantrain.game.build import build_game
-from gantrain.game.config import Config, build_optimizer
+from gantrain.game.build import build_game, build_optimizer
+from gantrain.game.config import Config
 from gantrain.training.train import check_shares, losses, pick_device
 
 

@@ -29,8 +29,8 @@ from gantrain.distributed import (
     several_processes,
     world_size,
 )
-from gantrain.game.build import build_game
-from gantrain.game.config import Config, Part, TrainConfig, build_optimizer
+from gantrain.game.build import build_game, build_optimizer, learning_rate_factor
+from gantrain.game.config import Config, Part, TrainConfig
 from gantrain.game.parts import Game, Step
 from gantrain.models._base import batch_norm_of
 from gantrain.runs.checkpoint import (
@@ -191,7 +191,7 @@ def _train(
         # Train, counting the real images that D has seen.
         stopped = False
         while game.images_seen < options.total_images and not stopped:
-            factor = config.learning_rate_factor(game.images_seen)
+            factor = learning_rate_factor(config, game.images_seen)
             set_learning_rate(generator_optimizer, config.generator_optimizer, factor)
             set_learning_rate(discriminator_optimizer, config.discriminator_optimizer, factor)
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ganexport.graph.tracing import SamplingGraph, bake
+from gantrain.game.build import build_generator
 from gantrain.models.dcgan import Generator
 from gantrain.runs.checkpoint import checkpoint_files, load_checkpoint, load_generator
 
@@ -39,7 +40,7 @@ class ChannelsSwapped(SamplingGraph):
 def bake_raw_weights(trained):
     """The generator under training, not its average."""
     state = load_checkpoint(trained.path)["generator"]
-    network = trained.config.build_generator(16, 3, 3)
+    network = build_generator(trained.config, 16, 3, 3)
     network.load_state_dict(state)
     return bake(dataclasses.replace(trained, network=network.eval()))
 

@@ -12,6 +12,7 @@ from torch.nn.functional import softplus
 
 from ganinfer.errors import ConfigError
 from ganinfer.lookup import find_module
+from gantrain.game.build import build_discriminator
 from gantrain.game.config import load_config, parse_config
 from gantrain.game.draws import Draws
 from gantrain.game.parts import Game
@@ -275,7 +276,7 @@ def test_adas_flips_and_inversions_can_be_told_from_the_images() -> None:
 def test_spectral_norm_comes_last_whatever_the_order() -> None:
     config = load_config(Path("dcgan-digits")).as_dict()
     config["regularizers"] = [{"name": "spectral_norm"}, {"name": "minibatch_stddev"}]
-    network = parse_config(config, where="x").build_discriminator(16, 1, 10)
+    network = build_discriminator(parse_config(config, where="x"), 16, 1, 10)
     assert network(torch.randn(4, 1, 16, 16), torch.arange(4)).shape == (4,)
     assert "parametrizations" in "".join(network.head.state_dict())
 
