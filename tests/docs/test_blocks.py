@@ -14,8 +14,8 @@ from ganexport import ExportOptions, Spec, export, export_run
 from gantrain import load_config, prepare, train
 from gantrain.runs.checkpoint import load_generator
 
-# Pages whose blocks take longer than 20 s together; `pytest -m slow` runs them.
-SLOW = {"README.md", "docs/training.md", "docs/measuring.md", "docs/exporting.md"}
+# Pages whose blocks, with what they begin with, take longer than 20 s; `pytest -m slow` runs them.
+SLOW = {"README.md", "docs/measuring.md", "docs/exporting.md"}
 
 # What makes a long command short: options that are put behind those of the page.
 SHORT = {
