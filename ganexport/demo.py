@@ -68,7 +68,9 @@ def run_demo(folder: Path, overrides: Sequence[str] = ()) -> None:
     rtx = importlib.util.find_spec("tensorrt_rtx") is not None
     _step("4 export", "to ONNX fp32 and fp16" + (" and TensorRT-RTX" if rtx else ""))
     with progress_bars() as show:
-        options = ExportOptions(tensorrt=rtx, product="tensorrt_rtx", num_images=NUM_IMAGES)
+        options = ExportOptions(
+            num_images=NUM_IMAGES, tensorrt=rtx, product="tensorrt_rtx" if rtx else "auto"
+        )
         exported = export_run(run, bundle, options, progress=show)
     show_gates(exported.gates)
     for engine in exported.engines:

@@ -88,7 +88,8 @@ class ExportOptions:
         ),
     ] = None
     without: Annotated[
-        Collection[str], Option(repeated=True, help="A rewrite to leave out: upsampling, norms.")
+        Collection[str],
+        Option(repeated=True, help="A rewrite to leave out: upsampling, norms, classes."),
     ] = ()
     standing: Annotated[
         Sequence[float],
@@ -147,6 +148,10 @@ class ExportOptions:
             raise ExportError(f"--precision {unknown[0]!r}: expected {', '.join(PRECISIONS)}")
         if self.held_out is not None and not self.with_discriminator:
             raise ExportError("--held-out: it goes with --with-discriminator")
+        if not self.wants_engines and (
+            self.product != "auto" or tuple(self.profiles) != DEFAULT_PROFILES
+        ):
+            raise ExportError("--trt-product, --profile: they go with --trt or --trt-target")
         check_rewrites(self.without)
         check_profiles(self.profiles)
 

@@ -92,7 +92,8 @@ def train(
         raise typer.Exit(128 + (received[0] if received else signal.SIGTERM))
     console.print(f"{outcome.images_seen:,} images -> {outcome.checkpoint}")
     console.print(
-        f"pictures in {folder / 'samples'}; next: gan export {folder} -o {config.stem}.gan"
+        f"pictures in {folder / 'samples'}; next: gan export {folder} -o {config.stem}.gan",
+        soft_wrap=True,
     )
 
 

@@ -176,7 +176,11 @@ def test_a_bundle_of_an_older_checkpoint_is_stale(run: Path, tmp_path: Path) -> 
     [
         ({"precisions": ["int3"]}, ExportError, "'int3': expected fp32, fp16"),
         ({"num_images": 10}, ExportError, "need 1000 or more"),
-        ({"profiles": [(4, 2, 8)]}, ExportError, "smallest:likeliest:largest"),
+        ({"precisions": "fp16"}, ExportError, "found 'fp16'; expected a list"),
+        ({"tensorrt": True, "profiles": [(4, 2, 8)]}, ExportError, "smallest:likeliest:largest"),
+        ({"profiles": [(1, 2, 8)]}, ExportError, "they go with --trt or --trt-target"),
+        ({"held_out": Path("x")}, ExportError, "goes with --with-discriminator"),
+        ({"without": ["norm"]}, ConfigError, "there is no 'norm'; did you mean 'norms'"),
         ({"tensorrt": True, "product": "trt"}, ExportError, "auto, tensorrt or tensorrt_rtx"),
         ({"tensorrt": True, "targets": ["sm1"]}, ExportError, "target sm1: tensorrt_rtx"),
         ({"data": Path("nowhere")}, DataError, "nowhere: no prepared dataset"),
