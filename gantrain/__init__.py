@@ -5,7 +5,7 @@ train(load_config(Path("dcgan-digits")), Path("runs/digits"))
 scores = evaluate(Path("runs/digits")).values    # {"fid": ..., ...}
 
 A part of your own inherits Objective, Hooks (a regularizer), GeneratorModule and
-DiscriminatorModule (a model), or gives Scores (a metric).
+DiscriminatorModule (a model), or makes Scores of what was Measured (a metric).
 """
 
 from typing import TYPE_CHECKING
@@ -17,19 +17,24 @@ if TYPE_CHECKING:
     from gantrain.evaluation.evaluate import evaluate
     from gantrain.game.config import Config, load_config, parse_config
     from gantrain.game.parts import Game, Hooks, Objective, Step, View
-    from gantrain.metrics._score import Score
+    from gantrain.metrics._measured import Measured
+    from gantrain.metrics._reference import Reference
+    from gantrain.metrics._score import Better, Score
     from gantrain.models._base import DiscriminatorModule, GeneratorModule
     from gantrain.training.train import train
 else:
     __getattr__ = lazy_face(
         "gantrain",
         {
+            "Better": "gantrain.metrics._score",
             "Config": "gantrain.game.config",
             "DiscriminatorModule": "gantrain.models._base",
             "Game": "gantrain.game.parts",
             "GeneratorModule": "gantrain.models._base",
             "Hooks": "gantrain.game.parts",
+            "Measured": "gantrain.metrics._measured",
             "Objective": "gantrain.game.parts",
+            "Reference": "gantrain.metrics._reference",
             "Score": "gantrain.metrics._score",
             "Step": "gantrain.game.parts",
             "View": "gantrain.game.parts",
@@ -42,12 +47,15 @@ else:
     )
 
 __all__ = [
+    "Better",
     "Config",
     "DiscriminatorModule",
     "Game",
     "GeneratorModule",
     "Hooks",
+    "Measured",
     "Objective",
+    "Reference",
     "Score",
     "Step",
     "View",
