@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import json
 import re
 import tomllib
 
@@ -11,6 +12,7 @@ from pages import PAGES, ROOT, blocks, code_spans, prose
 import ganinfer.errors
 from ganexport.proof.numeric import FLOAT_GATES
 from ganinfer.bundle.golden import PIXEL_GATES
+from ganinfer.bundle.manifest import Manifest
 from ganinfer.lookup import module_names
 from gantrain.game.config import TrainConfig, parse_config, shipped_recipes
 
@@ -149,3 +151,9 @@ def test_recipes_in_the_docs_are_valid() -> None:
         tree = tomllib.loads(block.text)
         if "data" in tree and block.not_run is None:
             parse_config(tree, where=block.where)
+
+
+def test_the_schema_of_the_manifest_is_that_of_the_sources() -> None:
+    found = json.loads((DOCS / "manifest.schema.json").read_text())
+    assert found.pop("$schema").endswith("2020-12/schema")
+    assert found == Manifest.model_json_schema()
