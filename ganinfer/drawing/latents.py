@@ -145,8 +145,9 @@ def draw_labels(
         int64 (N,) in [0, K).
     """
     words = _random_words(seed_array(seeds), 1, LABEL_STREAM)[:, 0]
-    # Multiply-shift: the top 32 bits of word * K, without the bias or the cost of a modulo.
-    return ((words * np.uint64(num_classes)) >> np.uint64(32)).astype(np.int64)
+    # Multiply-shift: the top 32 bits of word * K, without the bias or the cost of a modulo. The
+    # array is widened, for NumPy 1 keeps its type whatever a number beside it is.
+    return ((words.astype(np.uint64) * np.uint64(num_classes)) >> np.uint64(32)).astype(np.int64)
 
 
 def draw_uniforms(seeds: Sequence[int] | NDArray[np.integer] | range) -> Floats:
