@@ -1,6 +1,5 @@
 """The two files of a release: what is in them, and that a stranger's machine runs them."""
 
-import hashlib
 import sys
 import tarfile
 import zipfile
@@ -11,6 +10,7 @@ import pytest
 from installing import ROOT, call, environment, install, interpreter, need_an_index
 from packaging.metadata import Metadata
 from packaging.specifiers import SpecifierSet
+from safetensors.numpy import load_file
 
 PACKAGES = ("ganexport", "ganinfer", "gantrain")
 BESIDE = {"PKG-INFO", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", ".gitignore"}
@@ -88,9 +88,9 @@ def test_the_road_from_an_empty_folder(version: str, made: Made, tmp_path: Path)
             call(gan, "prepare", "digits", "data/digits", "--resolution", 16, cwd=folder)
             call(gan, "train", "dcgan-digits", "--set", "train.total_kimg=5", cwd=folder)
             (checkpoint,) = (folder / "runs/dcgan-digits/checkpoints").glob("*.safetensors")
-            weights.append(hashlib.sha256(checkpoint.read_bytes()).hexdigest())
+            weights.append({name: w.tobytes() for name, w in load_file(checkpoint).items()})
         assert weights[0] == weights[1]
-        export = ("export", "runs/dcgan-digits", "-o", "digits.gan", "--num", 2000)
+        export = ("export", "runs/dcgan-digits", "-o", "digits.gan", "--num", 1000)
         call(gan, *export, cwd=folder)
         call(gan, "verify", "digits.gan", cwd=folder)
         call(gan, "sample", "digits.gan", "--seeds", "0-3", "-o", "four.png", cwd=folder)
