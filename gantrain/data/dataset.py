@@ -4,6 +4,7 @@ N images, H = W = resolution, C channels, K classes.
 """
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ganinfer.errors import DataError
-from gantrain.data.prepare import FORMAT_VERSION
-from gantrain.distributed import my_share
+from gantrain.data.prepare import FORMAT_VERSION, prepare
+from gantrain.distributed import barrier, leads, my_share
+
+log = logging.getLogger(__name__)
+
+
+def open_dataset(path: Path, *, source: str | None, resolution: int | None) -> "Dataset":
+    """The dataset in a folder; one that is not there yet is prepared from an embedded source.
+
+    Raises:
+        DataError: it is not there and has no source, or it is broken.
+    """
+    if source is not None:
+        if leads() and not (path / "dataset.json").exists():
+            log.info("%s: preparing %s", path, source)
+            prepare(source, path, resolution=resolution)
+        barrier()
+    return Dataset(path)
 
 
 class Dataset:

@@ -39,9 +39,14 @@ class _Section(BaseModel):
 
 
 class DataConfig(_Section):
-    """[data]: the folder that `gan prepare` wrote. mirror flips half of the images."""
+    """[data]: the folder that `gan prepare` wrote. mirror flips half of the images.
+
+    source: an embedded set that the folder is made of, cropped to `resolution`, if it is not there.
+    """
 
     path: Annotated[str, Field(min_length=1)]
+    source: Literal["digits", "ring8", "grid25"] | None = None
+    resolution: Annotated[int, Field(ge=4, le=4096)] | None = None
     mirror: bool = False
 
 

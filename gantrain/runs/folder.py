@@ -13,6 +13,8 @@ from gantrain.runs.checkpoint import checkpoint_files
 # A run may be prolonged, moved, spread over machines, and watched more or less often.
 FREE = {
     "data.path",
+    "data.source",
+    "data.resolution",
     "train.total_kimg",
     "train.device",
     "train.microbatch_size",

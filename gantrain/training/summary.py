@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from gantrain.data.dataset import Dataset
+from gantrain.data.dataset import open_dataset
 from gantrain.game.build import build_game, build_optimizer
 from gantrain.game.config import Config
 from gantrain.training.train import check_shares, losses, pick_device
@@ -48,7 +48,8 @@ def summarize(config: Config) -> list[Summary]:
         ConfigError, DataError: whatever would stop `train` at its start.
     """
     device = pick_device(config.train.device, where=config.where)
-    dataset = Dataset(Path(config.data.path))
+    data = config.data
+    dataset = open_dataset(Path(data.path), source=data.source, resolution=data.resolution)
     shape = (dataset.resolution, dataset.channels, dataset.num_classes)
     game = build_game(config, *shape, torch.device("cpu"))
     check_shares(config, game)

@@ -18,8 +18,9 @@ from torch import Tensor
 from ganinfer.drawing.images import save_png
 from ganinfer.errors import ConfigError
 from ganinfer.files import only_writer
-from gantrain.data.dataset import Dataset, RealBatches
+from gantrain.data.dataset import RealBatches, open_dataset
 from gantrain.distributed import (
+    alone,
     any_process,
     average_gradients,
     barrier,
@@ -108,7 +109,8 @@ def _train(
 ) -> Outcome:
     # The data decides the shape of the networks.
     options = config.train
-    dataset = Dataset(Path(config.data.path))
+    data = config.data
+    dataset = open_dataset(Path(data.path), source=data.source, resolution=data.resolution)
     torch.manual_seed(options.seed)
     game = build_game(config, dataset.resolution, dataset.channels, dataset.num_classes, device)
     check_shares(config, game)
@@ -246,28 +248,31 @@ def _train(
             )
             if rank() > 0:
                 continue
-            if options.standing_batches and (pictures or measures or saves):
-                standing_statistics(
-                    ema.network,
-                    num_batches=options.standing_batches,
-                    truncation=options.truncation,
-                    seed=options.seed,
-                )
-            if last or due(options.log_kimg):
-                recorder.report(seen, {k: v for _, h in game.hooks for k, v in h.stats().items()})
-            if pictures:
-                recorder.picture(ema.network, seen)
-            if options.eval_kimg and measures:
-                fid = recorder.measure(ema.network)
-                if fid < best_fid:
-                    best_fid = fid
-                    save_best(run, state())
-            recorder.write(seen)
-            if saves:
-                weights = float(sum(p.sum() for p in ema.network.parameters()))
-                recorder.check_finite(seen)
-                recorder.check_finite(seen, {"a weight": weights})
-                save_checkpoint(run, state(), keep=options.keep_checkpoints)
+            with alone():  # the other processes are at their next step
+                if options.standing_batches and (pictures or measures or saves):
+                    standing_statistics(
+                        ema.network,
+                        num_batches=options.standing_batches,
+                        truncation=options.truncation,
+                        seed=options.seed,
+                    )
+                if last or due(options.log_kimg):
+                    recorder.report(
+                        seen, {k: v for _, h in game.hooks for k, v in h.stats().items()}
+                    )
+                if pictures:
+                    recorder.picture(ema.network, seen)
+                if options.eval_kimg and measures:
+                    fid = recorder.measure(ema.network)
+                    if fid < best_fid:
+                        best_fid = fid
+                        save_best(run, state())
+                recorder.write(seen)
+                if saves:
+                    weights = float(sum(p.sum() for p in ema.network.parameters()))
+                    recorder.check_finite(seen)
+                    recorder.check_finite(seen, {"a weight": weights})
+                    save_checkpoint(run, state(), keep=options.keep_checkpoints)
         barrier()
     finished = game.images_seen >= options.total_images
     return Outcome(run, checkpoint_files(run)[-1], game.images_seen, finished)

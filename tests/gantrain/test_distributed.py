@@ -1,5 +1,6 @@
 """Several processes on one machine, over gloo."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import torch
 from conftest import tiny_recipe
 
 from ganinfer.errors import ConfigError
-from gantrain.game.config import parse_config
+from gantrain.game.config import load_config, parse_config
 from gantrain.runs.checkpoint import checkpoint_files, load_checkpoint
 from gantrain.training.train import train
 
@@ -27,7 +28,7 @@ REGULARIZERS = [
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from gantrain.game.config import parse_config
+from gantrain.game.config import load_config, parse_config
 from gantrain.training.train import train
 train(parse_config(json.loads(sys.argv[1]), where="x.toml"), Path(sys.argv[2]))
 """
@@ -47,8 +48,6 @@ def tree(shapes: Path, total_kimg: float = 0.4) -> dict:
 
 
 def torchrun(recipe: dict, run: Path, processes: int, port: int) -> subprocess.CompletedProcess:
-    import json
-
     script = run.parent / "go.py"
     script.write_text(SCRIPT)
     return subprocess.run(
@@ -91,6 +90,18 @@ def test_a_batch_that_cannot_be_shared_is_refused(shapes: Path, tmp_path: Path) 
     assert not checkpoint_files(tmp_path / "run")
 
 
+def test_one_process_measures_while_the_others_go_on(tmp_path: Path) -> None:
+    """In an empty folder, whose embedded dataset one of them prepares for all."""
+    recipe = load_config(Path("mlp-ring8")).as_dict()
+    recipe["data"]["path"] = str(tmp_path / "ring8")
+    recipe["train"] |= {"total_kimg": 2, "batch_size": 100, "eval_kimg": 1, "eval_images": 200}
+    finished = torchrun(recipe, tmp_path / "run", 2, port=29513)
+    assert finished.returncode == 0, finished.stderr
+    records = [json.loads(line) for line in (tmp_path / "run/stats.jsonl").read_text().splitlines()]
+    assert [r["images_seen"] for r in records if "fid" in r] == [1000, 2000]
+    assert "modes" in records[-1]
+
+
 def test_microbatches_give_the_gradient_of_the_whole_batch(shapes: Path, tmp_path: Path) -> None:
     """Without batch norm and random numbers, which are a microbatch's own."""
     results = []
@@ -121,8 +132,6 @@ main()
 
 
 def test_two_processes_share_an_evaluation(run: Path, tmp_path: Path) -> None:
-    import json
-
     script = tmp_path / "evaluate.py"
     script.write_text(EVALUATE)
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29513"]

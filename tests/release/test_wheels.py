@@ -85,7 +85,6 @@ def test_the_road_from_an_empty_folder(version: str, made: Made, tmp_path: Path)
             install(commands, "--no-deps", "--force-reinstall", file)
             folder = tmp_path / file.suffix
             folder.mkdir()
-            call(gan, "prepare", "digits", "data/digits", "--resolution", 16, cwd=folder)
             call(gan, "train", "dcgan-digits", "--set", "train.total_kimg=5", cwd=folder)
             (checkpoint,) = (folder / "runs/dcgan-digits/checkpoints").glob("*.safetensors")
             weights.append({name: w.tobytes() for name, w in load_file(checkpoint).items()})
