@@ -95,7 +95,7 @@ def gan_commands(script: str) -> Iterator[list[str]]:
         for token in [*lexer, ";"]:
             if set(token) <= set("&|;"):
                 for number, word in enumerate(command):
-                    if word.rpartition("/")[2] == "gan":
+                    if word.rpartition("/")[2] == "gan" and ":" not in word:
                         yield command[number + 1 :]
                         break
                 command = []
