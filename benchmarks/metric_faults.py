@@ -23,8 +23,8 @@ from scipy.ndimage import gaussian_filter
 from ganinfer.lookup import module_names
 from gantrain.data.dataset import Dataset
 from gantrain.data.prepare import prepare
-from gantrain.evaluation.evaluate import metric_modules, score_images
 from gantrain.evaluation.references import open_reference
+from gantrain.evaluation.scores import metric_modules, score_images
 from gantrain.metrics._score import Better, Score
 
 Images = NDArray[np.uint8]

@@ -18,8 +18,8 @@ from ganinfer import Sampler, draw_labels
 from ganinfer.drawing.images import Images
 from ganinfer.rejection import accepted
 from gantrain.data.dataset import Dataset
-from gantrain.evaluation.evaluate import score_images
 from gantrain.evaluation.references import open_reference
+from gantrain.evaluation.scores import score_images
 from gantrain.metrics._measured import Batch
 
 METRICS = ["fid", "kid", "precision_recall", "density_coverage", "label_accuracy"]

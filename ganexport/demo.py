@@ -16,8 +16,8 @@ from ganinfer.drawing.images import grid, save_png
 from ganinfer.sampler import Sampler
 from gantrain.cli.train import stop_signals, training_bar
 from gantrain.data.prepare import prepare
-from gantrain.evaluation.evaluate import score_images
 from gantrain.evaluation.references import reference_of
+from gantrain.evaluation.scores import score_images
 from gantrain.evaluation.targets import open_target
 from gantrain.game.config import load_config
 from gantrain.training.train import train

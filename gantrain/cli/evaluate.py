@@ -61,8 +61,9 @@ def evaluate(
     torchrun the processes share the images out.
     """
     from gantrain.distributed import leads, process_group
-    from gantrain.evaluation.evaluate import CURVE_METRICS, metric_modules
+    from gantrain.evaluation.evaluate import CURVE_METRICS
     from gantrain.evaluation.evaluate import evaluate as run
+    from gantrain.evaluation.scores import metric_modules
     from gantrain.training.train import pick_device
 
     names = None if metrics is None else [name.strip() for name in metrics.split(",")]

@@ -16,13 +16,9 @@ from markupsafe import Markup
 from ganinfer import __version__
 from ganinfer.files import write_atomic
 from ganinfer.progress import Progress
-from gantrain.evaluation.evaluate import (
-    CURVE_METRICS,
-    default_metrics,
-    evaluate,
-    metric_modules,
-)
+from gantrain.evaluation.evaluate import CURVE_METRICS, evaluate
 from gantrain.evaluation.references import open_reference
+from gantrain.evaluation.scores import default_metrics, metric_modules
 from gantrain.metrics._score import Better
 from gantrain.report import pictures
 from gantrain.report.charts import line_chart, quality_diversity

@@ -17,8 +17,8 @@ from ganinfer.drawing.images import save_png
 from ganinfer.errors import TrainingError
 from gantrain.data.dataset import Dataset
 from gantrain.distributed import rank
-from gantrain.evaluation.evaluate import score_images, score_network
 from gantrain.evaluation.references import open_reference
+from gantrain.evaluation.scores import score_images, score_network
 from gantrain.game.config import TrainConfig
 from gantrain.game.parts import Objective
 from gantrain.metrics._reference import Reference

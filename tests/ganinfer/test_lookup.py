@@ -8,7 +8,7 @@ from ganinfer.backends._open import BACKEND
 from ganinfer.errors import ConfigError
 from ganinfer.lookup import Kind, check_options, find_module, find_part, module_names
 from ganinfer.shards import FORMAT
-from gantrain.evaluation.evaluate import METRIC
+from gantrain.evaluation.scores import METRIC
 from gantrain.game.kinds import MODEL, OBJECTIVE, REGULARIZER
 from gantrain.game.parts import Hooks, Objective
 from gantrain.metrics._score import Score

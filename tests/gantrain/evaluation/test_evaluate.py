@@ -12,8 +12,9 @@ from conftest import tiny_recipe
 from ganinfer.errors import ConfigError, DataError
 from gantrain.data.dataset import Dataset
 from gantrain.data.prepare import prepare
-from gantrain.evaluation.evaluate import evaluate, score_images, target_moments
+from gantrain.evaluation.evaluate import evaluate, target_moments
 from gantrain.evaluation.references import open_reference
+from gantrain.evaluation.scores import score_images
 from gantrain.extractors._base import see
 from gantrain.extractors.classifier import dataset_classifier
 from gantrain.game.config import parse_config
