@@ -21,7 +21,8 @@ from ganexport.graph.precision import PRECISIONS, convert
 from ganexport.proof import numeric
 from ganexport.proof.parity import Prover
 from ganexport.subjects.rewrites import rewrite
-from ganexport.subjects.subject import Spec, Subject, of_module
+from ganexport.subjects.spec import Spec
+from ganexport.subjects.subject import Subject, of_module
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.bundle.golden import pixel_differences
 from ganinfer.drawing.images import to_uint8

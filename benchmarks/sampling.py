@@ -28,7 +28,8 @@ from ganexport.graph.tracing import to_onnx
 from ganexport.options import ExportOptions
 from ganexport.pipeline import export
 from ganexport.subjects.rewrites import REWRITES, rewrite
-from ganexport.subjects.subject import Spec, of_module
+from ganexport.subjects.spec import Spec
+from ganexport.subjects.subject import of_module
 from ganinfer import Sampler, draw_latents
 from ganinfer.bundle.archive import Bundle
 from ganinfer.drawing.inputs import draw_inputs

@@ -12,14 +12,14 @@ from ganinfer.lookup import lazy_face
 if TYPE_CHECKING:
     from ganexport.options import ExportOptions
     from ganexport.pipeline import Exported, export, export_run
-    from ganexport.subjects.subject import Spec
+    from ganexport.subjects.spec import Spec
 else:
     __getattr__ = lazy_face(
         "ganexport",
         {
             "ExportOptions": "ganexport.options",
             "Exported": "ganexport.pipeline",
-            "Spec": "ganexport.subjects.subject",
+            "Spec": "ganexport.subjects.spec",
             "export": "ganexport.pipeline",
             "export_run": "ganexport.pipeline",
         },

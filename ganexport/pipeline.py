@@ -20,8 +20,9 @@ from ganexport.options import ExportOptions
 from ganexport.proof.parity import Prover, open_prover
 from ganexport.proof.sensitivity import Kept, keep_worst_layers
 from ganexport.subjects.rewrites import rewrite
+from ganexport.subjects.spec import Spec
 from ganexport.subjects.standing import with_standing_statistics
-from ganexport.subjects.subject import Spec, Subject, of_module, of_run, with_class_weights
+from ganexport.subjects.subject import Subject, of_module, of_run, with_class_weights
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.backends.tensorrt import TensorRTBackend
 from ganinfer.bundle.archive import check_destination, write_bundle

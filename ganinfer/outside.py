@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -44,15 +44,40 @@ def load(name: str, *, where: str) -> Any:
             " that do not begin with _"
         )
     module = _import(path, where)
-    if not colon:
-        return module
-    if not hasattr(module, attribute):
+    return _attribute(module, attribute, where) if colon else module
+
+
+def _attribute(module: ModuleType, name: str, where: str) -> Any:
+    if not hasattr(module, name):
         names = [n for n, v in vars(module).items() if n[0] != "_" and not inspect.ismodule(v)]
         raise ConfigError(
-            f"{where}: {path} ({place_of(module)}) has no {attribute!r}; it has"
+            f"{where}: {module.__name__} ({place_of(module)}) has no {name!r}; it has"
             f" {', '.join(names) or 'nothing'}"
         )
-    return getattr(module, attribute)
+    return getattr(module, name)
+
+
+def load_file(path: Path, attribute: str, *, where: str) -> Any:
+    """Import a file of the user's own that is no part of a package, for something in it.
+
+    Raises:
+        ConfigError: it is not there, fails as it is imported, or has no such thing.
+    """
+    spec = spec_from_file_location(path.stem, path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise ConfigError(f"{where}: there is no Python file {path}")
+    module = module_from_spec(spec)
+    beside = str(path.parent.resolve())
+    sys.path.insert(0, beside)  # what it imports of its neighbours
+    try:
+        sys.modules[path.stem] = module
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise _failed(error, path.stem, where) from error
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(beside)
+    return _attribute(module, attribute, where)
 
 
 @contextmanager
@@ -99,14 +124,19 @@ def _import(path: str, where: str) -> ModuleType:
             missing = error.name if isinstance(error, ModuleNotFoundError) else None
             if missing and f"{path}.".startswith(f"{missing}."):
                 raise ConfigError(f"{where}: {path}: {_not_there(missing)}") from None
-            text = str(error).partition("\n")[0]
-            raise ConfigError(
-                f"{where}: {path} fails as it is imported: {_line(error, path)}:"
-                f" {type(error).__name__}: {text}; correct it there"
-            ) from error
+            raise _failed(error, path, where) from error
     if not known:
         log.info("%s: imported %s, %s", where, path, place_of(module))
     return module
+
+
+def _failed(error: BaseException, path: str, where: str) -> ConfigError:
+    """What to say of a module that fails as it is imported."""
+    text = str(error).partition("\n")[0]
+    return ConfigError(
+        f"{where}: {path} fails as it is imported: {_line(error, path)}:"
+        f" {type(error).__name__}: {text}; correct it there"
+    )
 
 
 def _not_there(missing: str) -> str:

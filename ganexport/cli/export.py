@@ -39,6 +39,10 @@ def export(
         list[str] | None,
         typer.Option("--set", help="Of --module (z_dim=128, classes=10, ...) or of --from."),
     ] = None,
+    arguments: Annotated[
+        list[str] | None,
+        typer.Option("--arg", help="Of --module's function: name=value, as in ngf=64."),
+    ] = None,
     options: ExportOptions,
 ) -> None:
     """Turn a generator into a bundle that is proven to be the same generator.
@@ -55,20 +59,28 @@ def export(
         raise ExportError("expected one of RUN, --module package.module:function, --from NAME")
     if run is not None and (weights or weights_key or overrides):
         raise ExportError("--weights, --weights-key, --set: they go with --module or --from")
+    if arguments and module is None:
+        raise ExportError("--arg: it goes with --module")
     given: dict[str, object] = {}
     for override in overrides or []:
         apply_override(given, override)
+    called_with: dict[str, object] = {}
+    for argument in arguments or []:
+        apply_override(called_with, argument)
 
     def subject() -> "Subject":
         if module is not None:
-            return of_factory(module, weights, weights_key, given)
+            return of_factory(module, weights, weights_key, given, called_with)
         if importer is not None:
             return of_import(importer, weights, weights_key, given)
         assert run is not None
         return of_run(load_generator(run))
 
+    exporting = subject()
+    for note in exporting.notes:
+        console.print(note, style="yellow", soft_wrap=True)
     with progress_bars() as report:
-        exported = export_subject(subject(), output, options, progress=report)
+        exported = export_subject(exporting, output, options, progress=report)
     if exported.gates:
         show_gates(exported.gates)
     else:

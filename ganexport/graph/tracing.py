@@ -4,6 +4,8 @@ What is trained is not what should run: spectral norm is baked into the weights,
 rewritten (see ganexport.subjects.rewrites), and the quantisation to uint8 is part of the graph.
 """
 
+import contextlib
+import io
 import logging
 import warnings
 
@@ -12,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from ganexport.graph.refusals import FixedBatch, check_batch, explain
 from ganinfer.errors import ExportError
 from gantrain.data.dataset import to_floats
 from gantrain.extractors.classifier import (
@@ -145,15 +148,25 @@ def to_onnx(
 def _to_onnx(
     graph: nn.Module, example: tuple[Tensor, ...], inputs: list[str], output: str
 ) -> bytes:
+    name, said = _name_of(next(graph.children())), io.StringIO()
     try:
-        model = _export(graph, example, inputs, output).model_proto
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            model = _export(graph, example, inputs, output).model_proto
         _strip(model)
         _name_layers(model.graph)
         onnx.checker.check_model(model, full_check=True)
+        check_batch(model, name)
+    except FixedBatch as error:
+        raise ExportError(str(error)) from None
     except Exception as error:  # torch and onnx raise a dozen unrelated classes
-        inner = type(next(graph.children())).__name__
-        raise ExportError(f"{inner} cannot be exported to ONNX: {error}") from error
+        raise ExportError(explain(error, name, said.getvalue())) from error
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def _name_of(network: nn.Module) -> str:
+    """The class that its author wrote, whatever it was put into."""
+    inner = network.network if type(network).__name__ == "Adapted" else network
+    return type(inner).__name__
 
 
 def _export(
@@ -161,20 +174,25 @@ def _export(
 ) -> torch.onnx.ONNXProgram:
     batch = torch.export.Dim("batch", min=1)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of optional packages
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecations inside the exporter
-        program = torch.onnx.export(
-            graph,
-            example,
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=inputs,
-            output_names=[output],
-            dynamic_shapes=tuple({0: batch} for _ in example),
-            external_data=False,
-            optimize=True,
-            verbose=False,
-        )
+    disabled = logging.root.manager.disable
+    logging.disable(logging.ERROR)  # dozens of lines, whose sum an ExportError tells
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # deprecations inside the exporter
+            program = torch.onnx.export(
+                graph,
+                example,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=inputs,
+                output_names=[output],
+                dynamic_shapes=tuple({0: batch} for _ in example),
+                external_data=False,
+                optimize=True,
+                verbose=False,
+            )
+    finally:
+        logging.disable(disabled)
     assert program is not None
     return program
 

@@ -31,7 +31,7 @@ from ganexport.importers._biggan import (
     start_size,
     up_conv,
 )
-from ganexport.subjects.subject import Spec
+from ganexport.subjects.spec import Spec
 
 MakeNorm = Callable[[int], nn.Module]  # of so many channels; takes maps and condition
 
@@ -55,7 +55,10 @@ def read(state: dict[str, Tensor], *, bn_eps: float = 1e-5) -> tuple[nn.Module, 
     published = Published(state, "ajbrock_biggan: expected G_ema.pth of BigGAN-PyTorch")
     network = published.load(build(published, bn_eps), state)
     return network, Spec(
-        z_dim=network.z_dim, classes=class_names(network.num_classes), family=network.family
+        z_dim=network.z_dim,
+        output_range="-1:1",
+        classes=class_names(network.num_classes),
+        family=network.family,
     )
 
 

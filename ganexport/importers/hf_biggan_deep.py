@@ -29,8 +29,8 @@ from ganexport.importers._biggan import (
     torch_norm,
     up_conv,
 )
+from ganexport.subjects.spec import Spec
 from ganexport.subjects.standing import Found, Place, StandingNorm
-from ganexport.subjects.subject import Spec
 from ganinfer.drawing.model import TruncationInput
 from ganinfer.errors import ExportError
 
@@ -71,6 +71,7 @@ def read(state: dict[str, Tensor], *, truncation: float | None = None) -> tuple[
     num_classes = network.embeddings.in_features
     return network, Spec(
         z_dim=network.z_dim,
+        output_range="-1:1",
         classes=class_names(num_classes),
         truncation=LATENT_BOUND,
         truncation_input=T if truncation is None else None,

@@ -30,7 +30,7 @@ from ganexport.importers._biggan import (
     torch_norm,
     up_conv,
 )
-from ganexport.subjects.subject import Spec
+from ganexport.subjects.spec import Spec
 from ganinfer.errors import ExportError
 from gantrain.models.biggan import joined
 
@@ -74,6 +74,7 @@ def read(
     network = published.load(build(published, backbone, g_act_fn), state)
     return network, Spec(
         z_dim=network.z_dim,
+        output_range="-1:1",
         classes=class_names(network.num_classes),
         z_distribution="normal" if z_prior == "gaussian" else "uniform",
         family=network.family,

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ganexport.importers._stylegan2 import Generator, Plan
-from ganexport.subjects.subject import Spec
+from ganexport.subjects.spec import Spec
 from ganinfer.drawing.model import TruncationInput
 from ganinfer.errors import ExportError
 
@@ -63,7 +63,9 @@ def read(
     load(generator, state)
     names = list(classes) or [str(k) for k in range(plan.num_classes)]
     taken = PSI if truncation_psi is None else None
-    return generator.eval(), Spec(plan.z_dim, names, truncation_input=taken, family="stylegan2")
+    return generator.eval(), Spec(
+        plan.z_dim, names, truncation_input=taken, family="stylegan2", output_range="-1:1"
+    )
 
 
 def infer(state: dict[str, Tensor]) -> Plan:

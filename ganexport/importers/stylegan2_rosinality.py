@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ganexport.importers import stylegan2
 from ganexport.importers._stylegan2 import Generator
-from ganexport.subjects.subject import Spec
+from ganexport.subjects.spec import Spec
 from ganinfer.drawing.latents import draw_latents
 from ganinfer.errors import ExportError
 

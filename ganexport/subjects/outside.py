@@ -7,41 +7,45 @@ from typing import Any
 
 from torch import nn
 
-from ganexport.subjects.subject import Spec, Subject, of_module
+from ganexport.subjects.spec import Spec
+from ganexport.subjects.subject import Subject, of_module
 from ganexport.subjects.weights import load_weights, read_state
 from ganinfer.errors import ConfigError, ExportError
 from ganinfer.lookup import Kind, check_options, find_part, held_function
-from ganinfer.outside import current_folder, load
+from ganinfer.outside import current_folder, load, load_file
 
 IMPORTER = Kind("ganexport.importers", {"read": held_function("state", options=True)})
 
 
 def of_factory(
-    factory: str, weights: Path | None, key: str | None, options: Mapping[str, Any]
+    factory: str,
+    weights: Path | None,
+    key: str | None,
+    options: Mapping[str, Any],
+    arguments: Mapping[str, Any] | None = None,
 ) -> Subject:
     """A network that a function makes.
 
     Args:
-        factory: "package.module:function"; it takes nothing, and gives an nn.Module, or an
-            nn.Module and its Spec.
+        factory: "package.module:function" or "path/to/file.py:function"; it gives an nn.Module,
+            or an nn.Module and its Spec. A class will do as well.
         weights: .safetensors, or what torch.save wrote of tensors; None if it has them.
         key: of the state dict within that file.
-        options: z_dim, classes (names, or how many), z_distribution, truncation, family; they
-            go before the factory's Spec.
+        options: z_dim, classes (names, or how many), z_distribution, truncation, family,
+            output_range; they go before the factory's Spec.
+        arguments: keyword arguments of the factory.
 
     Raises:
         ExportError: there is no such function, or what it makes cannot be exported.
         ConfigError: an unknown or impossible option.
     """
-    made = _call(factory)
+    made = _call(factory, arguments or {})
     module, spec = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(module, nn.Module) or not isinstance(spec, Spec | None):
         raise ExportError(f"{factory}: gives {type(made).__name__}; expected an nn.Module")
     given = dict(options)
-    if isinstance(given.get("classes"), int):
-        given["classes"] = [str(n) for n in range(given["classes"])]
     if spec is not None:
-        given = vars(spec) | given
+        given = vars(spec) | {"classes": spec.class_names} | given
     taken = given.pop("truncation_input", None)  # only a factory's Spec has one
     checked = check_options(_spec, given, where="--set", name="a generator")
     if weights is not None:
@@ -75,28 +79,42 @@ def of_import(
 def _spec(
     *,
     z_dim: int,
-    classes: list[str] = [],  # noqa: B006  (never changed)
+    classes: int | list[str] = 0,
     z_distribution: str = "normal",
     truncation: float | None = None,
     family: str = "custom",
+    output_range: str | None = None,
 ) -> None:
     """The options of a Spec, as `check_options` reads them."""
 
 
-def _call(factory: str) -> Any:
+def _call(factory: str, arguments: Mapping[str, Any]) -> Any:
     if ":" not in factory:
         raise ExportError(f"--module {factory}: expected package.module:function")
-    try:
-        function = load(factory, where=f"--module {factory}")
-    except ConfigError as error:
-        raise ExportError(
-            f"{error}; expected package.module:function, importable from here"
-        ) from error.__cause__
-    try:
-        inspect.signature(function).bind()
-    except (TypeError, ValueError) as error:
-        raise ExportError(
-            f"--module {factory}: {error}; expected a function that takes nothing"
-        ) from None
+    place, _, name = factory.rpartition(":")
     with current_folder():  # what it imports as it is called lies beside it
-        return function()
+        try:
+            if place.endswith(".py"):
+                function = load_file(Path(place), name, where=f"--module {factory}")
+            else:
+                function = load(factory, where=f"--module {factory}")
+        except ConfigError as error:
+            raise ExportError(
+                f"{error}; expected package.module:function, importable from here, or"
+                " path/to/file.py:function"
+            ) from error.__cause__
+        try:
+            inspect.signature(function).bind(**arguments)
+        except (TypeError, ValueError) as error:
+            takes = f"{name}{inspect.signature(function)}" if callable(function) else "no function"
+            raise ExportError(
+                f"--module {factory}: {error}; it is {takes}; give what it needs with --arg,"
+                " as in --arg ngf=64"
+            ) from None
+        try:
+            return function(**arguments)
+        except Exception as error:
+            text = str(error).strip().splitlines() or [""]
+            raise ExportError(
+                f"--module {factory}: fails: {type(error).__name__}: {text[0][:300]}"
+            ) from error

@@ -2,8 +2,9 @@
 
 import copy
 import dataclasses
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from safetensors.torch import save
@@ -12,37 +13,16 @@ from torch.nn.utils import parametrize
 
 from ganexport.graph import tracing as graph
 from ganexport.graph.class_weights import take_weights
+from ganexport.subjects.contract import check_contract
+from ganexport.subjects.forms import Adapted, Form, find_form
+from ganexport.subjects.spec import Spec
 from ganinfer.bundle.manifest import Source
 from ganinfer.drawing.inputs import Inputs
-from ganinfer.drawing.model import Model, TruncationInput
+from ganinfer.drawing.model import Model
 from ganinfer.errors import ExportError
 from ganinfer.files import sha256_bytes
 from gantrain.models._base import DiscriminatorModule
 from gantrain.runs.checkpoint import TrainedGenerator, load_discriminator
-
-LARGEST = 8.0  # what lies farther from [-1, 1] is on another scale
-
-
-@dataclass(frozen=True)
-class Spec:
-    """What a network does not say of itself.
-
-    Attributes:
-        z_dim: Z, length of a latent.
-        classes: names of the K classes; empty if the network takes no y.
-        z_distribution: "normal", N(0, 1), or "uniform", U(-1, 1).
-        truncation: of the latents it was trained with; for those who ask for none.
-        truncation_input: if the network takes the truncation itself, after z and y, float32 (N,)
-            (StyleGAN2's psi): its range. Latents are then left as they are.
-        family: what it is called in the bundle.
-    """
-
-    z_dim: int
-    classes: Sequence[str] = ()
-    z_distribution: str = "normal"
-    truncation: float | None = None
-    truncation_input: TruncationInput | None = None
-    family: str = "custom"
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +37,7 @@ class Subject:
         source: where it comes from.
         where: its name in messages.
         twin: makes the network that is traced: the same function, its weights plain.
+        notes: what was found by trying and is out of the ordinary, for the user to check.
         open_discriminator: loads the one that it was trained against, where there is one.
     """
 
@@ -65,6 +46,7 @@ class Subject:
     source: Source
     where: str
     twin: Callable[[], nn.Module] = field(repr=False)
+    notes: tuple[str, ...] = ()
     open_discriminator: Callable[[], DiscriminatorModule] | None = field(default=None, repr=False)
 
     @property
@@ -130,25 +112,29 @@ def of_run(trained: TrainedGenerator) -> Subject:
     )
 
 
-def of_module(module: nn.Module, spec: Spec) -> Subject:
+def of_module(module: Any, spec: Any) -> Subject:
     """Any generator.
 
     Args:
-        module: z float32 (N, Z), with classes y int64 (N,), and what `spec` says of a truncation
-            -> float32 (N, C, H, W) on [-1, 1], square, grey or RGB. It is copied, and left as it
-            is.
-        spec: what it does not say of itself.
+        module: an nn.Module that takes latents, with classes labels, and what `spec` says of a
+            truncation, in one of the forms that `ganexport.subjects.forms` knows, and gives square
+            images, grey or RGB. It is copied, and left as it is.
+        spec: a Spec, what it does not say of itself.
 
     Raises:
-        ExportError: it does not take or give this, or gives other images each time.
+        ExportError: it takes or gives something else, or breaks the contract that the proof
+            rests on; see `ganexport.subjects.contract`.
     """
+    if not isinstance(module, nn.Module) or not isinstance(spec, Spec):
+        wrong, kind = (spec, "Spec") if isinstance(module, nn.Module) else (module, "nn.Module")
+        raise ExportError(f"found {type(wrong).__name__}; expected a {kind}")
     name = type(module).__name__
     for part in module.modules():  # a weight that a hook computed cannot be copied with its graph
         for key, value in vars(part).items():
             if isinstance(value, Tensor) and not value.is_leaf:
                 vars(part)[key] = value.detach()
     network = copy.deepcopy(module).cpu().float().eval().requires_grad_(False)
-    images = _try(network, spec, name)
+    form = find_form(network, spec, name)
     state = {key: value.contiguous().clone() for key, value in network.state_dict().items()}
     source = Source(
         checkpoint_sha256=sha256_bytes(save(state)),
@@ -158,8 +144,30 @@ def of_module(module: nn.Module, spec: Spec) -> Subject:
         dataset_path=None,
         config={},
     )
-    model = _model(spec, images.shape[2], images.shape[1])
-    return Subject(network, model, source, name, lambda: _plain(network))
+    num_classes = len(spec.class_names)
+
+    def adapted(network: nn.Module) -> nn.Module:
+        plain = replace(form, shape=(0, 0, 0)) in (Form(), Form(labels="int64 (N,)"))
+        return network if plain else Adapted(network, form, num_classes)
+
+    images = check_contract(adapted(network), spec, name)
+    return Subject(
+        adapted(network),
+        _model(spec, images.shape[2], images.shape[1]),
+        source,
+        name,
+        lambda: adapted(_plain(network)),
+        (*form.words(spec.z_dim, num_classes), *_unnamed_classes(network, num_classes)),
+    )
+
+
+def _unnamed_classes(network: nn.Module, num_classes: int) -> list[str]:
+    """What to say of a network that embeds more classes than were named."""
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Embedding)]
+    sizes = [layer.num_embeddings for layer in layers]
+    if not num_classes or not sizes or num_classes in sizes:
+        return []
+    return [f"it embeds {max(sizes)} classes, and the first {num_classes} of them are named"]
 
 
 def with_class_weights(subject: Subject) -> Subject:
@@ -172,42 +180,6 @@ def with_class_weights(subject: Subject) -> Subject:
         raise ExportError(f"{subject.where}: has no classes to mix; leave --class-weights out")
     model = subject.model.model_copy(update={"class_input": "weights"})
     return dataclasses.replace(subject, model=model)
-
-
-@torch.no_grad()
-def _try(network: nn.Module, spec: Spec, name: str) -> Tensor:
-    """Images of two latents, if they are what a generator gives."""
-    z = torch.linspace(-1, 1, 2 * spec.z_dim).reshape(2, spec.z_dim)
-    arguments, takes = [z], f"z float32 (2, {spec.z_dim})"
-    if spec.classes:
-        arguments.append(torch.zeros(2, dtype=torch.int64))
-        takes += " and y int64 (2,)"
-    if spec.truncation_input is not None:
-        arguments.append(torch.full((2,), spec.truncation_input.untruncated))
-        takes += " and truncation float32 (2,)"
-    try:
-        images, again = network(*arguments), network(*arguments)
-    except (RuntimeError, TypeError, IndexError, ValueError) as error:
-        raise ExportError(
-            f"{name}: does not take {takes}: {error}; look at z_dim and classes"
-        ) from None
-    expected = "float32 (2, 1 or 3, H, H) on [-1, 1]"
-    if not isinstance(images, Tensor):
-        raise ExportError(f"{name}: gives {type(images).__name__} for {takes}; expected {expected}")
-    shape = tuple(images.shape)
-    square = len(shape) == 4 and shape[0] == 2 and shape[1] in (1, 3) and shape[2] == shape[3]
-    if not square or images.dtype != torch.float32:
-        raise ExportError(f"{name}: gives {images.dtype} {shape} for {takes}; expected {expected}")
-    if not torch.isfinite(images).all() or images.abs().max() > LARGEST:
-        raise ExportError(
-            f"{name}: values from {images.min():g} to {images.max():g}; expected {expected}: scale"
-            " its output"
-        )
-    if not torch.equal(images, again):
-        raise ExportError(
-            f"{name}: other images for the same z; noise must be given or fixed, not drawn inside"
-        )
-    return images
 
 
 def _plain(network: nn.Module) -> nn.Module:
@@ -244,7 +216,7 @@ def _model(spec: Spec, resolution: int, channels: int) -> Model:
         family=spec.family,
         resolution=resolution,
         channels=1 if channels == 1 else 3,
-        classes=list(spec.classes),
+        classes=spec.class_names,
         z_dim=spec.z_dim,
         z_distribution="normal" if normal else "uniform",
         truncation_modes=["network"]

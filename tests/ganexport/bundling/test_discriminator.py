@@ -13,7 +13,8 @@ from ganexport.bundling.discriminator import calibrate, normalisers, ship_discri
 from ganexport.graph.tracing import discriminator_to_onnx
 from ganexport.options import ExportOptions
 from ganexport.pipeline import Exported, export_run, export_subject
-from ganexport.subjects.subject import Spec, Subject, of_module, of_run
+from ganexport.subjects.spec import Spec
+from ganexport.subjects.subject import Subject, of_module, of_run
 from ganinfer.backends.onnxruntime import FeatureNetwork, OnnxRuntimeBackend
 from ganinfer.bundle.archive import Bundle
 from ganinfer.errors import ExportError

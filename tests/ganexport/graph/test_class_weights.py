@@ -19,7 +19,8 @@ from ganexport.options import ExportOptions
 from ganexport.pipeline import Exported, export_run, export_subject
 from ganexport.proof.verify import verify_against_run
 from ganexport.subjects.rewrites import rewrite
-from ganexport.subjects.subject import Spec, of_module
+from ganexport.subjects.spec import Spec
+from ganexport.subjects.subject import of_module
 from ganinfer import Sampler
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.drawing.images import to_uint8

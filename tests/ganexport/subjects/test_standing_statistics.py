@@ -12,8 +12,9 @@ from ganexport.pipeline import export_run, export_subject
 from ganexport.proof.layers import compare_bundle
 from ganexport.proof.verify import verify_against_run
 from ganexport.subjects.rewrites import rewrite
+from ganexport.subjects.spec import Spec
 from ganexport.subjects.standing import UNTRUNCATED, StandingNorm, with_standing_statistics
-from ganexport.subjects.subject import Spec, Subject, of_module, of_run
+from ganexport.subjects.subject import Subject, of_module, of_run
 from ganinfer import Sampler
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.drawing.images import to_uint8

@@ -11,7 +11,8 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from ganexport.options import ExportOptions
 from ganexport.pipeline import export
-from ganexport.subjects.subject import Spec, of_module
+from ganexport.subjects.spec import Spec
+from ganexport.subjects.subject import of_module
 from ganexport.subjects.weights import load_weights
 from ganinfer import Sampler
 from ganinfer.errors import ExportError
@@ -111,7 +112,7 @@ class Oblong(Somebodys):
     [
         (Somebodys(), Spec(z_dim=9), "does not take z float32 .2, 9.*look at z_dim"),
         (Noisy(), Spec(z_dim=8), "other images for the same z"),
-        (Bytes(), Spec(z_dim=8), "expected float32 .2, 1 or 3, H, H. on .-1, 1.: scale"),
+        (Bytes(), Spec(z_dim=8), "to 255 .*as of bytes.*output_range"),
         (Oblong(), Spec(z_dim=8), r"gives torch.float32 \(2, 3, 4, 8\)"),
         (nn.Sequential(nn.Linear(8, 8)), Spec(z_dim=8), r"gives torch.float32 \(2, 8\)"),
     ],

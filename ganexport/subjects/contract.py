@@ -1,0 +1,214 @@
+"""What the gates take for granted of a network, looked at before anything is exported.
+
+An image depends on its own z and y alone; the same input gives the same image; calling the network
+changes nothing in it; and its values lie where the graph quantises, on [-1, 1].
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ganexport.subjects.spec import Spec
+from ganinfer.drawing.latents import draw_latents
+from ganinfer.errors import ExportError
+
+NUM_IMAGES = 16
+LARGEST = 8.0  # what lies farther from [-1, 1] is on another scale
+# Of values on [-1, 1]: a quarter of a uint8 step. More than rounding, less than can be seen.
+TOLERANCE = 2e-3
+MAX_SHARE_OUTSIDE = 0.2  # of values that [-1, 1] would cut off; more is another scale
+
+Arguments = tuple[Tensor, ...]
+
+
+@torch.no_grad()
+def check_contract(network: nn.Module, spec: Spec, name: str) -> Tensor:
+    """Refuse a network of which the proof would not hold.
+
+    Args:
+        network: z float32 (N, Z), with classes y int64 (N,), perhaps a truncation float32 (N,) ->
+            images float32 (N, C, H, W).
+        spec: what it does not say of itself.
+        name: of the network, for messages.
+
+    Returns:
+        Its images of some seeds, each class in turn.
+
+    Raises:
+        ExportError: it is otherwise; the message names layers or values, and what helps.
+    """
+    arguments = _arguments(spec)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    images = _call(network, arguments, name)
+    changed = [k for k, v in network.state_dict().items() if not _equal(v, before[k])]
+    if changed:
+        raise ExportError(
+            f"{name}: calling it in eval mode changes {', '.join(changed[:3])}; a bundle's network"
+            " stays as it is: forward must not write to weights or buffers"
+        )
+    if not torch.isfinite(images).all():
+        raise ExportError(
+            f"{name}: gives NaN or infinite values for latents drawn as {spec.z_distribution};"
+            " look at its weights, and whether it has any"
+        )
+    _check_repeatable(network, arguments, images, name)
+    _check_alone(network, arguments, images, name)
+    _check_range(images, spec, name)
+    return images
+
+
+def _arguments(spec: Spec) -> Arguments:
+    """Latents of some seeds, each class in turn, the last class first; no truncation."""
+    uniform = spec.z_distribution == "uniform"
+    z = draw_latents(
+        range(NUM_IMAGES),
+        spec.z_dim,
+        distribution="uniform" if uniform else "normal",
+        truncation=spec.truncation,
+    )
+    arguments = [torch.from_numpy(z)]
+    if num_classes := len(spec.class_names):
+        arguments.append((num_classes - 1 - torch.arange(NUM_IMAGES)) % num_classes)
+    if spec.truncation_input is not None:
+        arguments.append(torch.full((NUM_IMAGES,), spec.truncation_input.untruncated))
+    return tuple(arguments)
+
+
+def _call(network: nn.Module, arguments: Arguments, name: str) -> Tensor:
+    """Images, or what stands against it in words."""
+    rows = len(arguments[0])
+    try:
+        images: Tensor = network(*arguments)
+    except Exception as error:
+        text = str(error).strip().splitlines() or [""]
+        raise ExportError(
+            f"{name}: fails for {rows} images at once: {type(error).__name__}: {text[0][:200]};"
+            " a bundle's network takes any number, from 1 on, and its batch norms have running"
+            " statistics"
+        ) from None
+    if images.dim() != 4 or len(images) != rows:
+        raise ExportError(
+            f"{name}: gives {tuple(images.shape)} for {rows} latents; expected an image for each"
+        )
+    return images
+
+
+def _check_repeatable(network: nn.Module, arguments: Arguments, images: Tensor, name: str) -> None:
+    """The same input, the same image, whatever torch's generator is at."""
+    state = torch.get_rng_state()
+    try:
+        torch.manual_seed(1)
+        again = network(*arguments)
+    finally:
+        torch.set_rng_state(state)
+    if torch.equal(images, again):
+        return
+    layer = _first_difference(network, arguments, arguments, rows=None)
+    raise ExportError(
+        f"{name}: other images for the same z: noise is drawn inside{layer}; make it a buffer that"
+        " stays, or take it out, and leave dropout out of what is exported"
+    )
+
+
+def _check_alone(network: nn.Module, arguments: Arguments, images: Tensor, name: str) -> None:
+    """An image alone, in twos, in threes and among others, at any place, is the same image."""
+    for rows in (slice(NUM_IMAGES - 1, NUM_IMAGES), slice(5, 7), slice(8, 11)):
+        part = tuple(argument[rows] for argument in arguments)
+        found = _call(network, part, name)
+        difference = float((found - images[rows]).abs().max())
+        if difference > TOLERANCE:
+            layer = _first_difference(network, arguments, part, rows=rows)
+            raise ExportError(
+                f"{name}: an image is another one in a batch of {NUM_IMAGES} than in one of"
+                f" {len(found)}, by {difference:.3g} on [-1, 1]{layer}; nothing that looks at the"
+                " whole batch can ship: give batch norm its running statistics"
+                " (track_running_stats=True, eval mode), and take means over an image's own values"
+            )
+
+
+def _check_range(images: Tensor, spec: Spec, name: str) -> None:
+    """Do the values lie where the graph quantises?"""
+    least, largest = float(images.min()), float(images.max())
+    found = f"{name}: values from {least:.3g} to {largest:.3g} over {len(images)} images"
+    if spec.output_range is not None:
+        if max(-least, largest) > LARGEST:
+            raise ExportError(
+                f"{found}, once {spec.output_range} is brought to [-1, 1]; that is another scale"
+            )
+        return
+    remedy = "say which it is: output_range=0:1, 0:255, imagenet, or -1:1 for what they are"
+    if least >= -1e-3 and largest <= 1.0 + 1e-3:
+        raise ExportError(
+            f"{found}: never below 0, as of a sigmoid, where [-1, 1] is expected; {remedy}"
+        )
+    if least >= -0.5 and largest > LARGEST:
+        raise ExportError(f"{found}: as of bytes, where [-1, 1] is expected; {remedy}")
+    outside = float((images.abs() > 1.05).float().mean())
+    if max(-least, largest) > LARGEST or outside > MAX_SHARE_OUTSIDE:
+        raise ExportError(
+            f"{found}: {outside:.0%} of them lie outside [-1, 1] and would be cut off; {remedy}"
+        )
+
+
+def _first_difference(
+    network: nn.Module, one: Arguments, other: Arguments, *, rows: slice | None
+) -> str:
+    """In words the innermost layer that makes different values of equal ones, in two calls.
+
+    rows: which of the first call's rows the second has; None for all.
+    """
+    seen: list[dict[str, tuple[list[Tensor], list[Tensor]]]] = []
+    for arguments in (one, other):
+        found: dict[str, tuple[list[Tensor], list[Tensor]]] = {}
+
+        def note(
+            layer: str, kept: dict[str, tuple[list[Tensor], list[Tensor]]] = found
+        ) -> Callable[[nn.Module, Any, Any], None]:
+            def hook(_module: nn.Module, inputs: Any, output: Any) -> None:
+                kept[layer] = (_copies(inputs), _copies(output))
+
+            return hook
+
+        handles = [m.register_forward_hook(note(n)) for n, m in network.named_modules() if n]
+        try:
+            network(*arguments)
+        finally:
+            for handle in handles:
+                handle.remove()
+        seen.append(found)
+    first, second = seen
+    for layer in first:  # inner layers are done before those that hold them
+        if layer not in second:
+            continue
+        inputs = zip(first[layer][0], second[layer][0], strict=False)
+        outputs = zip(first[layer][1], second[layer][1], strict=False)
+        if all(_alike(a, b, rows) for a, b in inputs) and not all(
+            _alike(a, b, rows) for a, b in outputs
+        ):
+            kind = type(network.get_submodule(layer)).__name__
+            return f", in layer {layer.removeprefix('network.')} ({kind})"
+    return ""
+
+
+def _copies(values: Any) -> list[Tensor]:
+    if isinstance(values, Tensor):
+        return [values.detach().clone()]
+    if isinstance(values, list | tuple):
+        return [tensor for value in values for tensor in _copies(value)]
+    return []
+
+
+def _alike(one: Tensor, other: Tensor, rows: slice | None) -> bool:
+    """Are they the same but for rounding, where both have rows?"""
+    if rows is not None and one.dim() and other.dim() and len(one) == NUM_IMAGES:
+        one = one[rows]
+    if one.shape != other.shape:
+        return one.dim() == 0 or rows is not None  # of something that is no batch
+    scale = max(1.0, float(one.abs().max())) if one.numel() and one.is_floating_point() else 1.0
+    return bool((one - other).abs().max() <= TOLERANCE * scale / 2) if one.numel() else True
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return torch.equal(one.nan_to_num(), other.nan_to_num())

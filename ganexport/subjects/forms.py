@@ -1,0 +1,274 @@
+"""In what form a network takes latents and labels, and gives images; found by trying it.
+
+The forms that authors use -> one: z float32 (N, Z), y int64 (N,), truncation float32 (N,) -> images
+float32 (N, C, H, W) on [-1, 1]. N batch, Z latent, K classes.
+"""
+
+import copy
+import inspect
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ganexport.subjects.spec import RANGES, Spec
+from ganinfer.errors import ExportError
+
+# Latents: what they are called in words, and how they are made of z (N, Z).
+LATENTS: dict[str, Callable[[Tensor], Any]] = {
+    "(N, Z)": lambda z: z,
+    "(N, Z, 1, 1)": lambda z: z[:, :, None, None],
+    "a list of one (N, Z)": lambda z: [z],
+    "(N, 1, Z)": lambda z: z[:, None, :],
+}
+# Labels: of y (N,) and K.
+LABELS: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "int64 (N,)": lambda y, _: y,
+    "one-hot float32 (N, K)": lambda y, k: nn.functional.one_hot(y, k).float(),
+    "float32 (N, 1)": lambda y, _: y[:, None].float(),
+}
+_LABEL_NAMES = {"y", "c", "label", "labels", "class_id", "class_ids", "classes", "class_labels"}
+_IMAGE_KEYS = ("image", "images", "img", "imgs", "rgb", "sample", "samples", "fake", "output")
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a network is called, and what of its output is the image.
+
+    Attributes:
+        latent: key of LATENTS. labels: key of LABELS, or None.
+        labels_first: it takes y before z.
+        pick: keys and indices that lead to the image; empty if the output is the image.
+        layout: "nchw", "nhwc", or "flat" for (N, C H W).
+        shape: (C, H, W).
+        output_range: key of RANGES.
+    """
+
+    latent: str = "(N, Z)"
+    labels: str | None = None
+    labels_first: bool = False
+    pick: tuple[str | int, ...] = ()
+    layout: str = "nchw"
+    shape: tuple[int, int, int] = (0, 0, 0)
+    output_range: str = "-1:1"
+
+    def call(self, network: nn.Module, z: Tensor, y: Tensor | None, *more: Tensor, k: int) -> Any:
+        """What the network itself gives for z (N, Z), y (N,) of k classes, and a truncation."""
+        arguments = [LATENTS[self.latent](z)]
+        if y is not None:
+            assert self.labels is not None
+            arguments.insert(0 if self.labels_first else 1, LABELS[self.labels](y, k))
+        return network(*arguments, *more)
+
+    def image(self, output: Any) -> Tensor:
+        """Of that the images float32 (N, C, H, W) on [-1, 1]."""
+        for key in self.pick:
+            output = output[key]
+        images: Tensor = output.float()
+        if self.layout == "nhwc":
+            images = images.permute(0, 3, 1, 2)
+        elif self.layout == "flat":
+            images = images.reshape(-1, *self.shape)
+        if self.output_range != "-1:1":
+            scale, shift = (torch.tensor(v)[:, None, None] for v in RANGES[self.output_range])
+            images = images * scale + shift
+        return images
+
+    def words(self, z_dim: int, num_classes: int) -> list[str]:
+        """What is out of the ordinary, for the user to check."""
+        plain, notes = Form(), []
+        if self.latent != plain.latent:
+            latent = self.latent.replace("Z", str(z_dim))
+            notes.append(f"z is taken as {latent}")
+        if self.labels is not None and self.labels != "int64 (N,)":
+            notes.append(f"y is taken as {self.labels.replace('K', str(num_classes))}")
+        if self.labels_first:
+            notes.append("y is taken before z")
+        if self.pick:
+            place = "".join(f"[{key!r}]" for key in self.pick)
+            notes.append(f"of what it gives, output{place} is the image")
+        if self.layout != plain.layout:
+            channels, height, width = self.shape
+            notes.append(f"images are taken as {self.layout}: {height}x{width}x{channels}")
+        if self.output_range != plain.output_range:
+            notes.append(f"its values, {self.output_range}, are brought to [-1, 1] in the graph")
+        return notes
+
+
+class Adapted(nn.Module):
+    """A network behind one form: z, y if there are classes, truncation if it takes one."""
+
+    def __init__(self, network: nn.Module, form: Form, num_classes: int) -> None:
+        super().__init__()
+        self.network, self._form, self._num_classes = network, form, num_classes
+
+    def forward(
+        self, z: Tensor, second: Tensor | None = None, third: Tensor | None = None
+    ) -> Tensor:
+        y, more = (second, third) if self._num_classes else (None, second)
+        given = () if more is None else (more,)
+        return self._form.image(self._form.call(self.network, z, y, *given, k=self._num_classes))
+
+
+@torch.no_grad()
+def find_form(network: nn.Module, spec: Spec, name: str) -> Form:
+    """Try the network with latents and labels in the forms that authors use.
+
+    Args:
+        network: in eval mode, float32.
+        spec: what it does not say of itself.
+        name: of the network, for messages.
+
+    Raises:
+        ExportError: it takes none of them, or gives no images; the message says what was tried.
+    """
+    num_classes = len(spec.class_names)
+    z = torch.linspace(-1, 1, 2 * spec.z_dim).reshape(2, spec.z_dim)
+    y = torch.tensor([0, num_classes - 1]) if num_classes else None
+    more = []
+    if spec.truncation_input is not None:
+        more = [torch.full((2,), spec.truncation_input.untruncated)]
+    refusals: dict[Form, Exception] = {}
+    others: list[str] = []
+    for form in _candidates(network, num_classes):
+        try:
+            output = form.call(copy.deepcopy(network), z, y, *more, k=num_classes)
+        except Exception as error:
+            refusals[form] = error
+            continue
+        if found := _find_image(output, form):
+            return replace(found, output_range=spec.output_range or "-1:1")
+        others.append(f"{_described(output)} for z as {form.latent}")
+    if others:
+        raise ExportError(
+            f"{name}: gives {others[0]}; expected images (N, C, H, W), square, grey or RGB."
+            f" {_wrapper('return the image, as (N, C, H, W)')}"
+        )
+    raise ExportError(_refusal(network, spec, name, refusals))
+
+
+def _candidates(network: nn.Module, num_classes: int) -> Iterator[Form]:
+    """Forms to try, the likeliest first."""
+    first = _labels_first(network)
+    latents = list(LATENTS)
+    if not num_classes:
+        yield from (Form(latent=latent) for latent in latents)
+        return
+    for latent, labels in itertools.product(latents, LABELS):
+        yield Form(latent=latent, labels=labels, labels_first=first)
+
+
+def _labels_first(network: nn.Module) -> bool:
+    """Do the names of its arguments say that labels come before latents?"""
+    try:
+        names = list(inspect.signature(network.forward).parameters)
+    except (TypeError, ValueError):
+        return False
+    return len(names) > 1 and names[0].lower() in _LABEL_NAMES and names[1] not in _LABEL_NAMES
+
+
+def _find_image(output: Any, form: Form) -> Form | None:
+    """The form, with where in an output the image is; None if there is none."""
+    found: list[Form] = []
+    for pick, tensor in _tensors(output):
+        if placed := _as_image(tensor):
+            layout, shape = placed
+            found.append(replace(form, pick=pick, layout=layout, shape=shape))
+    if not found:
+        return None
+
+    def rank(candidate: Form) -> tuple[bool, bool, int, bool]:
+        channels, height, _ = candidate.shape
+        named = bool(candidate.pick) and candidate.pick[-1] in _IMAGE_KEYS
+        return candidate.layout != "flat", named, height, channels == 3
+
+    return max(found, key=rank)  # the first of the best
+
+
+def _tensors(output: Any, pick: tuple[str | int, ...] = ()) -> Iterator[tuple[Any, Tensor]]:
+    """The tensors of an output, and the keys that lead to them."""
+    if isinstance(output, Tensor):
+        yield pick, output
+    elif isinstance(output, dict):
+        for key, value in output.items():
+            yield from _tensors(value, (*pick, key))
+    elif isinstance(output, list | tuple):
+        for number, value in enumerate(output):
+            yield from _tensors(value, (*pick, number))
+
+
+def _as_image(tensor: Tensor) -> tuple[str, tuple[int, int, int]] | None:
+    """Layout and shape (C, H, W) of two images, if that is what a tensor is."""
+    shape = tuple(tensor.shape)
+    if not tensor.is_floating_point() or len(shape) < 2 or shape[0] != 2:
+        return None
+    if len(shape) == 4 and shape[1] in (1, 3) and shape[2] == shape[3]:
+        return "nchw", (shape[1], shape[2], shape[3])
+    if len(shape) == 4 and shape[3] in (1, 3) and shape[1] == shape[2]:
+        return "nhwc", (shape[3], shape[1], shape[2])
+    if len(shape) == 2:
+        for channels in (1, 3):
+            size = round((shape[1] / channels) ** 0.5)
+            if size >= 4 and channels * size * size == shape[1]:
+                return "flat", (channels, size, size)
+    return None
+
+
+def _refusal(network: nn.Module, spec: Spec, name: str, refusals: dict[Form, Exception]) -> str:
+    """What to say of a network that takes none of the forms."""
+    form, error = next(iter(refusals.items()))
+    takes = f"z float32 (2, {spec.z_dim})"
+    if form.labels:
+        takes += f" and y = 0 and {len(spec.class_names) - 1}"
+    text = str(error).strip().splitlines()
+    said = f"{type(error).__name__}: {text[0][:200]}" if text else type(error).__name__
+    message = f"{name}: does not take {takes}: {said}."
+    embeddings = [m for m in network.modules() if isinstance(m, nn.Embedding)]
+    sizes = sorted({m.num_embeddings for m in embeddings})
+    if spec.class_names and sizes and len(spec.class_names) not in sizes:
+        return (
+            f"{message} It embeds {' or '.join(map(str, sizes))} classes, and"
+            f" {len(spec.class_names)} were named; set classes to what it embeds"
+        )
+    more = _needed(network)[1:]
+    if not spec.class_names and (embeddings or _LABEL_NAMES & {name.lower() for name in more}):
+        return f"{message} Does it take classes? set classes to their number or names"
+    if more and not spec.class_names:
+        return (
+            f"{message} Its forward needs {', '.join(more)} as well, which no bundle gives."
+            f" {_wrapper('call the network with what it needs')}"
+        )
+    tried = ", ".join(dict.fromkeys(tried.latent for tried in refusals))
+    return (
+        f"{message} z was tried as {tried}; look at z_dim and classes, or wrap it."
+        f" {_wrapper('call the network as it wants to be called')}"
+    )
+
+
+def _needed(network: nn.Module) -> list[str]:
+    """The arguments that forward cannot do without."""
+    try:
+        parameters = inspect.signature(network.forward).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [p.name for p in parameters if p.default is p.empty and p.kind in positional]
+
+
+def _described(output: Any) -> str:
+    """As in "torch.float32 (2, 3, 4, 8)"."""
+    if isinstance(output, Tensor):
+        return f"{output.dtype} {tuple(output.shape)}"
+    parts = [f"{tensor.dtype} {tuple(tensor.shape)}" for _, tensor in _tensors(output)]
+    return f"{type(output).__name__} of {', '.join(parts[:4]) or 'no tensors'}"
+
+
+def _wrapper(what: str) -> str:
+    """Three lines that make any network one of ours."""
+    return (
+        "A wrapper: class G(torch.nn.Module) whose __init__ makes the network and whose"
+        f" forward(self, z) has to {what}"
+    )
