@@ -30,10 +30,11 @@ def export(
         typer.Option("--from", help="Instead of a run: another project's, by its importer."),
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="Of --module or --from: .safetensors, .pt, .bin.")
+        Path | None, typer.Option(help="Of --module or --from: .safetensors, .pt, .ckpt, ...")
     ] = None,
     weights_key: Annotated[
-        str | None, typer.Option(help="Of the state dict in that file, such as g_ema.")
+        str | None,
+        typer.Option(help="Path of the state dict in that file, g_ema or a.b, if several fit."),
     ] = None,
     overrides: Annotated[
         list[str] | None,
@@ -68,11 +69,14 @@ def export(
     for argument in arguments or []:
         apply_override(called_with, argument)
 
+    def say(note: str) -> None:
+        console.print(note, soft_wrap=True)
+
     def subject() -> "Subject":
         if module is not None:
-            return of_factory(module, weights, weights_key, given, called_with)
+            return of_factory(module, weights, weights_key, given, called_with, say=say)
         if importer is not None:
-            return of_import(importer, weights, weights_key, given)
+            return of_import(importer, weights, weights_key, given, say=say)
         assert run is not None
         return of_run(load_generator(run))
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from ganexport.subjects.spec import Spec
 from ganexport.subjects.subject import Subject, of_module
-from ganexport.subjects.weights import load_weights, read_state
+from ganexport.subjects.weights import Say, load_weights, log, read_state
 from ganinfer.errors import ConfigError, ExportError
 from ganinfer.lookup import Kind, check_options, find_part, held_function
 from ganinfer.outside import current_folder, load, load_file
@@ -23,14 +23,15 @@ def of_factory(
     key: str | None,
     options: Mapping[str, Any],
     arguments: Mapping[str, Any] | None = None,
+    *,
+    say: Say = log.info,
 ) -> Subject:
     """A network that a function makes.
 
     Args:
         factory: "package.module:function" or "path/to/file.py:function"; it gives an nn.Module,
             or an nn.Module and its Spec. A class will do as well.
-        weights: .safetensors, or what torch.save wrote of tensors; None if it has them.
-        key: of the state dict within that file.
+        weights, key, say: as in `load_weights`; no weights if it has them.
         options: z_dim, classes (names, or how many), z_distribution, truncation, family,
             output_range; they go before the factory's Spec.
         arguments: keyword arguments of the factory.
@@ -49,19 +50,24 @@ def of_factory(
     taken = given.pop("truncation_input", None)  # only a factory's Spec has one
     checked = check_options(_spec, given, where="--set", name="a generator")
     if weights is not None:
-        load_weights(module, weights, key)
+        load_weights(module, weights, key, say=say)
     return of_module(module, Spec(**checked, truncation_input=taken))
 
 
 def of_import(
-    importer: str, weights: Path | None, key: str | None, options: Mapping[str, Any]
+    importer: str,
+    weights: Path | None,
+    key: str | None,
+    options: Mapping[str, Any],
+    *,
+    say: Say = log.info,
 ) -> Subject:
     """Another project's generator, from its state dict.
 
     Args:
         importer: module in ganexport.importers, or package.module or package.module:function of
             the user's own.
-        weights, key: as in `of_factory`.
+        weights, key, say: as in `read_state`.
         options: of the importer's `read`.
 
     Raises:
@@ -72,7 +78,7 @@ def of_import(
     checked = check_options(module.read, dict(options), where="--set", name=importer)
     if weights is None:
         raise ExportError(f"--from {importer}: it needs the published weights; give --weights")
-    network, spec = module.read(read_state(weights, key), **checked)
+    network, spec = module.read(read_state(weights, key, say=say), **checked)
     return of_module(network, spec)
 
 

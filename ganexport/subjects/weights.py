@@ -1,77 +1,158 @@
 """Weights from files that other programs wrote; nothing but tensors is read."""
 
+import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
+from ganexport.subjects.checkpoints import open_checkpoint
+from ganexport.subjects.states import (
+    State,
+    are_alike,
+    find_fits,
+    find_states,
+    is_averaged,
+    look_up,
+    nearest,
+)
 from ganinfer.errors import ExportError
 
+log = logging.getLogger(__name__)
 
-def load_weights(module: nn.Module, path: Path, key: str | None = None) -> nn.Module:
-    """Load a file's weights into a module, strictly; nothing is unpickled but tensors.
+Say = Callable[[str], None]
+LISTED = 20  # state dicts that a message names
+
+
+def load_weights(
+    module: nn.Module, path: Path, key: str | None = None, *, say: Say = log.info
+) -> nn.Module:
+    """Load a file's weights into a module: all names and shapes, or none.
+
+    The state dict that fits is found by itself, whatever it lies under and whatever prefix its
+    names have; of several an averaged one (EMA) is taken. Nothing of the file is run.
 
     Args:
-        module: the network.
-        path: .safetensors, or what torch.save wrote of tensors.
-        key: of the state dict within the file, such as "g_ema"; none if the file is one.
+        module: the network. It keeps its dtypes: halves and doubles become what it has.
+        path: see `open_checkpoint`.
+        key: dotted path of a state dict within the file, such as "g_ema" or
+            "state_dict.generator", or of what holds it; "." for the file's own.
+        say: called with a line for what was chosen that was not asked for.
 
     Returns:
         The module.
 
     Raises:
-        ExportError: the file is broken, or its names or shapes are not the module's.
+        ExportError: the file is broken or something else; nothing in it fits, or more than one.
     """
-    state = read_state(path, key)
-    own = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    theirs = {name: tuple(value.shape) for name, value in state.items()}
-    missing, unknown = sorted(own.keys() - theirs.keys()), sorted(theirs.keys() - own.keys())
-    other = sorted(n for n in own.keys() & theirs.keys() if own[n] != theirs[n])
-    if missing or unknown or other:
-        shapes = [f"{n} {theirs[n]}, expected {own[n]}" for n in other]
-        raise ExportError(
-            f"{path}: not the weights of {type(module).__name__}:"
-            f" {len(missing)} missing {missing[:3]}, {len(unknown)} unknown {unknown[:3]},"
-            f" {len(other)} of other shapes {shapes[:3]}"
-        )
-    module.load_state_dict(state)
+    states = _open(path, key)
+    own = {n: v for n, v in module.state_dict().items() if isinstance(v, Tensor)}
+    name = type(module).__name__
+    if lazy := [n for n, v in own.items() if is_lazy(v)]:
+        raise ExportError(f"{name}: {lazy[0]} has no shape yet; call it once before it is given")
+    if not own:
+        raise ExportError(f"{name}: has no weights; leave --weights out")
+    fits = [fit for state in states for fit in find_fits(state, own)]
+    if not fits:
+        raise ExportError(f"{path}: not the weights of {name}: {_why_not(states, own)}")
+    chosen = _choose(path, [fit.state for fit in fits], key, say, fitting=f" that fit {name}")
+    fit = next(fit for fit in fits if fit.state is chosen)
+    if fit.added:
+        say(f"{path}: its names are taken for those of {name} that begin with {fit.added}")
+    try:
+        module.load_state_dict(fit.values, strict=False)  # it is strict above
+    except Exception as error:  # a method or a hook of the module's own
+        raise ExportError(f"{path}: {name} does not load it: {error}") from None
     return module
 
 
-def read_state(path: Path, key: str | None = None) -> dict[str, Tensor]:
-    """The state dict in a file; see `load_weights`.
+def read_state(path: Path, key: str | None = None, *, say: Say = log.info) -> dict[str, Tensor]:
+    """The state dict in a file, for those who know its names themselves.
+
+    It is the one under the key; without a key the only one, or of several the averaged one.
+
+    Args:
+        path, key, say: as in `load_weights`.
+
+    Returns:
+        Tensors by name, floats as float32; what else lies beside them is left out.
 
     Raises:
-        ExportError: the file is broken, or holds something else.
+        ExportError: the file is broken or something else; or there are several state dicts.
     """
-    try:
-        if path.suffix == ".safetensors":
-            tree: object = load_file(path)
-        else:
-            tree = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ExportError(f"{path}: no such file; expected weights") from None
-    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
-        raise ExportError(f"{path}: cannot be read ({_first_line(error)})") from None
-    except Exception as error:  # pickle.UnpicklingError, raised for whatever is no tensor
-        raise ExportError(
-            f"{path}: holds more than tensors ({_first_line(error)}); save its state_dict() alone,"
-            " best as .safetensors"
-        ) from None
-    if key is not None:
-        if not isinstance(tree, dict) or key not in tree:
-            keys = list(tree)[:8] if isinstance(tree, dict) else type(tree).__name__
-            raise ExportError(f"{path}: no {key!r} in it; found {keys}")
-        tree = tree[key]
-    if not isinstance(tree, dict) or not all(isinstance(v, Tensor) for v in tree.values()):
-        keys = list(tree)[:8] if isinstance(tree, dict) else type(tree).__name__
-        raise ExportError(
-            f"{path}: no state dict; found {keys}; say which of them it is with --weights-key"
-        )
-    return {str(name): value for name, value in tree.items()}
+    states = _open(path, key)
+    named = [state for state in states if any("." in name for name in state.tensors)]
+    chosen = _choose(path, named or states, key, say, fitting="")
+    return {name: _float32(value) for name, value in chosen.tensors.items()}
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+def _open(path: Path, key: str | None) -> list[State]:
+    """The state dicts in a file, or in what lies under a key of it."""
+    tree = open_checkpoint(path)
+    found = tree if key is None else look_up(tree, key)
+    if found is None:
+        raise ExportError(f"{path}: no {key!r} in it; {_contents(tree)}")
+    states = find_states(found, "" if key in (None, ".") else key)
+    if not states:
+        under = "" if key is None else f" under {key!r}"
+        raise ExportError(f"{path}: no state dict{under}; {_contents(tree)}")
+    return states
+
+
+def _choose(
+    path: Path, found: Sequence[State], key: str | None, say: Say, *, fitting: str
+) -> State:
+    """The one that was asked for, the averaged one, or the only one."""
+    asked = "" if key in (None, ".") else key
+    exact = [state for state in found if state.key == asked and key is not None]
+    pool = exact or found
+    averaged = [s for s in pool if is_averaged(s.key.removeprefix(asked))]
+    several = f" of {len(pool)}{fitting}"
+    for some, why in (
+        (averaged, f"; the averaged one{several}"),
+        (pool, f"; all{several} are alike"),
+    ):
+        if some and are_alike([state.tensors for state in some]):
+            if some[0].key != asked:
+                say(f"{path}: took {some[0]}{why if len(pool) > 1 else ''}")
+            return some[0]
+    raise ExportError(
+        f"{path}: {len(pool)} state dicts{fitting}; say which with --weights-key:{_listed(pool)}"
+    )
+
+
+def _why_not(states: Sequence[State], own: dict[str, Tensor]) -> str:
+    near = {state.key: nearest(state, own) for state in states}
+    if len(states) == 1:
+        return f"{f'{states[0].key}: ' if states[0].key else ''}{near[states[0].key]}"
+    best = min(near, key=lambda k: len(near[k].missing) + len(near[k].unknown) + len(near[k].other))
+    return (
+        f"none of {len(states)} state dicts fits; nearest is {best or '.'}: {near[best]}. They are,"
+        f" by --weights-key:{_listed(states)}"
+    )
+
+
+def _listed(states: Sequence[State]) -> str:
+    lines = [f"\n    {state}" for state in states[:LISTED]]
+    return "".join(lines) + (
+        f"\n    and {len(states) - LISTED} more" if len(states) > LISTED else ""
+    )
+
+
+def _contents(tree: object) -> str:
+    """What there is in a file: its state dicts, or else its keys, or else its type."""
+    if states := find_states(tree):
+        return f"found, by --weights-key:{_listed(states)}"
+    return f"found {list(tree)[:8] if isinstance(tree, dict) else type(tree).__name__}"
+
+
+def _float32(value: Tensor) -> Tensor:
+    """Float32, but for what is no float, or larger than what the file holds of it."""
+    value = value.detach()
+    whole = value.layout == torch.strided and not value.is_quantized and not value.is_meta
+    if not value.is_floating_point() or not whole:
+        return value
+    held = value.untyped_storage().nbytes() >= value.numel() * value.element_size()
+    return value.float() if held else value
