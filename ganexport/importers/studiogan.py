@@ -1,6 +1,6 @@
 """Generators of POSTECH-CVLab/PyTorch-StudioGAN: backbones big_resnet, resnet and deep_conv.
 
-"state_dict" of a checkpoint `model=G_ema-...pth` or `model=G-...pth` (`--weights-key state_dict`),
+"state_dict" of a checkpoint `model=G_ema-...pth` or `model=G-...pth` (found by itself),
 conditional or not, with or without spectral norm and attention; of old versions too, whose
 conditional batch norm of resnet and deep_conv was an embedding of the class.
 

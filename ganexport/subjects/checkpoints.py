@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from ganexport.subjects import mistaken
+from ganexport.subjects.states import shown
 from ganinfer.errors import ExportError
 
 _HEAD = 4096
@@ -57,6 +58,10 @@ _PASSED_OVER = (
         for system in ("", "Posix", "Windows", "Pure", "PurePosix", "PureWindows")
     ),
     *(f"datetime.{name}" for name in ("datetime", "date", "timedelta", "timezone")),
+    *(
+        f"pytorch_lightning.callbacks.{name}"  # old versions keep their state by class
+        for name in ("model_checkpoint.ModelCheckpoint", "early_stopping.EarlyStopping")
+    ),
     *(f"builtins.{name}" for name in ("int", "float", "str", "bool", "list", "dict")),
 )
 _MAPPINGS = (
@@ -133,30 +138,31 @@ def _open_torch(path: Path) -> object:
 def _refusal(path: Path, error: Exception) -> str:
     """Why torch does not load a file, and what to do."""
     text = str(error)
-    name = re.search(r"GLOBAL (\S+)", text)
-    if name is None and "Unsupported operand" in text:
+    match = re.search(r"GLOBAL (\S+)", text)
+    if match is None and "Unsupported operand" in text and _pickled(path)[:2] != b"\x80\x02":
         return (
             "written with another pickle protocol than torch.save's own, which is not read"
             " safely; save it with torch.save(..., path), without pickle_protocol"
         )
-    if name is None:
+    if match is None:
         return _damaged(error)
-    if name[1].partition(".")[0] in _HOSTILE:
+    name = shown(match[1])
+    package = name.partition(".")[0]
+    if package in _HOSTILE:
         return (
-            f"refused: it names {name[1]}, and weights need no such thing; nothing of it was run."
+            f"refused: it names {name}, and weights need no such thing; nothing of it was run."
             " Open it nowhere else"
         )
-    package = name[1].partition(".")[0]
     opened = f'torch.load("{path.name}", map_location="cpu", weights_only=False)'
     if b"_parameters" in _pickled(path):
         return (
-            f"a whole pickled network, of class {name[1]}, and not its weights; nothing of it was"
+            f"a whole pickled network, of class {name}, and not its weights; nothing of it was"
             f" run. Where {package} can be imported, and if you trust who made it, save the"
             f" weights:{mistaken.resave(path, f'network = {opened}')}"
         )
     saved = f'torch.save(checkpoint["..."], "{path.stem}-weights.pt")  # the entry of the weights'
     return (
-        f"holds an object of {name[1]} beside its tensors; nothing of it was run. Where {package}"
+        f"holds an object of {name} beside its tensors; nothing of it was run. Where {package}"
         " can be imported, and if you trust who made it, save the weights alone:"
         f"\n    import torch\n    checkpoint = {opened}\n    {saved}"
     )
@@ -200,5 +206,5 @@ def _damaged(error: Exception) -> str:
 
 
 def _line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__
+    text = str(error).rpartition("WeightsUnpickler error:")[2].strip()  # torch's advice left out
+    return shown(text.splitlines()[0]) if text else type(error).__name__

@@ -7,6 +7,7 @@ import re
 import zipfile
 from pathlib import Path
 
+from ganexport.subjects.states import shown
 from ganinfer.bundle.manifest import MANIFEST
 
 _TORCH_LEGACY = (
@@ -158,9 +159,9 @@ def first_global(pickled: bytes) -> str | None:
     try:
         for opcode, argument, _ in pickletools.genops(pickled):
             if opcode.name == "GLOBAL":
-                return str(argument).replace(" ", ".")
+                return shown(str(argument).replace(" ", "."))
             if opcode.name == "STACK_GLOBAL":
-                return ".".join(strings[-2:])
+                return shown(".".join(strings[-2:]))
             if isinstance(argument, str):
                 strings.append(argument)
     except Exception:  # whatever a broken pickle makes of its parser

@@ -9,15 +9,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ganexport.subjects.checkpoints import open_checkpoint
-from ganexport.subjects.states import (
-    State,
-    are_alike,
-    find_fits,
-    find_states,
-    is_averaged,
-    look_up,
-    nearest,
-)
+from ganexport.subjects.fitting import are_alike, find_fits, nearest
+from ganexport.subjects.states import State, find_states, is_averaged, look_up, shown
 from ganinfer.errors import ExportError
 
 log = logging.getLogger(__name__)
@@ -126,11 +119,11 @@ def _choose(
 def _why_not(states: Sequence[State], own: dict[str, Tensor]) -> str:
     near = {state.key: nearest(state, own) for state in states}
     if len(states) == 1:
-        return f"{f'{states[0].key}: ' if states[0].key else ''}{near[states[0].key]}"
+        return f"{f'{states[0].name}: ' if states[0].key else ''}{near[states[0].key]}"
     best = min(near, key=lambda k: len(near[k].missing) + len(near[k].unknown) + len(near[k].other))
     return (
-        f"none of {len(states)} state dicts fits; nearest is {best or '.'}: {near[best]}. They are,"
-        f" by --weights-key:{_listed(states)}"
+        f"none of {len(states)} state dicts fits; nearest is {shown(best) or '.'}: {near[best]}."
+        f" They are, by --weights-key:{_listed(states)}"
     )
 
 
@@ -145,7 +138,9 @@ def _contents(tree: object) -> str:
     """What there is in a file: its state dicts, or else its keys, or else its type."""
     if states := find_states(tree):
         return f"found, by --weights-key:{_listed(states)}"
-    return f"found {list(tree)[:8] if isinstance(tree, dict) else type(tree).__name__}"
+    if isinstance(tree, dict):
+        return f"found {[shown(name) for name in tree if isinstance(name, str)][:8]}"
+    return f"found {type(tree).__name__}"
 
 
 def _float32(value: Tensor) -> Tensor:

@@ -139,6 +139,11 @@ def make():
 
 def nothing():
     return 3
+
+def scripted():
+    import warnings
+    warnings.simplefilter("ignore")
+    return torch.jit.trace(make(), torch.zeros(1, 4))
 """
 
 
@@ -162,6 +167,7 @@ def test_the_command_exports_a_module_of_the_users_own(gan, tmp_path: Path) -> N
     for arguments, word in (
         (("--module", "mine:make", "-o", "y.gan"), "z_dim"),
         (("--module", "mine:nothing", "-o", "y.gan", *options), "gives int"),
+        (("--module", "mine:scripted", "-o", "y.gan", *options), "a TorchScript program, of G"),
         (("--module", "mine:make", "-o", "y.gan", "--set", "zdim=4"), "z_dim"),
     ):
         result = gan("export", *arguments, cwd=tmp_path)
