@@ -43,7 +43,7 @@ def find_states(node: object, key: str = "") -> list[State]:
         if id(node) in seen or depth > DEEPEST or {"state", "param_groups"} <= children.keys():
             return
         seen.add(id(node))
-        tensors = {n: v for n, v in children.items() if isinstance(v, Tensor)}
+        tensors = {n: Tensor.detach(v) for n, v in children.items() if isinstance(v, Tensor)}
         if tensors and (isinstance(node, dict) or _is_paired(node)):
             found.append(State(key, tensors))
         for name, child in children.items():
@@ -80,11 +80,14 @@ def shown(text: str) -> str:
 
 
 def _children(node: object) -> dict[str, object]:
-    """By name or number; of a list of names and tensors, as of a dict."""
+    """By name or number; of a list of names and tensors, as of a dict.
+
+    A file may give its OrderedDicts and tensors attributes: methods are the type's, not theirs.
+    """
     if _is_paired(node):
         node = dict(node)
     if isinstance(node, dict):
-        return {str(name): child for name, child in node.items() if isinstance(name, str | int)}
+        return {str(name): child for name, child in dict.items(node) if isinstance(name, str | int)}
     return {str(n): c for n, c in enumerate(node)} if isinstance(node, list | tuple) else {}
 
 

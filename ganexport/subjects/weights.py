@@ -145,7 +145,6 @@ def _contents(tree: object) -> str:
 
 def _float32(value: Tensor) -> Tensor:
     """Float32, but for what is no float, or larger than what the file holds of it."""
-    value = value.detach()
     whole = value.layout == torch.strided and not value.is_quantized and not value.is_meta
     if not value.is_floating_point() or not whole:
         return value

@@ -353,6 +353,22 @@ def test_a_name_in_a_file_does_nothing_to_a_terminal(tmp_path: Path) -> None:
     assert len(max(str(error.value).splitlines(), key=len)) < 500
 
 
+def test_attributes_of_what_a_file_holds_do_nothing(tmp_path: Path) -> None:
+    state = OrderedDict((name, value.clone()) for name, value in STATE.items())
+    methods = {"i_ems": "items", "d_tach": "detach", "f_oat": "float", "k_ys": "keys"}
+    for holder in (state, *state.values()):
+        vars(holder).update(dict.fromkeys(methods, 3))
+    path = saved({"g": state}, tmp_path, _use_new_zipfile_serialization=False)
+    content = path.read_bytes()
+    for ours, theirs in methods.items():
+        content = content.replace(ours.encode(), theirs.encode())
+    path.write_bytes(content)
+    found = torch.load(path)["g"]
+    assert found.items == found["main.0.bias"].detach == 3
+    load(path)
+    assert read_state(path).keys() == STATE.keys()
+
+
 def test_nothing_is_loaded_if_not_all_is(tmp_path: Path) -> None:
     module = made(1)
     before = copy.deepcopy(module.state_dict())
