@@ -80,7 +80,7 @@ _STAND_INS: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
 # No network is made of these; a file that names them wants to do something.
 _HOSTILE = {
     *("builtins", "os", "posix", "nt", "sys", "subprocess", "shutil", "socket", "importlib"),
-    *("runpy", "pty", "webbrowser", "ctypes", "code", "codeop", "operator", "pickle", "marshal"),
+    *("runpy", "pty", "webbrowser", "ctypes", "operator", "pickle", "marshal"),
     *("eval", "exec", "getattr", "compile", "open", "apply", "__import__", "timeit", "asyncio"),
 }
 
@@ -153,17 +153,19 @@ def _refusal(path: Path, error: Exception) -> str:
             f"refused: it names {name}, and weights need no such thing; nothing of it was run."
             " Open it nowhere else"
         )
+    own = package == "__main__"
+    where = "In the script that saved it" if own else f"Where {package} can be imported"
     opened = f'torch.load("{path.name}", map_location="cpu", weights_only=False)'
     if b"_parameters" in _pickled(path):
         return (
             f"a whole pickled network, of class {name}, and not its weights; nothing of it was"
-            f" run. Where {package} can be imported, and if you trust who made it, save the"
+            f" run. {where}, and if you trust who made it, save the"
             f" weights:{mistaken.resave(path, f'network = {opened}')}"
         )
     saved = f'torch.save(checkpoint["..."], "{path.stem}-weights.pt")  # the entry of the weights'
     return (
-        f"holds an object of {name} beside its tensors; nothing of it was run. Where {package}"
-        " can be imported, and if you trust who made it, save the weights alone:"
+        f"holds an object of {name} beside its tensors; nothing of it was run. {where},"
+        " and if you trust who made it, save the weights alone:"
         f"\n    import torch\n    checkpoint = {opened}\n    {saved}"
     )
 

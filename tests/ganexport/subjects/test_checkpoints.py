@@ -214,6 +214,8 @@ def test_another_object_beside_tensors_is_named_by_its_class(tmp_path: Path) -> 
     words = refusal(tmp_path / "w.pt")
     assert words.startswith(f"holds an object of {__name__}.Settings beside its tensors; nothing")
     assert len(words.splitlines()) == 4
+    script = of_class(pickle.dumps({"cfg": Settings()}, 2), Settings, "__main__.Settings")
+    assert "run. In the script that saved it, and if" in refusal(torch_zip(script, tmp_path))
 
 
 def test_the_lines_that_save_again_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
