@@ -92,6 +92,16 @@ def nearest(state: State, own: Mapping[str, Tensor]) -> Mismatch:
     return _compare(_below(state.tensors, prefix), names, own)
 
 
+def near_fits(state: State, own: Mapping[str, Tensor]) -> Iterator[tuple[State, Mismatch]]:
+    """The parts of a state dict that have most of a network's names, but do not fit; and why."""
+    names = {name: name for name in own}
+    for prefix in _prefixes(state.tensors, names):
+        inside = _below(state.tensors, prefix)
+        mismatch = _compare(inside, names, own)
+        if mismatch and 2 * len(mismatch.missing) < len(own):
+            yield _part(state, prefix, inside), mismatch
+
+
 def are_alike(states: Sequence[Mapping[str, Tensor]]) -> bool:
     """Do they hold the same numbers under the same names?"""
     first = states[0]

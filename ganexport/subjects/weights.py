@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ganexport.subjects.checkpoints import open_checkpoint
-from ganexport.subjects.fitting import are_alike, find_fits, nearest
+from ganexport.subjects.fitting import are_alike, find_fits, near_fits, nearest
 from ganexport.subjects.states import State, find_states, is_averaged, look_up, shown
 from ganinfer.errors import ExportError
 
@@ -52,6 +52,10 @@ def load_weights(
         raise ExportError(f"{path}: not the weights of {name}: {_why_not(states, own)}")
     chosen = _choose(path, [fit.state for fit in fits], key, say, fitting=f" that fit {name}")
     fit = next(fit for fit in fits if fit.state is chosen)
+    if not is_averaged(chosen.key):
+        for near, why in (found for state in states for found in near_fits(state, own)):
+            if is_averaged(near.key):  # as of parameters only, without batch norm's statistics
+                say(f"{path}: {near.name}, averaged, does not fit: {why}")
     if fit.added:
         say(f"{path}: its names are taken for those of {name} that begin with {fit.added}")
     try:

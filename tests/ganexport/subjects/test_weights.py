@@ -187,6 +187,19 @@ def test_of_several_that_fit_the_averaged_one_is_taken_and_said(key: str, tmp_pa
     assert load(kept, "g") == ""
 
 
+def test_an_averaged_one_that_almost_fits_is_spoken_of(tmp_path: Path) -> None:
+    parameters = {name: v for name, v in OTHER.items() if "running" not in name}
+    why = "averaged, does not fit: 2 missing ['main.1.running_mean', 'main.1.running_var'], 0 unk"
+    for tree in (
+        {"g": STATE, "g_ema": parameters, "d_ema": UNLIKE},
+        {"state_dict": prefixed("g.") | prefixed("g_ema.", parameters)},
+    ):
+        took, spoken = load(saved(tree, tmp_path)).splitlines()
+        assert "g: 9 tensors" in took
+        assert why in spoken
+    assert "fit" not in load(saved({"g_ema": STATE, "ema": parameters}, tmp_path))
+
+
 @pytest.mark.parametrize("key", ["schema", "member", "gamma_net", "emanet", "generator"])
 def test_a_name_that_only_looks_like_averaged(key: str, tmp_path: Path) -> None:
     path = saved({"g": OTHER, key: STATE}, tmp_path)
