@@ -8,7 +8,7 @@ import typer
 from ganexport.options import ExportOptions
 from ganinfer.cli.console import console, progress_bars
 from ganinfer.cli.options import expanded
-from ganinfer.cli.tables import show_gates
+from ganinfer.cli.tables import engine_status, show_gates
 from ganinfer.errors import ExportError
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def export(
         entry = engine.entry
         console.print(
             f"engine {entry.precision} for {entry.target}: {entry.product} {entry.version},"
-            f" {len(engine.plan):,} bytes, {entry.status},"
+            f" {len(engine.plan):,} bytes, {engine_status(entry)},"
             + (" found again" if engine.seconds is None else f" built in {engine.seconds:.1f} s"),
             soft_wrap=True,
         )
