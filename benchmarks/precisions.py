@@ -3,10 +3,11 @@
     python benchmarks/precisions.py [-o benchmarks/results/precisions.md] [recipe ...]
 
 The generators are untrained, their batch norms have seen latents: what is shown is what a
-precision does to the arithmetic. dB: PSNR before rounding, peak 2; in brackets where it is below
-the precision's gate, so that the export asks for --auto-precision. steps: largest difference in
-uint8. paired: distance to torch's images over the sampling floor (1,000 images, a random network's
-features), where that takes less than a minute. A dash: not measured; a refusal is told in words.
+precision does to the arithmetic; fp16 and bf16 are emulated. dB: PSNR before rounding, peak 2; in
+brackets where it is below the precision's gate, so that the export asks for --auto-precision.
+steps: largest difference in uint8. paired: distance to torch's images over the sampling floor
+(1,000 images, a random network's features), where that takes less than a minute. A dash: not
+measured; a refusal is told in words.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import torch
 from ganexport.engines.tensorrt import build_engine
 from ganexport.graph.precision import PRECISIONS, convert
 from ganexport.proof import numeric
+from ganexport.proof.overflow import what_overflows
 from ganexport.proof.parity import Prover
 from ganexport.subjects.rewrites import rewrite
 from ganexport.subjects.spec import Spec
@@ -71,7 +73,8 @@ def rows(recipe: str) -> list[list[str]]:
     for precision in PRECISIONS:
         name = [recipe, precision]
         try:
-            variant = convert(single, precision, calibration=inputs.feed())
+            keep = what_overflows(subject, single).nodes if precision == "fp16" else ()
+            variant = convert(single, precision, calibration=inputs.feed(), keep=keep)
             psnr = numeric.numeric_psnr(subject, variant, precision, num_images=NUM_IMAGES)
             backend = OnnxRuntimeBackend(numeric.runnable(variant, precision)[0], "cpu", precision)
             steps = pixel_differences(numeric.run_backend(backend, inputs), expected)[0]

@@ -17,6 +17,7 @@ from ganexport.engines.targets import Product, default_targets
 from ganexport.engines.tensorrt import BuiltEngine, build_engine, pick_product
 from ganexport.graph.precision import PRECISIONS, Feed, convert
 from ganexport.options import ExportOptions
+from ganexport.proof.overflow import Overflowing, what_overflows
 from ganexport.proof.parity import Prover, open_prover
 from ganexport.proof.sensitivity import Kept, keep_worst_layers
 from ganexport.subjects.rewrites import rewrite
@@ -47,7 +48,7 @@ class Exported:
 
     Attributes:
         path: the bundle. gates: that it passed. engines: in it.
-        kept: layers that the search left in float32, by precision.
+        kept: what stays float32, by precision: what fp16 does not hold, and layers of a search.
     """
 
     path: Path
@@ -164,25 +165,30 @@ def export_subject(
 def _graphs(
     subject: Subject, options: ExportOptions, progress: Progress | None
 ) -> tuple[dict[Precision, bytes], dict[Precision, Kept]]:
-    """The generator's graph in every precision, and the layers that stay float32 in it."""
+    """The generator's graph in every precision, and what stays float32 in it."""
     single = subject.to_onnx(rewrite(subject.twin(), options.without))
     wanted = [p for p in PRECISIONS if p == "fp32" or p in options.precisions]
     calibration = _calibration(subject)
     kept: dict[Precision, Kept] = {}
-    if (least := options.min_psnr_db) is not None:
-        kept = {
-            p: keep_worst_layers(
-                subject, single, p, least, calibration=calibration, progress=progress
+    graphs: dict[Precision, bytes] = {}
+    for p in wanted:
+        beyond = what_overflows(subject, single) if p == "fp16" else Overflowing()
+        found = Kept({}, None)
+        if p != "fp32" and (least := options.min_psnr_db) is not None:
+            found = keep_worst_layers(
+                subject,
+                single,
+                p,
+                least,
+                calibration=calibration,
+                keep=beyond.nodes,
+                progress=progress,
             )
-            for p in wanted
-            if p != "fp32"
-        }
-    graphs = {
-        p: convert(
-            single, p, keep=list(kept[p].layers) if p in kept else (), calibration=calibration
+        if beyond.layers or found.psnr_db is not None:
+            kept[p] = dataclasses.replace(found, overflowing=beyond.layers)
+        graphs[p] = convert(
+            single, p, keep=beyond.nodes | found.layers.keys(), calibration=calibration
         )
-        for p in wanted
-    }
     return graphs, kept
 
 

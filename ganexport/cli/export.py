@@ -8,7 +8,7 @@ import typer
 from ganexport.options import ExportOptions
 from ganinfer.cli.console import console, progress_bars
 from ganinfer.cli.options import expanded
-from ganinfer.cli.tables import show_gates
+from ganinfer.cli.tables import engine_status, show_gates
 from ganinfer.errors import ExportError
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def export(
     It is a run's averaged one, or that of --module or --from.
     """
     from ganexport.pipeline import export_subject
+    from ganexport.proof.overflow import named_layers
     from ganexport.subjects.outside import of_factory, of_import
     from ganexport.subjects.subject import of_run
     from gantrain.game.config import apply_override
@@ -92,15 +93,19 @@ def export(
             "unverified: parity was not checked; Sampler refuses it by default", style="yellow"
         )
     for name, found in exported.kept.items():
-        layers = ", ".join(f"{layer} ({db:.1f} dB)" for layer, db in found.layers.items())
-        console.print(
-            f"{name}: {found.psnr_db:.1f} dB; kept in fp32: {layers or 'none'}", soft_wrap=True
-        )
+        if found.overflowing:
+            beyond = named_layers(found.overflowing)
+            console.print(f"{name}: kept in fp32, which alone holds it: {beyond}", soft_wrap=True)
+        if found.psnr_db is not None:
+            layers = ", ".join(f"{layer} ({db:.1f} dB)" for layer, db in found.layers.items())
+            console.print(
+                f"{name}: {found.psnr_db:.1f} dB; kept in fp32: {layers or 'none'}", soft_wrap=True
+            )
     for engine in exported.engines:
         entry = engine.entry
         console.print(
             f"engine {entry.precision} for {entry.target}: {entry.product} {entry.version},"
-            f" {len(engine.plan):,} bytes, {entry.status},"
+            f" {len(engine.plan):,} bytes, {engine_status(entry)},"
             + (" found again" if engine.seconds is None else f" built in {engine.seconds:.1f} s"),
             soft_wrap=True,
         )

@@ -3,6 +3,11 @@
 import onnx
 
 
+def layer_of_weight(name: str) -> str:
+    """The generator's layer that a weight of a graph belongs to; "" for a constant of no layer."""
+    return name.removeprefix("generator.").rpartition(".")[0]
+
+
 def layers_of(graph: onnx.GraphProto) -> list[str]:
     """The generator's layer of every node of a float32 graph.
 
@@ -10,7 +15,7 @@ def layers_of(graph: onnx.GraphProto) -> list[str]:
     such node that it depends on, or to the inputs.
     """
     names = [weight.name for weight in graph.initializer]
-    owners = {name: name.removeprefix("generator.").rpartition(".")[0] for name in names}
+    owners = {name: layer_of_weight(name) for name in names}
     made_by: dict[str, tuple[int, str]] = {}
     found = []
     for position, node in enumerate(graph.node):

@@ -51,6 +51,12 @@ _HALVES = {
 _OPSET_OF_BFLOAT16 = 22
 # What is computed with many multiplications, and may be kept in float32 or quantised.
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+# What gives numbers that it was given, or their absolute values or opposites: nothing to round.
+_EXACT = (
+    *("Abs", "Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "GatherND", "Identity"),
+    *("Max", "MaxPool", "Min", "Neg", "Pad", "ReduceMax", "ReduceMin", "Relu", "Reshape", "Slice"),
+    *("Split", "Squeeze", "Tile", "Transpose", "Unsqueeze", "Where"),
+)
 # Inputs that ONNX defines as float32 whatever the data is.
 _ALWAYS_FLOAT32 = {"Resize": (1, 2), "Upsample": (1,)}
 
@@ -67,7 +73,8 @@ def convert(
     Args:
         model: float32 ONNX file of a `SamplingGraph`.
         precision: one of PRECISIONS.
-        keep: names of nodes that stay float32; see `layers`.
+        keep: names of nodes that stay float32, of any kind; see `layers` and
+            `ganexport.proof.overflow`.
         calibration: for int8 and fp8, inputs by name, from which activations' ranges are taken.
 
     Returns:
@@ -92,45 +99,103 @@ def convert(
 
 
 def layers(model: bytes) -> list[str]:
-    """Names of the nodes that may be kept in float32, first to last."""
+    """Names of the nodes that a search may keep in float32, first to last."""
     graph = onnx.load_from_string(model).graph
     mixing = class_products(graph)
     return [n.name for n in graph.node if n.op_type in _LAYERS and n.name not in mixing]
 
 
-def emulate(model: bytes) -> bytes:
-    """A bfloat16 graph as float32 with every result rounded, for runtimes that have no bfloat16.
+def emulate(model: bytes, precision: Precision) -> bytes:
+    """A graph in fp16 or bf16 as float32 whose every result is rounded, overflow to infinity.
 
-    Products are summed in float32 and rounded once, as tensor cores do.
+    Runtimes without kernels of a half precision compute it in float32, and drop casts in between.
+    Here a node gives what hardware gives, as far as that is settled:
+
+    - What a node sums (a convolution, a matrix product, a reduction, a softmax, a norm that is one
+      node) is summed in float32, as tensor cores do, and rounded once, at the end. A kernel that
+      sums in half precision is not covered: golden images judge it where it first opens.
+    - What the graph has as a tensor is rounded: in a norm that is written out (Pow, ReduceMean,
+      Sqrt, Div) the squares, their mean and the root. ReduceL2 is three such nodes, because
+      TensorRT's parser makes them of it.
+    - Subnormal numbers are kept. What only moves or picks numbers rounds nothing.
+
+    Args:
+        model: ONNX file, as `convert` makes it.
+        precision: "fp16" or "bf16".
+
+    Returns:
+        ONNX file of the same inputs, outputs and names of tensors; what a tensor was before it was
+        rounded is called as `before_rounding` says.
     """
+    half = _HALVES[precision]
     proto = onnx.load_from_string(model)
+    spell_out(proto.graph)
     graph = proto.graph
+    rounded = tensors_of_type(proto, half.onnx_type)
     nodes: list[onnx.NodeProto] = []
     for weight in graph.initializer:
-        if weight.data_type == TensorProto.BFLOAT16:
+        if weight.data_type == half.onnx_type:
             array = numpy_helper.to_array(weight).astype(np.float32)
             weight.CopyFrom(numpy_helper.from_array(array, weight.name))
-    typed = onnx.shape_inference.infer_shapes(onnx.load_from_string(model)).graph
-    rounded = {
-        value.name
-        for value in typed.value_info
-        if value.type.tensor_type.elem_type == TensorProto.BFLOAT16
-    }
     for node in graph.node:
-        _retype_attributes(node, TensorProto.BFLOAT16, TensorProto.FLOAT, np.float32)
+        _retype_attributes(node, half.onnx_type, TensorProto.FLOAT, np.float32)
         nodes.append(node)
+        if node.op_type in _EXACT:
+            continue
         for slot, name in enumerate(node.output):
             if name in rounded:
-                node.output[slot] = f"{name}_exact"
-                half = f"{name}_bf16"
+                node.output[slot] = before_rounding(name)
+                short = f"{name}_{half.name}"
                 nodes += [
-                    helper.make_node("Cast", [node.output[slot]], [half], to=TensorProto.BFLOAT16),
-                    helper.make_node("Cast", [half], [name], to=TensorProto.FLOAT),
+                    helper.make_node("Cast", [node.output[slot]], [short], to=half.onnx_type),
+                    helper.make_node("Cast", [short], [name], to=TensorProto.FLOAT),
                 ]
     del graph.node[:]
     graph.node.extend(nodes)
     del graph.value_info[:]
     return bytes(proto.SerializeToString(deterministic=True))
+
+
+def before_rounding(name: str) -> str:
+    """What `emulate` calls a tensor that it has not rounded yet."""
+    return f"{name}_exact"
+
+
+def spell_out(graph: onnx.GraphProto) -> dict[str, str]:
+    """Write, in place, norms that are one node as the squares, sum and root that runtimes make.
+
+    Returns:
+        By the name of each such new node that of the node that it was.
+    """
+    nodes: list[onnx.NodeProto] = []
+    origins: dict[str, str] = {}
+    for node in graph.node:
+        if node.op_type != "ReduceL2":
+            nodes.append(node)
+            continue
+        (x, *axes), (norm,), name = node.input, node.output, node.name
+        squares, total = f"{norm}_squares", f"{norm}_sum"
+        reduced = helper.make_node("ReduceSum", [squares, *axes], [total], f"{name}_sum")
+        reduced.attribute.extend(node.attribute)
+        nodes += [
+            helper.make_node("Mul", [x, x], [squares], f"{name}_squares"),
+            reduced,
+            helper.make_node("Sqrt", [total], [norm], name),
+        ]
+        origins |= {f"{name}_sum": name, f"{name}_squares": name}
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return origins
+
+
+def tensors_of_type(model: onnx.ModelProto, onnx_type: int) -> set[str]:
+    """Names of the tensors that a graph computes in a type."""
+    typed = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
+    return {
+        value.name
+        for value in (*typed.value_info, *typed.output)
+        if value.type.tensor_type.elem_type == onnx_type
+    }
 
 
 def _to_half(model: onnx.ModelProto, half: _Half, keep: frozenset[str]) -> bytes:

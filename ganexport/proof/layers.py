@@ -157,6 +157,7 @@ class _Error:
         wide = expected.astype(np.float64)
         same = expected.shape == found.shape
         difference = np.abs(wide - found) if same else np.full(1, np.inf)
+        difference = np.where(np.isnan(difference), np.inf, difference)
         self.largest = max(self.largest, float(difference.max()))
         self.squares += float((difference**2).sum())
         self.count += wide.size

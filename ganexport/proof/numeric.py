@@ -54,6 +54,8 @@ def numeric_gates(
 ) -> list[GateResult]:
     """Compare a graph, run by onnxruntime on the CPU, with torch in float32.
 
+    In fp16 and bf16 that is an emulation; onnxruntime computes fp16 itself in float32.
+
     Args:
         subject: the reference.
         graph: ONNX file of a `SamplingGraph`.
@@ -89,9 +91,9 @@ def numeric_psnr(subject: Subject, graph: bytes, precision: Precision, *, num_im
 
 
 def runnable(graph: bytes, precision: Precision) -> tuple[bytes, str]:
-    """The graph that onnxruntime's CPU can run, and what a gate calls it."""
-    if precision == "bf16":
-        return emulate(graph), "onnx bf16 (emulated)"
+    """A graph that computes on onnxruntime's CPU as hardware does, and what a gate calls it."""
+    if precision in ("fp16", "bf16"):
+        return emulate(graph, precision), f"onnx {precision} (emulated)"
     return graph, f"onnx {precision}"
 
 

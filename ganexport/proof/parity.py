@@ -15,6 +15,7 @@ import numpy as np
 from ganexport.graph.tracing import NetworkExtractor, extractor_to_onnx
 from ganexport.proof.confidence import Resampled, decisive_for_change, decisive_for_share, remark
 from ganexport.proof.numeric import numeric_gates, pixel_gates, run_backend, run_torch, runnable
+from ganexport.proof.overflow import overflow_gate
 from ganexport.subjects.subject import Subject
 from ganinfer.backends._base import Backend
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
@@ -89,6 +90,11 @@ class Prover:
             for precision, graph in graphs.items()
             for gate in numeric_gates(self.subject, graph, precision)
         ]
+        if "fp16" in graphs:
+            # An emulation is judged; that the file itself runs here is seen, too.
+            inputs = draw_inputs(self.subject.model, [0], self._labels(0, 1))
+            OnnxRuntimeBackend(graphs["fp16"], "cpu", "fp16").run(inputs)
+            gates.append(overflow_gate(self.subject, graphs["fp16"]))
         if not all(gate.passed for gate in gates):
             return gates
         for precision, graph in graphs.items():

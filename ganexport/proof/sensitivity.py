@@ -1,6 +1,7 @@
 """Which layers cannot bear a lower precision? They stay float32 until the images are good."""
 
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -16,16 +17,19 @@ NUM_IMAGES = 64
 
 @dataclass(frozen=True)
 class Kept:
-    """What a search found.
+    """What stays float32 in a variant, and why.
 
     Attributes:
-        layers: kept in float32, worst first, each with the PSNR in dB of the network in which it
-            alone is converted.
-        psnr_db: of the variant that keeps them.
+        layers: that a search kept, worst first, each with the PSNR in dB of the network in which
+            it alone is converted.
+        psnr_db: of the variant that keeps them; None if nothing was searched for.
+        overflowing: layers of which a part is kept because fp16 does not hold its numbers, each
+            with the largest; see `ganexport.proof.overflow.Overflowing`.
     """
 
     layers: dict[str, float]
-    psnr_db: float
+    psnr_db: float | None
+    overflowing: Mapping[str, float | None] = field(default_factory=dict)
 
 
 def keep_worst_layers(
@@ -35,6 +39,7 @@ def keep_worst_layers(
     target_db: float,
     *,
     calibration: Feed,
+    keep: Collection[str] = (),
     progress: Progress | None = None,
 ) -> Kept:
     """Keep the most sensitive layers in float32 until the target is met.
@@ -45,6 +50,7 @@ def keep_worst_layers(
         precision: of the variant.
         target_db: least PSNR on [-1, 1], peak 2, over 64 images.
         calibration: for int8 and fp8.
+        keep: nodes that stay float32 anyway.
         progress: called with (what is being done, layers done, layers in all).
 
     Returns:
@@ -54,8 +60,9 @@ def keep_worst_layers(
         ExportError: not even with all layers in float32.
     """
 
-    def psnr(keep: list[str]) -> float:
-        variant = convert(graph, precision, keep=keep, calibration=calibration)
+    def psnr(layers_kept: list[str]) -> float:
+        kept = [*keep, *layers_kept]
+        variant = convert(graph, precision, keep=kept, calibration=calibration)
         return numeric_psnr(subject, variant, precision, num_images=NUM_IMAGES)
 
     found = psnr([])
@@ -68,12 +75,12 @@ def keep_worst_layers(
         if progress:
             progress(f"sensitivity in {precision}", number + 1, len(names))
     order = sorted(names, key=lambda name: alone[name])
-    keep: list[str] = []
+    added: list[str] = []
     for name in order:
-        keep.append(name)
-        found = psnr(keep)
+        added.append(name)
+        found = psnr(added)
         if found >= target_db:
-            return Kept({name: alone[name] for name in keep}, found)
+            return Kept({name: alone[name] for name in added}, found)
     best = float(np.round(found, 1))
     raise ExportError(
         f"{precision}: {best} dB with every layer in fp32, {target_db:g} were asked for; leave"

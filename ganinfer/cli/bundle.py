@@ -8,7 +8,7 @@ from rich.table import Table
 
 from ganinfer.cli.console import console
 from ganinfer.cli.options import BundlePath, LocalBundlePath
-from ganinfer.cli.tables import engine_table, show_gates
+from ganinfer.cli.tables import engine_status, engine_table, show_gates
 
 
 def inspect(
@@ -37,7 +37,7 @@ def inspect(
             f"engine {engine.precision}",
             f"{engine.product} {engine.version} for {engine.target} on {engine.platform},"
             f" batches {', '.join(f'{low}-{high}' for low, _, high in engine.profiles)},"
-            f" {size:,} bytes, {engine.status}",
+            f" {size:,} bytes, {engine_status(engine)}",
         )
     source = manifest.source
     table.add_row("trained on", f"{source.images_seen:,} images, EMA weights" if source.ema else "")

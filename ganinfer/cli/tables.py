@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from ganinfer.bundle.manifest import Engine, GateResult
 
 
+def engine_status(entry: "Engine") -> str:
+    """What an engine's status says."""
+    if entry.status == "verified":
+        return entry.status
+    return f"pending: in {entry.precision} it has never run on a GPU"
+
+
 def engine_table(entry: "Engine", report: "EngineReport") -> Table:
     """A table of an engine's layers."""
     memory = report.device_memory_bytes

@@ -149,15 +149,125 @@ def test_an_emulated_bfloat16_rounds_every_result() -> None:
     import onnxruntime
 
     x = np.linspace(-3, 3, 101).astype(np.float32)
-    session = onnxruntime.InferenceSession(emulate(model.SerializeToString()))
+    session = onnxruntime.InferenceSession(emulate(model.SerializeToString(), "bf16"))
     found = session.run(None, {"f": x})[0]
     product = (x.astype(half).astype(np.float32) * np.float32(half(1.01))).astype(half)
     expected = (product.astype(np.float32) + np.float32(half(0.001))).astype(half)
     assert np.array_equal(found, expected.astype(np.float32))
 
 
+def emulated(graph: str, feed: dict[str, np.ndarray], level: str) -> dict[str, np.ndarray]:
+    """Every tensor of an fp16 graph, emulated, at one of onnxruntime's levels of optimisation."""
+    import onnx.parser
+    import onnxruntime
+
+    half = onnx.parser.parse_model(graph)
+    run = onnx.load_from_string(emulate(half.SerializeToString(), "fp16"))
+    names = [name for node in half.graph.node for name in node.output]
+    del run.graph.output[:]
+    run.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    session = onnxruntime.InferenceSession(run.SerializeToString(), options)
+    return dict(zip(names, session.run(None, feed), strict=True))
+
+
+LEVELS = ["ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED", "ORT_ENABLE_ALL"]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_an_emulated_fp16_gives_what_numpys_float16_gives(level: str) -> None:
+    """Node by node, with results beyond 65,504 and below the smallest normal number."""
+    rng = np.random.default_rng(0)
+    f = (rng.standard_normal((500, 3)) * np.exp(rng.uniform(-12, 7, (500, 3)))).astype(np.float32)
+    found = emulated(
+        """<ir_version: 8, opset_import: ["" : 20]>
+        g (float[n, 3] f) => (float[n, 3] y)
+        < float[3] wide = {1.01, -3.3, 0.007}, float[1] narrow = {0.001}, int64[1] axis = {1} >
+        { x = Cast<to = 10>(f)
+          a = Cast<to = 10>(wide)
+          b = Cast<to = 10>(narrow)
+          m = Mul(x, a)
+          s = Add(m, b)
+          d = Sub(s, x)
+          r = Relu(d)
+          q = Mul(d, d)
+          t = Sqrt(q)
+          e = Div(x, t)
+          l = ReduceL2(x, axis)
+          c = ReduceMax(q)
+          y = Cast<to = 1>(e) }""",
+        {"f": f},
+        level,
+    )
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        x = f.astype(np.float16)
+        a, b = np.array([1.01, -3.3, 0.007], np.float16), np.array([0.001], np.float16)
+        m = x * a
+        s = m + b
+        d = s - x
+        q = d * d
+        t = np.sqrt(q)
+        squares = (x * x).astype(np.float32)
+        total = (squares[:, :1] + squares[:, 1:2] + squares[:, 2:]).astype(np.float16)
+        e = x / t
+        expected = {
+            "x": x, "a": a, "b": b, "m": m, "s": s, "d": d, "r": np.maximum(d, np.float16(0)),
+            "q": q, "t": t, "e": e, "l": np.sqrt(total), "c": q.max().reshape(1, 1), "y": e,
+        }  # fmt: skip
+    tiny = np.abs(q) < np.finfo(np.float16).tiny
+    assert np.isinf(q).any()
+    assert np.isinf(total).any()
+    assert (tiny & (q != 0)).any()
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        assert np.array_equal(found[name], values.astype(np.float32), equal_nan=True), name
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_no_optimisation_of_onnxruntime_takes_the_rounding_out(level: str) -> None:
+    """A root of a square that overflows in between; 300 if the casts were dropped."""
+    found = emulated(
+        """<ir_version: 8, opset_import: ["" : 20]>
+        g (float[n] f) => (float[n] y)
+        { x = Cast<to = 10>(f)
+          squares = Mul(x, x)
+          root = Sqrt(squares)
+          y = Cast<to = 1>(root) }""",
+        {"f": np.array([300, 3, 1e-4, 65504], np.float32)},
+        level,
+    )
+    assert found["y"].tolist() == [np.inf, 3, 0, np.inf]
+
+
+def test_a_product_is_summed_in_float32_and_rounded_once() -> None:
+    """4,096 and a thousand halves: in half precision every one of them would be lost."""
+    found = emulated(
+        """<ir_version: 8, opset_import: ["" : 20]>
+        g (float[n, k] f) => (float[n] y)
+        < int64[1] axis = {1} >
+        { x = Cast<to = 10>(f)
+          total = ReduceSum<keepdims = 0>(x, axis)
+          y = Cast<to = 1>(total) }""",
+        {"f": np.array([[4096] + 1000 * [0.5]], np.float32)},
+        "ORT_ENABLE_ALL",
+    )
+    assert found["y"].tolist() == [4596]
+
+
+def test_nodes_that_are_no_layers_can_be_kept_in_float32(graph: bytes) -> None:
+    relu = next(n for n in onnx.load_from_string(graph).graph.node if n.op_type == "Relu")
+    model = onnx.load_from_string(convert(graph, "fp16", keep=[relu.name]))
+    typed = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+    types = {value.name: value.type.tensor_type.elem_type for value in typed.value_info}
+    assert types[relu.output[0]] == TensorProto.FLOAT
+    others = [n for n in model.graph.node if n.op_type == "Relu" and n.name != relu.name]
+    assert {types[n.output[0]] for n in others} == {TensorProto.FLOAT16}
+
+
 @pytest.mark.parametrize(
-    ("precision", "least", "most"), [("bf16", 40, 90), ("int8", 25, 80), ("fp8", 25, 80)]
+    ("precision", "least", "most"),
+    [("fp16", 60, 110), ("bf16", 40, 90), ("int8", 25, 80), ("fp8", 25, 80)],
 )
 def test_other_precisions_are_near_and_not_equal(
     subject: Subject, graph: bytes, calibration, precision, least, most

@@ -58,3 +58,10 @@ def test_an_engine_without_its_report_is_refused(bundle: Path, tmp_path: Path) -
     write_bundle(path, manifest, files)
     with pytest.raises(BundleError, match=r"engines/0+\.json is missing"):
         Bundle(path)
+
+
+def test_a_pending_engine_says_that_its_precision_has_never_run(
+    gan, bundle: Path, tmp_path: Path
+) -> None:
+    told = gan("inspect", with_report(bundle, tmp_path / "x.gan", b"{}")).stdout
+    assert "pending: in fp16 it has never run on a GPU" in " ".join(told.split())
