@@ -30,7 +30,7 @@ def export(
         typer.Option("--from", help="Instead of a run: another project's, by its importer."),
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="Of --module or --from: .safetensors, .pt, .bin.")
+        Path | None, typer.Option(help="Of --module or --from: .safetensors, .pt, .bin, .pkl.")
     ] = None,
     weights_key: Annotated[
         str | None, typer.Option(help="Of the state dict in that file, such as g_ema.")

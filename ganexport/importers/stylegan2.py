@@ -6,18 +6,22 @@ graph: `sample(truncation=0.7)`. z is never truncated; the mapping network norma
 All is float32, as in the original with `force_fp32=True` and `noise_mode="const"`. By default the
 original runs its four highest resolutions, none below 8x8, in float16 on GPUs, and its images
 differ from these by that rounding. What lets it do so, a clamp of every layer to +-256, is there in
-float32 too. A `.pkl` is unpickled where the original runs, and saved there without its code:
-`torch.save(G_ema.state_dict(), path)`. NVIDIA's stylegan3 has this network under the same names.
+float32 too. NVIDIA's stylegan3 has this network under the same names.
+
+The `.pkl` that both publish says of each layer how it is clamped and activated: what this network
+does not compute is refused. A state dict says neither; it is taken for what training makes.
 """
 
 import math
 import re
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from ganexport.importers._stylegan2 import Generator, Plan
+from ganexport.importers._stylegan2 import MAPPING_RATE, Generator, Plan
+from ganexport.subjects.pickles import Published
 from ganexport.subjects.subject import Spec
 from ganinfer.drawing.model import TruncationInput
 from ganinfer.errors import ExportError
@@ -29,7 +33,7 @@ def read(
     state: dict[str, Tensor],
     *,
     truncation_psi: float | None = None,
-    conv_clamp: float | None = 256.0,
+    conv_clamp: float | Literal["published", "none"] | None = "published",
     classes: Sequence[str] = (),
 ) -> tuple[nn.Module, Spec]:
     """Rebuild a generator from `G_ema.state_dict()` of stylegan2-ada-pytorch.
@@ -39,8 +43,8 @@ def read(
             classes are read off the shapes.
         truncation_psi: of w, fixed: 1 for none, 0 for the mean image. None makes it an input of
             the graph, 1 for those who ask for none.
-        conv_clamp: of `G_ema.init_kwargs.synthesis_kwargs`. 256 is what training takes by default;
-            None or inf where it has none, as after `--fp32=1`.
+        conv_clamp: of every layer. "published" is what a `.pkl` says, and 256 of a state dict, what
+            training takes by default; None, "none" or inf where it has none, as after `--fp32=1`.
         classes: names of the K classes; by default "0", "1", ...
 
     Returns:
@@ -50,20 +54,62 @@ def read(
     Raises:
         ExportError: these are no such names or shapes; the options do not fit.
     """
-    if conv_clamp is not None and not conv_clamp > 0:
-        raise ExportError(f"conv_clamp {conv_clamp}: expected a positive number, 256 or inf")
     plan = infer(state)
+    if isinstance(state, Published):
+        check_attributes(state)
+    clamp = _clamp(state, conv_clamp)
     if classes and len(classes) != plan.num_classes:
         raise ExportError(
             f"classes: {len(classes)} names, and mapping.embed.weight has {plan.num_classes}"
             " classes; give one name for each"
         )
     with torch.device("meta"):
-        generator = Generator(plan, psi=truncation_psi, clamp=conv_clamp or math.inf)
+        generator = Generator(plan, psi=truncation_psi, clamp=clamp)
     load(generator, state)
     names = list(classes) or [str(k) for k in range(plan.num_classes)]
     taken = PSI if truncation_psi is None else None
     return generator.eval(), Spec(plan.z_dim, names, truncation_input=taken, family="stylegan2")
+
+
+def check_attributes(state: Published) -> None:
+    """Refuse a network whose modules say that they compute something else.
+
+    Raises:
+        ExportError: one does.
+    """
+    for name, module in state.modules.items():
+        expected: dict[str, object] = {"architecture": "skip", "use_noise": True}
+        if re.fullmatch(r"mapping\.fc\d+", name):
+            expected |= {"activation": "lrelu", "bias_gain": MAPPING_RATE}
+        elif name == "mapping.embed" or name.endswith(".affine"):
+            expected |= {"activation": "linear", "bias_gain": 1}
+        elif name.endswith((".conv0", ".conv1")):
+            expected |= {"activation": "lrelu", "up": 2 if name.endswith(".conv0") else 1}
+        for key, value in expected.items():
+            found = module.state.get(key, value)
+            if not isinstance(found, str | float | int) or found != value:
+                raise ExportError(
+                    f"stylegan2: {name} has {key} {str(found)[:40]!a}; expected {value!r}: another"
+                    " network, which no importer rebuilds; export it with --module"
+                )
+
+
+def _clamp(state: dict[str, Tensor], given: float | str | None) -> float:
+    """Of all layers, inf for none."""
+    if given == "published":
+        given = _published_clamp(state) if isinstance(state, Published) else 256.0
+    if given is None or given == "none":
+        return math.inf
+    if not isinstance(given, int | float) or not given > 0:
+        raise ExportError(f"conv_clamp {given}: expected a positive number, 256 or inf")
+    return given
+
+
+def _published_clamp(state: Published) -> Any:
+    clamps = [m.state["conv_clamp"] for m in state.modules.values() if "conv_clamp" in m.state]
+    if any(type(clamp) not in (int, float, type(None)) or clamp != clamps[0] for clamp in clamps):
+        raise ExportError("stylegan2: its layers have several conv_clamp; expected one number")
+    return clamps[0] if clamps else None
 
 
 def infer(state: dict[str, Tensor]) -> Plan:

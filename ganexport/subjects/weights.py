@@ -7,6 +7,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ganexport.subjects import pickles
 from ganinfer.errors import ExportError
 
 
@@ -41,11 +42,13 @@ def load_weights(module: nn.Module, path: Path, key: str | None = None) -> nn.Mo
 
 
 def read_state(path: Path, key: str | None = None) -> dict[str, Tensor]:
-    """The state dict in a file; see `load_weights`.
+    """The state dict in a file; see `load_weights`. A `.pkl` of NVIDIA's: see `read_pickled`.
 
     Raises:
         ExportError: the file is broken, or holds something else.
     """
+    if path.suffix == ".pkl" and pickles.is_plain(path):
+        return pickles.read_pickled(path, key)
     try:
         if path.suffix == ".safetensors":
             tree: object = load_file(path)
