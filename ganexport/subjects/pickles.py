@@ -356,7 +356,13 @@ class Machine:
 
     def build(self, _: object) -> None:
         """Give a dtype its byte order, an array its numbers; nothing else has a state here."""
-        state, built = self._pop(tuple), self._peek(Array)
+        state = self._pop((tuple, dict))
+        if isinstance(state, dict) and not state:  # of an EasyDict, which has no other attributes
+            self._peek(dict)
+            return
+        built = self._peek(Array)
+        if not isinstance(state, tuple):
+            raise _broken("numpy's state that is no tuple")
         if built.shape is None:
             if len(state) < 2 or state[1] not in ("<", "|"):
                 raise _broken("numbers that are not little-endian")

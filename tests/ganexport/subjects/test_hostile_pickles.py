@@ -201,6 +201,11 @@ OPERATIONS = {
         "finds no such value",
     ),
     "BUILD of a global": (named("dnnlib.util", "EasyDict") + b"}b", "finds no such value"),
+    "BUILD of a module with nothing": (module() + b"}b", "finds no such value"),
+    "BUILD of a dtype with a dict": (
+        call("numpy", "dtype", text("f8"), b"\x89", b"\x88") + items(code=b"N") + b"b",
+        "numpy's state that is no tuple",
+    ),
     "BUILD of a class": (
         named("collections", "OrderedDict") + b"N" + items(update=b"N") + b"\x86b",
         "finds no such value",

@@ -110,6 +110,14 @@ def test_attributes_are_plain(tmp_path: Path) -> None:
     assert (own["up_factor"].shape, own["up_factor"].values) == ((2,), (2, 2))
 
 
+def test_an_easy_dict_may_have_an_empty_state(tmp_path: Path) -> None:
+    state = b"\x8c\x0bdnnlib.util\x8c\x08EasyDict\x93)\x81}b"  # as some versions of Python write it
+    data = pickle.dumps({"G_ema": network(state_of(), {}), "more": None})
+    assert data.endswith(b"\x8c\x04more\x94Nu.")
+    found = read_state(written(tmp_path / "x.pkl", data[:-3] + state + b"u."))
+    assert list(found) == list(state_of())
+
+
 def test_what_torch_saved_under_that_name_is_read_by_torch(tmp_path: Path) -> None:
     for new in (True, False):
         torch.save(state_of(), tmp_path / "x.pkl", _use_new_zipfile_serialization=new)
