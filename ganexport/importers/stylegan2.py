@@ -26,6 +26,7 @@ from ganexport.subjects.subject import Spec
 from ganinfer.drawing.model import TruncationInput
 from ganinfer.errors import ExportError
 
+EXPECTED = "G_ema.state_dict() of stylegan2-ada-pytorch, the skip architecture with noise"
 PSI = TruncationInput(least=0.0, largest=2.0, untruncated=1.0)
 
 
@@ -58,21 +59,34 @@ def read(
     if isinstance(state, Published):
         check_attributes(state)
     clamp = _clamp(state, conv_clamp)
-    if classes and len(classes) != plan.num_classes:
-        raise ExportError(
-            f"classes: {len(classes)} names, and mapping.embed.weight has {plan.num_classes}"
-            " classes; give one name for each"
-        )
+    check_classes(classes, plan.num_classes)
     with torch.device("meta"):
         generator = Generator(plan, psi=truncation_psi, clamp=clamp)
-    load(generator, state)
+    load(generator, state, expected=EXPECTED)
     names = list(classes) or [str(k) for k in range(plan.num_classes)]
     taken = PSI if truncation_psi is None else None
     return generator.eval(), Spec(plan.z_dim, names, truncation_input=taken, family="stylegan2")
 
 
-def check_attributes(state: Published) -> None:
+def check_classes(names: Sequence[str], num_classes: int) -> None:
+    """Refuse names that are not one for each class.
+
+    Raises:
+        ExportError: they are not.
+    """
+    if names and len(names) != num_classes:
+        raise ExportError(
+            f"classes: {len(names)} names, and mapping.embed.weight has {num_classes}"
+            " classes; give one name for each"
+        )
+
+
+def check_attributes(state: Published, *, importer: str = "stylegan2") -> None:
     """Refuse a network whose modules say that they compute something else.
+
+    Args:
+        state: with its modules, also of StyleGAN3, which has the same mapping network.
+        importer: its name in messages.
 
     Raises:
         ExportError: one does.
@@ -89,7 +103,7 @@ def check_attributes(state: Published) -> None:
             found = module.state.get(key, value)
             if not isinstance(found, str | float | int) or found != value:
                 raise ExportError(
-                    f"stylegan2: {name} has {key} {str(found)[:40]!a}; expected {value!r}: another"
+                    f"{importer}: {name} has {key} {str(found)[:40]!a}; expected {value!r}: another"
                     " network, which no importer rebuilds; export it with --module"
                 )
 
@@ -119,48 +133,62 @@ def infer(state: dict[str, Tensor]) -> Plan:
         ExportError: a name that it must be read off is missing or has another number of axes.
     """
     sizes = {int(m[1]) for n in state if (m := re.match(r"synthesis\.b(\d+)\.", n))}
-    fcs = {n for n in state if re.fullmatch(r"mapping\.fc\d+\.weight", n)}
-    if not sizes or not fcs:
+    if not sizes:
         raise ExportError(
             f"stylegan2: found {sorted(state)[:3]} among {len(state)} names; expected those of"
             " G_ema of stylegan2-ada-pytorch, mapping.fc0.weight, synthesis.b4.const, ...;"
-            " for rosinality's style.1.weight, ... use stylegan2_rosinality"
+            " for rosinality's style.1.weight, ... use stylegan2_rosinality, for"
+            " synthesis.input.freqs, ... stylegan3"
         )
-    widths = [_shape(state, f"mapping.fc{n}.weight", 2)[0] for n in range(len(fcs))]
+    doublings = range(max(sizes).bit_length() - 2)
+    return infer_mapping(
+        state,
+        channels=[shape_of(state, f"synthesis.b{4 << n}.conv1.weight", 4)[0] for n in doublings],
+        image_channels=shape_of(state, "synthesis.b4.torgb.weight", 4)[0],
+    )
+
+
+def infer_mapping(state: dict[str, Tensor], *, channels: list[int], image_channels: int) -> Plan:
+    """A plan with what the shapes of the mapping network give; see `infer`."""
+    num_layers = sum(re.fullmatch(r"mapping\.fc\d+\.weight", n) is not None for n in state)
+    layers = range(max(num_layers, 1))
+    widths = [shape_of(state, f"mapping.fc{n}.weight", 2)[0] for n in layers]
     embedding_dim, num_classes = 0, 0
     if "mapping.embed.weight" in state:
-        embedding_dim, num_classes = _shape(state, "mapping.embed.weight", 2)
-    z_dim = _shape(state, "mapping.fc0.weight", 2)[1] - embedding_dim
+        embedding_dim, num_classes = shape_of(state, "mapping.embed.weight", 2)
+    z_dim = shape_of(state, "mapping.fc0.weight", 2)[1] - embedding_dim
     if z_dim < 1:
         raise ExportError(
             f"mapping.fc0.weight: takes {z_dim + embedding_dim} numbers, of which"
             f" mapping.embed.weight gives {embedding_dim}; expected more, those of z"
         )
-    doublings = range(max(sizes).bit_length() - 2)
-    return Plan(
-        z_dim=z_dim,
-        num_classes=num_classes,
-        embedding_dim=embedding_dim,
-        widths=widths,
-        channels=[_shape(state, f"synthesis.b{4 << n}.conv1.weight", 4)[0] for n in doublings],
-        image_channels=_shape(state, "synthesis.b4.torgb.weight", 4)[0],
-    )
+    return Plan(z_dim, num_classes, embedding_dim, widths, channels, image_channels)
 
 
-def _shape(state: dict[str, Tensor], name: str, num_axes: int) -> tuple[int, ...]:
+def shape_of(state: dict[str, Tensor], name: str, num_axes: int) -> tuple[int, ...]:
+    """Of a tensor that must be there.
+
+    Raises:
+        ExportError: it is not, or has another number of axes.
+    """
     if name not in state:
         raise ExportError(
-            f"stylegan2: 1 missing ['{name}'] among {len(state)} names; expected all of"
-            " G_ema.state_dict() of stylegan2-ada-pytorch"
+            f"1 missing ['{name}'] among {len(state)} names; expected all of G_ema.state_dict() of"
+            " stylegan2-ada-pytorch or stylegan3"
         )
     shape = tuple(state[name].shape)
     if len(shape) != num_axes:
-        raise ExportError(f"stylegan2: {name} {shape}; expected {num_axes} axes")
+        raise ExportError(f"{name} {shape}; expected {num_axes} axes")
     return shape
 
 
-def load(generator: nn.Module, state: dict[str, Tensor]) -> None:
+def load(generator: nn.Module, state: dict[str, Tensor], *, expected: str) -> None:
     """Load copies of the weights, strictly, as float32.
+
+    Args:
+        generator: on any device.
+        state: name -> tensor.
+        expected: in words.
 
     Raises:
         ExportError: names or shapes are not the generator's.
@@ -175,9 +203,8 @@ def load(generator: nn.Module, state: dict[str, Tensor]) -> None:
     ]
     if missing or unknown or other:
         raise ExportError(
-            f"stylegan2: {len(missing)} missing {missing[:3]}, {len(unknown)} unknown"
-            f" {unknown[:3]}, {len(other)} of other shapes {other[:3]}; expected"
-            " G_ema.state_dict() of stylegan2-ada-pytorch, the skip architecture with noise"
+            f"{len(missing)} missing {missing[:3]}, {len(unknown)} unknown {unknown[:3]},"
+            f" {len(other)} of other shapes {other[:3]}; expected {expected}"
         )
     copies = {n: v.detach().to("cpu", torch.float32, copy=True) for n, v in state.items()}
     generator.load_state_dict(copies, assign=True)
