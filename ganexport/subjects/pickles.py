@@ -132,12 +132,15 @@ def is_plain(path: Path) -> bool:
         raise ExportError(f"{path}: {error.strerror}; expected weights") from None
 
 
-def read_pickled(path: Path, key: str | None = None) -> Published:
+def read_pickled(
+    path: Path, key: str | None = None, *, say: Callable[[str], None] = log.info
+) -> Published:
     """The state dict of a network in a `.pkl`; nothing of the file is run.
 
     Args:
         path: what stylegan2-ada-pytorch or stylegan3 wrote.
         key: of the network in it; None for G_ema, the averaged one.
+        say: called with a line for what was chosen that was not asked for.
 
     Returns:
         The tensors under the names that `state_dict()` gives them, and the attributes.
@@ -162,7 +165,8 @@ def read_pickled(path: Path, key: str | None = None) -> Published:
                 f"{path}: no {taken!r} in it; found {', '.join(others)}; see --weights-key"
             )
         tree = tree[taken]
-        log.info("%s: %s is taken; it also holds %s", path, taken, ", ".join(others) or "no more")
+        if key is None:
+            say(f"{path}: took G_ema, the averaged one; it also holds {', '.join(others) or '-'}")
     elif key is not None:
         raise ExportError(f"{path}: no {key!r} in it; it is one network, leave --weights-key out")
     if not isinstance(tree, Instance):

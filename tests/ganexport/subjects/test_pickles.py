@@ -51,7 +51,7 @@ def test_the_averaged_network_is_taken_and_said_so(
     path = written(tmp_path / "x.pkl", file_of(network(state_of(), {})))
     with caplog.at_level(logging.INFO):
         read_state(path)
-    assert "x.pkl: G_ema is taken; it also holds 'G', 'augment_pipe'" in caplog.text
+    assert "x.pkl: took G_ema, the averaged one; it also holds 'G', 'augment_pipe'" in caplog.text
 
 
 def test_another_network_of_the_file_is_taken_by_its_key(tmp_path: Path) -> None:
