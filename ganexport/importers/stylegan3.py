@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from ganexport.importers import stylegan2
 from ganexport.importers._stylegan3 import Generator, LayerPlan, Plan
 from ganexport.importers.stylegan2 import PSI
-from ganexport.subjects.pickles import Array, Instance, Published
+from ganexport.subjects.pickle_values import Array, Instance
+from ganexport.subjects.pickles import Published
 from ganexport.subjects.subject import Spec
 from ganinfer.errors import ExportError
 
