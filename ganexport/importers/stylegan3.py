@@ -25,6 +25,7 @@ from ganinfer.errors import ExportError
 
 LAYER_NAME = re.compile(r"L\d+_\d+_\d+", re.ASCII)
 LARGEST_SIZE = 8192  # pixels of the maps' side
+NUM_TAPS = 2**26  # of all channels' filters; a published R has 2 million
 LARGEST_FACTOR = 16  # of a filter; 4 is the largest that is published
 
 
@@ -93,6 +94,10 @@ def infer(state: Published) -> Plan:
     if not names or len(set(names)) < len(names) or not all(map(LAYER_NAME.fullmatch, names)):
         raise ExportError(f"stylegan3: layers {str(names[:3])[:80]}; expected L0_36_512, ...")
     layers = [_layer(state, name) for name in names]
+    if sum(x.num_out * (math.prod(x.up_taps) + math.prod(x.down_taps)) for x in layers) > NUM_TAPS:
+        raise ExportError(
+            "stylegan3: its filters are too large; those published have 12 to 48 taps"
+        )
     size = _size(state, "synthesis.input", "size")
     plan = Plan(
         mapping=stylegan2.infer_mapping(state, channels=[], image_channels=layers[-1].num_out),

@@ -297,6 +297,13 @@ def test_another_network_is_refused_by_what_it_says(
         stylegan3.read(saved(tmp_path, plan(), changed))
 
 
+def test_filters_are_not_copied_for_all_channels_if_they_are_huge(tmp_path: Path) -> None:
+    state = saved(tmp_path, plan())
+    state["synthesis.L2_8_4.up_filter"] = torch.ones(1, device="meta").expand(5000, 5000)
+    with pytest.raises(ExportError, match="its filters are too large"):
+        stylegan3.read(state)
+
+
 def test_options_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     state = saved(tmp_path, plan())
     with pytest.raises(ExportError, match="truncation_cutoff 6: expected 0 to 5"):
