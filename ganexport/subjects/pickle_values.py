@@ -185,8 +185,15 @@ def _array(_: object, kind: Any, *_shape_and_dtype: Any) -> Array:
     return Array()
 
 
+def _array_of(left: list[int], data: Any, dtype: Any, shape: Any, order: Any) -> Array:
+    """Of protocol 5."""
+    array = Array()
+    array.take_state(left, (1, shape, dtype, order != "C", data))
+    return array
+
+
 def _numbers(left: list[int], dtype: Any, data: Any) -> tuple[float, ...]:
-    if not isinstance(dtype, Dtype) or not isinstance(data, bytes):
+    if not isinstance(dtype, Dtype) or not isinstance(data, bytes | bytearray):
         raise broken("numbers without dtype or bytes")
     kind = NUMBERS[dtype.code]
     count, rest = divmod(len(data), struct.calcsize(f"<{kind}"))
@@ -228,6 +235,8 @@ KNOWN: dict[tuple[str, str], Callable[..., Any] | None] = {
     ("numpy", "ndarray"): None,
     ("numpy.core.multiarray", "scalar"): _scalar,
     ("numpy._core.multiarray", "scalar"): _scalar,
+    ("numpy.core.numeric", "_frombuffer"): _array_of,
+    ("numpy._core.numeric", "_frombuffer"): _array_of,
     ("numpy.core.multiarray", "_reconstruct"): _array,
     ("numpy._core.multiarray", "_reconstruct"): _array,
 }

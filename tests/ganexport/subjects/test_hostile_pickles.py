@@ -187,7 +187,11 @@ OPERATIONS = {
     "EXT4": (b"\x84\x01\x01\x01\x01", "the operation EXT4"),
     "PERSID": (b"Pabc\n", "the operation PERSID"),
     "BINPERSID": (b")Q", "a persistent id"),
-    "BYTEARRAY8": (b"\x96" + struct.pack("<Q", 1) + b"a", "the operation BYTEARRAY8"),
+    "READONLY_BUFFER": (b"]\x98", "the operation READONLY_BUFFER"),
+    "an array of protocol 5": (
+        call("numpy._core.numeric", "_frombuffer", raw(b"1234"), b"N", number(10**9), text("C")),
+        "an array without shape, dtype and numbers",
+    ),
     "NEXT_BUFFER": (b"\x97", "the operation NEXT_BUFFER"),
     "NEWOBJ_EX": (named("dnnlib.util", "EasyDict") + b")}\x92", "the operation NEWOBJ_EX"),
     "NEWOBJ": (named("numpy", "ndarray") + b")\x81", "a call of numpy.ndarray"),

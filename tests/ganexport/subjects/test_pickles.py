@@ -34,7 +34,7 @@ def written(path: Path, data: bytes) -> Path:
     return path
 
 
-@pytest.mark.parametrize("protocol", [3, 4])  # of Python 3.7, and since
+@pytest.mark.parametrize("protocol", [3, 4, 5])  # of Python up to 3.7, up to 3.13, and since
 def test_tensors_come_out_as_state_dict_names_them(tmp_path: Path, protocol: int) -> None:
     state = state_of()
     path = written(tmp_path / "x.pkl", file_of(network(state, {}), protocol=protocol))
@@ -95,12 +95,13 @@ def test_buffers_that_are_not_of_the_state_are_left_out(tmp_path: Path) -> None:
     assert found.keys() == state_of().keys() - {"w_avg"}
 
 
-def test_attributes_are_plain(tmp_path: Path) -> None:
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+def test_attributes_are_plain(tmp_path: Path, protocol: int) -> None:
     attributes: dict[str, dict[str, Any]] = {
         "": {"class_name": "Generator", "_init_kwargs": EasyDict(a=[1, 2.5, None], b="c")},
         "f": {"up_factor": np.array([2, 2]), "gain": np.float64(0.1), "size": np.int64(-3)},
     }
-    data = file_of(network(state_of(), attributes))
+    data = file_of(network(state_of(), attributes), protocol=protocol)
     found = read_state(written(tmp_path / "x.pkl", data))
     assert found.modules.keys() == {"", "f", "f.g", "h"}
     assert found.modules[""].class_name == "Generator"
