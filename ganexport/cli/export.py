@@ -30,7 +30,7 @@ def export(
         typer.Option("--from", help="Instead of a run: another project's, by its importer."),
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="Of --module or --from: .safetensors, .pt, .ckpt, ...")
+        Path | None, typer.Option(help="Of --module or --from: .safetensors, .pt, .pkl, ...")
     ] = None,
     weights_key: Annotated[
         str | None,

@@ -83,7 +83,7 @@ def _mapped(graph: onnx.GraphProto) -> str:
     }
     if not layers:
         raise ExportError(
-            "mapped latents: this generator has no mapping network; only StyleGAN2's have"
+            "mapped latents: this generator has no mapping network; only StyleGANs have"
         )
     last: str = layers[max(layers)].output[0]
     activation = next(node for node in graph.node if last in node.input)

@@ -136,8 +136,8 @@ class Mapping(Layer):
 
     def derive(self) -> None:
         if self._conditional:
-            classes = torch.eye(self.embed.weight.shape[1], device=self.w_avg.device)
-            self.keep("table", normalised(self.embed(classes)))
+            # Of a one-hot vector, a column of the weights.
+            self.keep("table", normalised(self.embed.kernel.T + self.embed.offset))
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         x = normalised(z)

@@ -6,22 +6,27 @@ graph: `sample(truncation=0.7)`. z is never truncated; the mapping network norma
 All is float32, as in the original with `force_fp32=True` and `noise_mode="const"`. By default the
 original runs its four highest resolutions, none below 8x8, in float16 on GPUs, and its images
 differ from these by that rounding. What lets it do so, a clamp of every layer to +-256, is there in
-float32 too. A `.pkl` is unpickled where the original runs, and saved there without its code:
-`torch.save(G_ema.state_dict(), path)`. NVIDIA's stylegan3 has this network under the same names.
+float32 too. NVIDIA's stylegan3 has this network under the same names.
+
+The `.pkl` that both publish says of each layer how it is clamped and activated: what this network
+does not compute is refused. A state dict says neither; it is taken for what training makes.
 """
 
 import math
 import re
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from ganexport.importers._stylegan2 import Generator, Plan
+from ganexport.importers._stylegan2 import MAPPING_RATE, Generator, Plan
+from ganexport.subjects.pickles import Published
 from ganexport.subjects.spec import Spec
 from ganinfer.drawing.model import TruncationInput
 from ganinfer.errors import ExportError
 
+EXPECTED = "G_ema.state_dict() of stylegan2-ada-pytorch, the skip architecture with noise"
 PSI = TruncationInput(least=0.0, largest=2.0, untruncated=1.0)
 
 
@@ -29,7 +34,7 @@ def read(
     state: dict[str, Tensor],
     *,
     truncation_psi: float | None = None,
-    conv_clamp: float | None = 256.0,
+    conv_clamp: float | Literal["published", "none"] | None = "published",
     classes: Sequence[str] = (),
 ) -> tuple[nn.Module, Spec]:
     """Rebuild a generator from `G_ema.state_dict()` of stylegan2-ada-pytorch.
@@ -39,8 +44,8 @@ def read(
             classes are read off the shapes.
         truncation_psi: of w, fixed: 1 for none, 0 for the mean image. None makes it an input of
             the graph, 1 for those who ask for none.
-        conv_clamp: of `G_ema.init_kwargs.synthesis_kwargs`. 256 is what training takes by default;
-            None or inf where it has none, as after `--fp32=1`.
+        conv_clamp: of every layer. "published" is what a `.pkl` says, and 256 of a state dict, what
+            training takes by default; None, "none" or inf where it has none, as after `--fp32=1`.
         classes: names of the K classes; by default "0", "1", ...
 
     Returns:
@@ -50,22 +55,77 @@ def read(
     Raises:
         ExportError: these are no such names or shapes; the options do not fit.
     """
-    if conv_clamp is not None and not conv_clamp > 0:
-        raise ExportError(f"conv_clamp {conv_clamp}: expected a positive number, 256 or inf")
     plan = infer(state)
-    if classes and len(classes) != plan.num_classes:
-        raise ExportError(
-            f"classes: {len(classes)} names, and mapping.embed.weight has {plan.num_classes}"
-            " classes; give one name for each"
-        )
+    if isinstance(state, Published):
+        check_attributes(state)
+    clamp = _clamp(state, conv_clamp)
+    check_classes(classes, plan.num_classes)
     with torch.device("meta"):
-        generator = Generator(plan, psi=truncation_psi, clamp=conv_clamp or math.inf)
-    load(generator, state)
+        generator = Generator(plan, psi=truncation_psi, clamp=clamp)
+    load(generator, state, expected=EXPECTED)
     names = list(classes) or [str(k) for k in range(plan.num_classes)]
     taken = PSI if truncation_psi is None else None
     return generator.eval(), Spec(
         plan.z_dim, names, truncation_input=taken, family="stylegan2", output_range="-1:1"
     )
+
+
+def check_classes(names: Sequence[str], num_classes: int) -> None:
+    """Refuse names that are not one for each class.
+
+    Raises:
+        ExportError: they are not.
+    """
+    if names and len(names) != num_classes:
+        raise ExportError(
+            f"classes: {len(names)} names, and mapping.embed.weight has {num_classes}"
+            " classes; give one name for each"
+        )
+
+
+def check_attributes(state: Published, *, importer: str = "stylegan2") -> None:
+    """Refuse a network whose modules say that they compute something else.
+
+    Args:
+        state: with its modules, also of StyleGAN3, which has the same mapping network.
+        importer: its name in messages.
+
+    Raises:
+        ExportError: one does.
+    """
+    for name, module in state.modules.items():
+        expected: dict[str, object] = {"architecture": "skip", "use_noise": True}
+        if re.fullmatch(r"mapping\.fc\d+", name):
+            expected |= {"activation": "lrelu", "bias_gain": MAPPING_RATE}
+        elif name == "mapping.embed" or name.endswith(".affine"):
+            expected |= {"activation": "linear", "bias_gain": 1}
+        elif name.endswith((".conv0", ".conv1")):
+            expected |= {"activation": "lrelu", "up": 2 if name.endswith(".conv0") else 1}
+        for key, value in expected.items():
+            found = module.state.get(key, value)
+            if not isinstance(found, str | float | int) or found != value:
+                raise ExportError(
+                    f"{importer}: {name} has {key} {str(found)[:40]!a}; expected {value!r}: another"
+                    " network, which no importer rebuilds; export it with --module"
+                )
+
+
+def _clamp(state: dict[str, Tensor], given: float | str | None) -> float:
+    """Of all layers, inf for none."""
+    if given == "published":
+        given = _published_clamp(state) if isinstance(state, Published) else 256.0
+    if given is None or given == "none":
+        return math.inf
+    if not isinstance(given, int | float) or not given > 0:
+        raise ExportError(f"conv_clamp {given}: expected a positive number, 256 or inf")
+    return given
+
+
+def _published_clamp(state: Published) -> Any:
+    clamps = [m.state["conv_clamp"] for m in state.modules.values() if "conv_clamp" in m.state]
+    if any(type(clamp) not in (int, float, type(None)) or clamp != clamps[0] for clamp in clamps):
+        raise ExportError("stylegan2: its layers have several conv_clamp; expected one number")
+    return clamps[0] if clamps else None
 
 
 def infer(state: dict[str, Tensor]) -> Plan:
@@ -75,48 +135,62 @@ def infer(state: dict[str, Tensor]) -> Plan:
         ExportError: a name that it must be read off is missing or has another number of axes.
     """
     sizes = {int(m[1]) for n in state if (m := re.match(r"synthesis\.b(\d+)\.", n))}
-    fcs = {n for n in state if re.fullmatch(r"mapping\.fc\d+\.weight", n)}
-    if not sizes or not fcs:
+    if not sizes:
         raise ExportError(
             f"stylegan2: found {sorted(state)[:3]} among {len(state)} names; expected those of"
             " G_ema of stylegan2-ada-pytorch, mapping.fc0.weight, synthesis.b4.const, ...;"
-            " for rosinality's style.1.weight, ... use stylegan2_rosinality"
+            " for rosinality's style.1.weight, ... use stylegan2_rosinality, for"
+            " synthesis.input.freqs, ... stylegan3"
         )
-    widths = [_shape(state, f"mapping.fc{n}.weight", 2)[0] for n in range(len(fcs))]
+    doublings = range(max(sizes).bit_length() - 2)
+    return infer_mapping(
+        state,
+        channels=[shape_of(state, f"synthesis.b{4 << n}.conv1.weight", 4)[0] for n in doublings],
+        image_channels=shape_of(state, "synthesis.b4.torgb.weight", 4)[0],
+    )
+
+
+def infer_mapping(state: dict[str, Tensor], *, channels: list[int], image_channels: int) -> Plan:
+    """A plan with what the shapes of the mapping network give; see `infer`."""
+    num_layers = sum(re.fullmatch(r"mapping\.fc\d+\.weight", n) is not None for n in state)
+    layers = range(max(num_layers, 1))
+    widths = [shape_of(state, f"mapping.fc{n}.weight", 2)[0] for n in layers]
     embedding_dim, num_classes = 0, 0
     if "mapping.embed.weight" in state:
-        embedding_dim, num_classes = _shape(state, "mapping.embed.weight", 2)
-    z_dim = _shape(state, "mapping.fc0.weight", 2)[1] - embedding_dim
+        embedding_dim, num_classes = shape_of(state, "mapping.embed.weight", 2)
+    z_dim = shape_of(state, "mapping.fc0.weight", 2)[1] - embedding_dim
     if z_dim < 1:
         raise ExportError(
             f"mapping.fc0.weight: takes {z_dim + embedding_dim} numbers, of which"
             f" mapping.embed.weight gives {embedding_dim}; expected more, those of z"
         )
-    doublings = range(max(sizes).bit_length() - 2)
-    return Plan(
-        z_dim=z_dim,
-        num_classes=num_classes,
-        embedding_dim=embedding_dim,
-        widths=widths,
-        channels=[_shape(state, f"synthesis.b{4 << n}.conv1.weight", 4)[0] for n in doublings],
-        image_channels=_shape(state, "synthesis.b4.torgb.weight", 4)[0],
-    )
+    return Plan(z_dim, num_classes, embedding_dim, widths, channels, image_channels)
 
 
-def _shape(state: dict[str, Tensor], name: str, num_axes: int) -> tuple[int, ...]:
+def shape_of(state: dict[str, Tensor], name: str, num_axes: int) -> tuple[int, ...]:
+    """Of a tensor that must be there.
+
+    Raises:
+        ExportError: it is not, or has another number of axes.
+    """
     if name not in state:
         raise ExportError(
-            f"stylegan2: 1 missing ['{name}'] among {len(state)} names; expected all of"
-            " G_ema.state_dict() of stylegan2-ada-pytorch"
+            f"1 missing ['{name}'] among {len(state)} names; expected all of G_ema.state_dict() of"
+            " stylegan2-ada-pytorch or stylegan3"
         )
     shape = tuple(state[name].shape)
     if len(shape) != num_axes:
-        raise ExportError(f"stylegan2: {name} {shape}; expected {num_axes} axes")
+        raise ExportError(f"{name} {shape}; expected {num_axes} axes")
     return shape
 
 
-def load(generator: nn.Module, state: dict[str, Tensor]) -> None:
+def load(generator: nn.Module, state: dict[str, Tensor], *, expected: str) -> None:
     """Load copies of the weights, strictly, as float32.
+
+    Args:
+        generator: on any device.
+        state: name -> tensor.
+        expected: in words.
 
     Raises:
         ExportError: names or shapes are not the generator's.
@@ -131,9 +205,8 @@ def load(generator: nn.Module, state: dict[str, Tensor]) -> None:
     ]
     if missing or unknown or other:
         raise ExportError(
-            f"stylegan2: {len(missing)} missing {missing[:3]}, {len(unknown)} unknown"
-            f" {unknown[:3]}, {len(other)} of other shapes {other[:3]}; expected"
-            " G_ema.state_dict() of stylegan2-ada-pytorch, the skip architecture with noise"
+            f"{len(missing)} missing {missing[:3]}, {len(unknown)} unknown {unknown[:3]},"
+            f" {len(other)} of other shapes {other[:3]}; expected {expected}"
         )
     copies = {n: v.detach().to("cpu", torch.float32, copy=True) for n, v in state.items()}
     generator.load_state_dict(copies, assign=True)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from ganexport.subjects import pickles
 from ganexport.subjects.checkpoints import open_checkpoint
 from ganexport.subjects.fitting import are_alike, find_fits, near_fits, nearest
 from ganexport.subjects.states import State, find_states, is_averaged, look_up, shown
@@ -79,6 +80,8 @@ def read_state(path: Path, key: str | None = None, *, say: Say = log.info) -> di
     Raises:
         ExportError: the file is broken or something else; or there are several state dicts.
     """
+    if path.suffix == ".pkl" and pickles.is_plain(path):
+        return pickles.read_pickled(path, key, say=say)
     states = _open(path, key)
     named = [state for state in states if any("." in name for name in state.tensors)]
     chosen = _choose(path, named or states, key, say, fitting="")

@@ -16,7 +16,8 @@ from ganexport.proof.numeric import numeric_gates, numeric_psnr, probes
 from ganexport.proof.overflow import largest_values, overflow_gate, what_overflows
 from ganexport.proof.parity import Prover
 from ganexport.proof.sensitivity import keep_worst_layers
-from ganexport.subjects.subject import Spec, Subject, of_module
+from ganexport.subjects.spec import Spec
+from ganexport.subjects.subject import Subject, of_module
 from ganinfer.bundle.archive import Bundle
 from ganinfer.errors import ExportError
 

@@ -1,0 +1,134 @@
+"""Networks that stylegan2-ada-pytorch and stylegan3 pickled, read without running anything.
+
+Such a `.pkl` holds the source of its classes beside their attributes, and `pickle.load` runs it. It
+is read by `pickle_machine` instead, which knows the globals of `pickle_values` and no other.
+"""
+
+import logging
+import mmap
+from collections.abc import Callable
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ganexport.subjects.pickle_machine import Machine, broken
+from ganexport.subjects.pickle_values import KNOWN, OLD_TORCH, Instance, Stored
+from ganinfer.errors import ExportError
+
+log = logging.getLogger(__name__)
+
+LARGEST = 4 * 2**30  # bytes; the largest that are published have 400 million
+DEEPEST = 32  # of modules within modules
+LONGEST = 64  # of a module's or a tensor's own name
+WRITTEN_BY_TORCH = (b"PK\x03\x04", OLD_TORCH)
+
+
+class Published(dict[str, Tensor]):
+    """A state dict with what else its file says.
+
+    Attributes:
+        modules: name of each ("" for the network) -> its class and attributes.
+    """
+
+    modules: dict[str, Instance]
+
+
+def is_plain(path: Path) -> bool:
+    """Was a file written by `pickle.dump`, and not by `torch.save`?"""
+    try:
+        with path.open("rb") as file:
+            return not file.read(len(OLD_TORCH)).startswith(WRITTEN_BY_TORCH)
+    except OSError as error:
+        raise ExportError(f"{path}: {error.strerror}; expected weights") from None
+
+
+def read_pickled(
+    path: Path, key: str | None = None, *, say: Callable[[str], None] = log.info
+) -> Published:
+    """The state dict of a network in a `.pkl`; nothing of the file is run.
+
+    Args:
+        path: what stylegan2-ada-pytorch or stylegan3 wrote.
+        key: of the network in it; None for G_ema, the averaged one.
+        say: called with a line for what was chosen that was not asked for.
+
+    Returns:
+        The tensors under the names that `state_dict()` gives them, and the attributes.
+
+    Raises:
+        ExportError: the file is broken, is none of theirs, or asks for more than they do.
+    """
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            if len(data) > LARGEST:
+                raise broken(f"{len(data):,} bytes")
+            tree = Machine(KNOWN).run(data)
+    except ExportError as error:
+        raise ExportError(f"{path}: {error}") from None
+    except (OSError, ValueError) as error:  # it is empty, or ends too soon
+        raise ExportError(f"{path}: no whole pickle ({error}); fetch it again") from None
+    taken = "G_ema" if key is None else key
+    if isinstance(tree, dict):
+        others = [ascii(name)[:LONGEST] for name in tree if name != taken][:8]
+        if taken not in tree:
+            raise ExportError(
+                f"{path}: no {taken!r} in it; found {', '.join(others)}; see --weights-key"
+            )
+        tree = tree[taken]
+        if key is None:
+            say(f"{path}: took G_ema, the averaged one; it also holds {', '.join(others) or '-'}")
+    elif key is not None:
+        raise ExportError(f"{path}: no {key!r} in it; it is one network, leave --weights-key out")
+    if not isinstance(tree, Instance):
+        kind = type(tree).__name__
+        raise ExportError(f"{path}: {taken} is a {kind}; expected a network of NVIDIA's")
+    try:
+        return _flattened(tree, path.stat().st_size)
+    except ExportError as error:
+        raise ExportError(f"{path}: {error}") from None
+
+
+def _flattened(network: Instance, size: int) -> Published:
+    """Its tensors and modules by name, in the order of `state_dict()`."""
+    stored: dict[str, Stored] = {}
+    modules: dict[str, Instance] = {}
+    waiting: list[tuple[str, Any]] = [("", network)]
+    seen: set[int] = set()
+    while waiting:
+        prefix, module = waiting.pop()
+        if not isinstance(module, Instance) or prefix.count(".") > DEEPEST:
+            raise broken(f"a part {prefix[:LONGEST]!a} that is no module, or too deep")
+        modules[prefix.removesuffix(".")] = module
+        hidden = module.state.get("_non_persistent_buffers_set", set())
+        if not isinstance(hidden, set):
+            raise broken("buffers that are no set")
+        for name, value in _part(module, "_parameters", seen).items():
+            if isinstance(value, Stored):
+                stored[f"{prefix}{name}"] = value
+        for name, value in _part(module, "_buffers", seen).items():
+            if isinstance(value, Stored) and name not in hidden:
+                stored[f"{prefix}{name}"] = value
+        children = _part(module, "_modules", seen).items()
+        waiting += [
+            (f"{prefix}{name}.", child) for name, child in reversed(children) if child is not None
+        ]
+    if sum(prod(v.shape) * v.storage.dtype.itemsize for v in stored.values()) > size:
+        raise broken("its tensors are larger than the file")
+    published = Published({name: value.tensor() for name, value in stored.items()})
+    published.modules = modules
+    return published
+
+
+def _part(module: Instance, key: str, seen: set[int]) -> dict[str, Any]:
+    """What a module has under names, if no other module, or itself further up, has the same."""
+    part = module.state.get(key)
+    if id(part) in seen:
+        raise broken(f"{key} of a module that lies within itself, or twice in the network")
+    seen.add(id(part))
+    if not isinstance(part, dict) or not all(
+        isinstance(name, str) and len(name) <= LONGEST for name in part
+    ):
+        raise broken(f"{module.class_name[:LONGEST]!a} has no {key} by name")
+    return part
