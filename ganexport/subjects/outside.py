@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from ganexport.subjects.spec import Spec
@@ -45,11 +44,6 @@ def of_factory(
     module, spec = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(module, nn.Module) or not isinstance(spec, Spec | None):
         raise ExportError(f"{factory}: gives {type(made).__name__}; expected an nn.Module")
-    if isinstance(module, torch.jit.ScriptModule):
-        raise ExportError(
-            f"{factory}: gives a TorchScript program, of {module.original_name}; expected the"
-            " nn.Module that it was made from, without torch.jit"
-        )
     given = dict(options)
     if spec is not None:
         given = vars(spec) | {"classes": spec.class_names} | given

@@ -128,6 +128,11 @@ def of_module(module: Any, spec: Any) -> Subject:
     if not isinstance(module, nn.Module) or not isinstance(spec, Spec):
         wrong, kind = (spec, "Spec") if isinstance(module, nn.Module) else (module, "nn.Module")
         raise ExportError(f"found {type(wrong).__name__}; expected a {kind}")
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ExportError(
+            f"found a TorchScript program, of {module.original_name}; expected the nn.Module that"
+            " it was made from, without torch.jit"
+        )
     name = type(module).__name__
     for part in module.modules():  # a weight that a hook computed cannot be copied with its graph
         for key, value in vars(part).items():
