@@ -86,20 +86,20 @@ class Spec:
         return list(self.classes)
 
 
-def _names(classes: Any) -> tuple[str, ...]:
+def _names(classes: Any) -> list[str]:
     """The names of classes, which may be given as their number."""
     if _is_integer(classes):
         _check(0 <= classes <= 1_000_000, "classes", classes, "their names, or how many")
-        return tuple(str(number) for number in range(classes))
+        return [str(number) for number in range(classes)]
     if isinstance(classes, range):
-        return tuple(str(number) for number in classes)
+        return [str(number) for number in classes]
     if isinstance(classes, str) or not isinstance(classes, Sequence):
         raise ExportError(f"classes: found {classes!r}; expected their names, or how many")
     for name in classes:
         _check(isinstance(name, str) and bool(name), "classes", name, "a name for each class")
     if twice := [name for name, count in Counter(classes).items() if count > 1]:
         raise ExportError(f"classes: {twice[0]!r} is there twice; give each class its own name")
-    return tuple(classes)
+    return list(classes)
 
 
 def _distribution(name: Any) -> str:

@@ -55,7 +55,7 @@ class Fused(Net):
     [
         (
             Branching(),
-            r"the values of its tensors, in test_refusals.py, line \d+: `if z",
+            r"the values of its tensors, in test_untraceable.py, line \d+: `if z",
         ),
         (Looping(), "takes batches of 2 alone: .*a loop over range"),
         (Counted(), "takes batches of 2 alone"),
