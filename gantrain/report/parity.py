@@ -22,6 +22,7 @@ MEANINGS = {
     "max uint8 step": "How far any pixel of any image is from torch's, of 255 steps.",
     "PSNR uint8, dB": "The mean squared error of the uint8 images, in decibels below the peak.",
     "pixels off": "The share of pixels that differ from torch's at all.",
+    "largest value / 65,504": "The network's largest value, over the largest in half precision.",
     "image shape": "The images have torch's height, width and channels.",
     "FID change": "How much nearer to the data, or farther, the shipped images are than torch's.",
     "paired FID / floor": "How far the shipped images are from torch's of the same seeds, as a"
