@@ -58,16 +58,25 @@ class Generator(nn.Module):
         self.synthesis = Synthesis(plan, clamp=clamp)
 
     def forward(self, z: Tensor, *y_and_psi: Tensor) -> Tensor:
-        psi: Tensor | float
-        if self._psi is None:
-            *y, psi = y_and_psi
-            psi = psi[:, None]
-        else:
-            y, psi = list(y_and_psi), self._psi
+        y, psi = labels_and_psi(y_and_psi, self._psi)
         w = self.mapping(z, *y)
         w_avg = self.mapping.w_avg
         images: Tensor = self.synthesis(w_avg + psi * (w - w_avg))
         return images
+
+
+def labels_and_psi(
+    given: tuple[Tensor, ...], fixed: float | None
+) -> tuple[tuple[Tensor, ...], Tensor | float]:
+    """What follows z: y (N,), if there are classes, and psi (N,) unless it is fixed.
+
+    Returns:
+        y, or nothing, and psi (N, 1), or the number.
+    """
+    if fixed is not None:
+        return given, fixed
+    *y, psi = given
+    return tuple(y), psi[:, None]
 
 
 class Layer(nn.Module):

@@ -21,7 +21,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ganexport.importers import _stylegan2
-from ganexport.importers._stylegan2 import GAIN, LEAST_SCALE, SLOPE, Dense, Layer, Mapping, clamped
+from ganexport.importers._stylegan2 import (
+    GAIN,
+    LEAST_SCALE,
+    SLOPE,
+    Dense,
+    Layer,
+    Mapping,
+    clamped,
+    labels_and_psi,
+)
 
 
 @dataclass(frozen=True)
@@ -93,12 +102,7 @@ class Generator(nn.Module):
         self.synthesis = Synthesis(plan)
 
     def forward(self, z: Tensor, *y_and_psi: Tensor) -> Tensor:
-        psi: Tensor | float
-        if self._psi is None:
-            *y, psi = y_and_psi
-            psi = psi[:, None]
-        else:
-            y, psi = list(y_and_psi), self._psi
+        y, psi = labels_and_psi(y_and_psi, self._psi)
         w = self.mapping(z, *y)
         w_avg = self.mapping.w_avg
         images: Tensor = self.synthesis(w_avg + psi * (w - w_avg), w, self._cutoff)

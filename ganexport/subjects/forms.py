@@ -150,6 +150,12 @@ def find_form(network: nn.Module, spec: Spec, name: str) -> Form:
     raise ExportError(_refusal(network, spec, name, refusals))
 
 
+def embedded_classes(network: nn.Module) -> list[int]:
+    """How many classes its embeddings have, the fewest first."""
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Embedding)]
+    return sorted({layer.num_embeddings for layer in layers})
+
+
 def _candidates(network: nn.Module, num_classes: int) -> Iterator[Form]:
     """Forms to try, the likeliest first."""
     first = _labels_first(network)
@@ -161,12 +167,17 @@ def _candidates(network: nn.Module, num_classes: int) -> Iterator[Form]:
         yield Form(latent=latent, labels=labels, labels_first=first)
 
 
+def _parameters(network: nn.Module) -> list[inspect.Parameter]:
+    """Of forward, as far as they can be told."""
+    try:
+        return list(inspect.signature(network.forward).parameters.values())
+    except (TypeError, ValueError):
+        return []
+
+
 def _labels_first(network: nn.Module) -> bool:
     """Do the names of its arguments say that labels come before latents?"""
-    try:
-        names = list(inspect.signature(network.forward).parameters)
-    except (TypeError, ValueError):
-        return False
+    names = [parameter.name for parameter in _parameters(network)]
     return len(names) > 1 and names[0].lower() in _LABEL_NAMES and names[1] not in _LABEL_NAMES
 
 
@@ -226,15 +237,14 @@ def _refusal(network: nn.Module, spec: Spec, name: str, refusals: dict[Form, Exc
     text = str(error).strip().splitlines()
     said = f"{type(error).__name__}: {text[0][:200]}" if text else type(error).__name__
     message = f"{name}: does not take {takes}: {said}."
-    embeddings = [m for m in network.modules() if isinstance(m, nn.Embedding)]
-    sizes = sorted({m.num_embeddings for m in embeddings})
+    sizes = embedded_classes(network)
     if spec.class_names and sizes and len(spec.class_names) not in sizes:
         return (
             f"{message} It embeds {' or '.join(map(str, sizes))} classes, and"
             f" {len(spec.class_names)} were named; set classes to what it embeds"
         )
     more = _needed(network)[1:]
-    if not spec.class_names and (embeddings or _LABEL_NAMES & {name.lower() for name in more}):
+    if not spec.class_names and (sizes or _LABEL_NAMES & {name.lower() for name in more}):
         return f"{message} Does it take classes? set classes to their number or names"
     if more and not spec.class_names:
         return (
@@ -250,11 +260,8 @@ def _refusal(network: nn.Module, spec: Spec, name: str, refusals: dict[Form, Exc
 
 def _needed(network: nn.Module) -> list[str]:
     """The arguments that forward cannot do without."""
-    try:
-        parameters = inspect.signature(network.forward).parameters.values()
-    except (TypeError, ValueError):
-        return []
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = _parameters(network)
     return [p.name for p in parameters if p.default is p.empty and p.kind in positional]
 
 

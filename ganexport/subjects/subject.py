@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 from ganexport.graph import tracing as graph
 from ganexport.graph.class_weights import take_weights
 from ganexport.subjects.contract import check_contract
-from ganexport.subjects.forms import Adapted, Form, find_form
+from ganexport.subjects.forms import Adapted, embedded_classes, find_form
 from ganexport.subjects.spec import Spec
 from ganinfer.bundle.manifest import Source
 from ganinfer.drawing.inputs import Inputs
@@ -150,10 +150,10 @@ def of_module(module: Any, spec: Any) -> Subject:
         config={},
     )
     num_classes = len(spec.class_names)
+    notes = form.words(spec.z_dim, num_classes)
 
     def adapted(network: nn.Module) -> nn.Module:
-        plain = replace(form, shape=(0, 0, 0)) in (Form(), Form(labels="int64 (N,)"))
-        return network if plain else Adapted(network, form, num_classes)
+        return Adapted(network, form, num_classes) if notes else network
 
     images = check_contract(adapted(network), spec, name)
     return Subject(
@@ -162,17 +162,16 @@ def of_module(module: Any, spec: Any) -> Subject:
         source,
         name,
         lambda: adapted(_plain(network)),
-        (*form.words(spec.z_dim, num_classes), *_unnamed_classes(network, num_classes)),
+        (*notes, *_unnamed_classes(network, num_classes)),
     )
 
 
 def _unnamed_classes(network: nn.Module, num_classes: int) -> list[str]:
     """What to say of a network that embeds more classes than were named."""
-    layers = [layer for layer in network.modules() if isinstance(layer, nn.Embedding)]
-    sizes = [layer.num_embeddings for layer in layers]
+    sizes = embedded_classes(network)
     if not num_classes or not sizes or num_classes in sizes:
         return []
-    return [f"it embeds {max(sizes)} classes, and the first {num_classes} of them are named"]
+    return [f"it embeds {sizes[-1]} classes, and the first {num_classes} of them are named"]
 
 
 def with_class_weights(subject: Subject) -> Subject:
