@@ -16,7 +16,7 @@ import ganinfer.cli.film
 import ganinfer.cli.sample
 import gantrain.cli.evaluate
 import gantrain.cli.train
-from ganinfer.cli.console import console
+from ganinfer.cli.console import console, errors
 from ganinfer.cli.options import BundlePath
 from ganinfer.errors import EXTRAS, GanError, missing_extra
 
@@ -112,7 +112,6 @@ def main() -> None:
 
 
 def _fail(message: str) -> None:
-    console.file = sys.stderr
-    console.print("error: ", style="red", end="")
-    console.print(message, soft_wrap=True)
+    errors.print("error: ", style="red", end="")
+    errors.print(message, soft_wrap=True)
     sys.exit(1)

@@ -1,4 +1,4 @@
-"""Where commands print: one console, and bars for long work."""
+"""Where commands print: a console, one for what went wrong, and bars for long work."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +22,7 @@ from ganinfer.progress import Progress
 
 # No markup: names in a stranger's manifest are data.
 console = Console(highlight=False, markup=False)
+errors = Console(highlight=False, markup=False, stderr=True)
 
 
 @contextmanager
