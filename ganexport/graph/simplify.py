@@ -44,7 +44,7 @@ def simplify(model: ir.Model) -> None:
         _FoldConstants(),
         RewritePass(exact),
         common.RemoveUnusedNodesPass(),
-        common.RemoveUnusedFunctionsPass(),
+        common.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]
         common.RemoveUnusedOpsetsPass(),
     )
     Sequential(
