@@ -102,7 +102,7 @@ def pixel_gates(subject: Subject, backend: Backend, artifact: str) -> list[GateR
             _psnr_gate(artifact, "PSNR uint8, dB", squares, 255.0, least),
             _at_least(
                 artifact,
-                "PSNR uint8 of the worst image, dB",
+                "worst image uint8, dB",
                 psnr_db(2 * float(np.sqrt(squares.max())) / 255),
                 limits.min_psnr_db,
                 count,
@@ -156,7 +156,7 @@ def _few_gate(
     found = psnr_db(Deviation.of(np.concatenate(few), many).rms)
     least = reference.allowed.least_psnr_db(precision)
     detail = "" if found >= least else where_batches_differ(floats.graph, reference.inputs)
-    gate = "PSNR of few and many at once, dB"
+    gate = "alone and in a batch, dB"
     return _at_least(artifact, gate, found, least, len(many), detail)
 
 
