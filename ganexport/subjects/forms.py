@@ -233,10 +233,11 @@ def _as_image(tensor: Tensor) -> tuple[str, tuple[int, int, int]] | None:
         return None
     if len(shape) == 4:
         _, a, b, c = shape
-        readings = [("nchw", (a, b, c)), ("nhwc", (c, a, b))]
-        possible = [reading for reading in readings if reading[1][0] in _CHANNELS]
-        # The first of two that are as likely; a side of 4 pixels or fewer makes them doubtful.
-        return max(possible, key=lambda r: (r[1][0] in (1, 3), r[1][1] == r[1][2]), default=None)
+        readings = [("nchw", (a, b, c))] if a in _CHANNELS else []
+        # (2, 512, 4, 4) is no image, 512 high and 4 wide, but a map of 512 channels.
+        if c in _CHANNELS and (readings or a == b or min(a, b) > max(_CHANNELS)):
+            readings.append(("nhwc", (c, a, b)))
+        return max(readings, key=lambda r: (r[1][0] in (1, 3), r[1][1] == r[1][2]), default=None)
     if len(shape) == 2:
         for channels in (1, 3):
             size = round((shape[1] / channels) ** 0.5)
