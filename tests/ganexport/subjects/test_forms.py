@@ -133,7 +133,7 @@ def test_a_form_becomes_part_of_the_graph() -> None:
         (
             Net(lambda x: x.reshape(-1, 12, 4, 4)),
             0,
-            r"gives torch.float32 \(2, 12, 4, 4\); expected images .* A wrapper: class G",
+            r"gives torch.float32 \(2, 12, 4, 4\) .*expected images .* A wrapper: class G",
         ),
         (Net(lambda x: x.reshape(-1, 192, 1, 1)), 0, r"gives torch.float32 \(2, 192, 1, 1\)"),
         (Net(lambda x: x > 0), 0, r"gives torch.bool \(2, 3, 8, 8\)"),
