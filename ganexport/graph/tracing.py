@@ -20,12 +20,12 @@ from gantrain.data.dataset import to_floats
 from gantrain.extractors.classifier import (
     ClassifierExtractor,
     RandomExtractor,
+    Shape,
     StackedExtractor,
 )
 from gantrain.game.build import build_generator
 from gantrain.runs.checkpoint import TrainedGenerator
 
-Shape = tuple[int, int, int]
 NetworkExtractor = ClassifierExtractor | RandomExtractor | StackedExtractor
 
 # From 23 on, attention is exported as one node, which TensorRT refuses for SAGAN's shapes.

@@ -31,7 +31,7 @@ CLASSIFIER_VERSION = 1
 SPATIAL_CHANNELS = 7  # of an early map, as sFID takes them
 _BATCH = 100
 
-Shape = tuple[int, int, int]
+Shape = tuple[int, int, int]  # (H, W, C)
 
 
 class Classifier(nn.Module):
