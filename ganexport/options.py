@@ -48,6 +48,7 @@ class ExportOptions:
         precisions: ONNX variants; "fp32" is always among them.
         min_psnr_db: of every variant but fp32: the most sensitive layers stay float32 until this
             PSNR on [-1, 1] (peak 2) is met; None keeps none.
+        keep: layers that stay float32 in every other precision; a name stands for all layers in it.
         without: names of rewrites that are left out; see ganexport.subjects.rewrites.
         standing: truncations for which batch-norm statistics are taken anew and kept in the
             graph; see ganexport.subjects.standing.
@@ -62,7 +63,8 @@ class ExportOptions:
         data: the prepared dataset; by default where the run found it. Of a module one of the same
             shape, for FID to it and for features; without one a network of random weights compares
             what ships with what the module gives.
-        num_images: of each set of the distributional gates.
+        num_images: of each set of the distributional gates, at most; they stop when they are sure.
+        minutes: after which the gates draw no more images.
         verify: False writes a bundle that is marked unverified.
         single_file: write one file instead of a directory.
         sign_key: sign it with this Ed25519 private key, a PEM file.
@@ -87,6 +89,10 @@ class ExportOptions:
             help="55dB: keep the most sensitive layers in fp32 until that is met.",
         ),
     ] = None
+    keep: Annotated[
+        Collection[str],
+        Option(repeated=True, help="A layer that stays in fp32, as main.13; may be repeated."),
+    ] = ()
     without: Annotated[
         Collection[str],
         Option(repeated=True, help="A rewrite to leave out: upsampling, norms, classes."),
@@ -128,9 +134,10 @@ class ExportOptions:
         ),
     ] = DEFAULT_PROFILES
     data: Annotated[Path | None, Option(help="Prepared dataset, if it was moved.")] = None
-    num_images: Annotated[int, Option(flag="num", help="Images of each set of the FID gates.")] = (
-        10_000
-    )
+    num_images: Annotated[
+        int, Option(flag="num", help="Images of each set of the FID gates, at most.")
+    ] = 10_000
+    minutes: Annotated[float, Option(help="After which the gates draw no more images.")] = 10.0
     verify: Annotated[bool, Option(help="Prove parity before writing.")] = True
     single_file: Annotated[bool, Option(help="One file, no folder.")] = False
     sign_key: Annotated[
@@ -141,11 +148,13 @@ class ExportOptions:
         from ganexport.graph.precision import PRECISIONS
         from ganexport.subjects.rewrites import check_rewrites
 
-        for name in ("precisions", "without", "standing", "targets", "profiles"):
+        for name in ("precisions", "keep", "without", "standing", "targets", "profiles"):
             if isinstance(found := getattr(self, name), str):
                 raise ExportError(f"{name}: found {found!r}; expected a list, [{found!r}]")
         if unknown := sorted(set(self.precisions) - set(PRECISIONS)):
             raise ExportError(f"--precision {unknown[0]!r}: expected {', '.join(PRECISIONS)}")
+        if not self.minutes > 0:
+            raise ExportError(f"--minutes {self.minutes:g}: expected more than 0")
         if self.held_out is not None and not self.with_discriminator:
             raise ExportError("--held-out: it goes with --with-discriminator")
         if not self.wants_engines and (

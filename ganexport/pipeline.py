@@ -15,10 +15,12 @@ from ganexport.bundling.discriminator import Shipped, ship_discriminator
 from ganexport.engines.report import of_engine
 from ganexport.engines.targets import Product, default_targets
 from ganexport.engines.tensorrt import BuiltEngine, build_engine, pick_product
+from ganexport.graph.owners import nodes_of
 from ganexport.graph.precision import PRECISIONS, Feed, convert
 from ganexport.options import ExportOptions
 from ganexport.proof.overflow import Overflowing, what_overflows
-from ganexport.proof.parity import Prover, open_prover
+from ganexport.proof.parity import LeftOut, Prover, open_prover
+from ganexport.proof.rounding import LEAST_PSNR_DB
 from ganexport.proof.sensitivity import Kept, keep_worst_layers
 from ganexport.subjects.rewrites import rewrite
 from ganexport.subjects.spec import Spec
@@ -48,13 +50,16 @@ class Exported:
 
     Attributes:
         path: the bundle. gates: that it passed. engines: in it.
-        kept: what stays float32, by precision: what fp16 does not hold, and layers of a search.
+        kept: what stays float32, by precision: what fp16 does not hold, layers of a search, and
+            those that were named.
+        left_out: what was asked for and does not ship, and why; fp32 always ships.
     """
 
     path: Path
     gates: list[GateResult]
     engines: list[BuiltEngine]
     kept: Mapping[Precision, Kept]
+    left_out: Sequence[LeftOut] = ()
 
 
 def export_run(
@@ -124,7 +129,7 @@ def export_subject(
         ConfigError: the key cannot be used.
         DataError: the data cannot be used.
         ExportError: the graph or an engine cannot be made.
-        ParityError: a gate fails; nothing is written.
+        ParityError: a gate of fp32 fails; nothing is written. What else fails is left out.
     """
     # Complain before any work.
     options = options or ExportOptions()
@@ -142,54 +147,84 @@ def export_subject(
         subject = with_class_weights(subject)
     prover = None
     if options.verify:
-        prover = open_prover(subject, options.data, options.num_images, progress)
+        prover = open_prover(subject, options.data, options.num_images, options.minutes, progress)
 
-    graphs, kept = _graphs(subject, options, progress)
-    gates = prover.check_graphs(graphs) if prover else []
-    _require(gates, subject.where)
+    graphs, kept, left_out = _graphs(subject, options, progress)
+    gates: list[GateResult] = []
+    if prover:
+        checked = prover.check_graphs(graphs)
+        _require(checked["fp32"], subject.where)
+        for precision, results in checked.items():
+            if _failures(results):
+                left_out.append(LeftOut(precision, _why(precision, results), results))
+                del graphs[precision]
+                kept.pop(precision, None)
+            else:
+                gates += results
     engines: list[BuiltEngine] = []
     if product is not None:
-        engines, results = _engines(prover, graphs, product, options)
+        engines, results, beside = _engines(prover, graphs, product, options)
         gates += results
+        left_out += beside
     judge = None
     if options.with_discriminator:
         judge = _discriminator(subject, graphs["fp32"], options, progress)
         gates += judge.gates
-    _require(gates, subject.where)
+        _require(judge.gates, subject.where)
 
-    files, manifest = assemble(subject, graphs, engines, gates, prover, kept, judge)
+    files, manifest = assemble(subject, graphs, engines, gates, prover, kept, left_out, judge)
     write_bundle(destination, manifest, files, single_file=options.single_file, sign=sign)
-    return Exported(destination, gates, engines, kept)
+    return Exported(destination, gates, engines, kept, left_out)
 
 
 def _graphs(
     subject: Subject, options: ExportOptions, progress: Progress | None
-) -> tuple[dict[Precision, bytes], dict[Precision, Kept]]:
-    """The generator's graph in every precision, and what stays float32 in it."""
+) -> tuple[dict[Precision, bytes], dict[Precision, Kept], list[LeftOut]]:
+    """The graph in every precision, what stays float32 in it, and what cannot be made."""
     single = subject.to_onnx(rewrite(subject.twin(), options.without))
+    named = nodes_of(single, options.keep)
     wanted = [p for p in PRECISIONS if p == "fp32" or p in options.precisions]
     calibration = _calibration(subject)
     kept: dict[Precision, Kept] = {}
     graphs: dict[Precision, bytes] = {}
+    left_out: list[LeftOut] = []
     for p in wanted:
-        beyond = what_overflows(subject, single) if p == "fp16" else Overflowing()
-        found = Kept({}, None)
-        if p != "fp32" and (least := options.min_psnr_db) is not None:
-            found = keep_worst_layers(
-                subject,
-                single,
-                p,
-                least,
-                calibration=calibration,
-                keep=beyond.nodes,
-                progress=progress,
-            )
-        if beyond.layers or found.psnr_db is not None:
-            kept[p] = dataclasses.replace(found, overflowing=beyond.layers)
-        graphs[p] = convert(
-            single, p, keep=beyond.nodes | found.layers.keys(), calibration=calibration
+        try:
+            graphs[p], kept[p] = _variant(subject, single, p, named, calibration, options, progress)
+        except ExportError as error:
+            if p == "fp32":
+                raise
+            left_out.append(LeftOut(p, str(error)))
+    return graphs, {p: found for p, found in kept.items() if found.anything}, left_out
+
+
+def _variant(
+    subject: Subject,
+    single: bytes,
+    precision: Precision,
+    named: frozenset[str],
+    calibration: Feed,
+    options: ExportOptions,
+    progress: Progress | None,
+) -> tuple[bytes, Kept]:
+    """The graph in one precision, and what stays float32 in it."""
+    if precision == "fp32":
+        return single, Kept({}, None)
+    beyond = what_overflows(subject, single) if precision == "fp16" else Overflowing()
+    keep = beyond.nodes | named
+    found = Kept({}, None)
+    if options.min_psnr_db is not None:
+        found = keep_worst_layers(
+            subject,
+            single,
+            precision,
+            options.min_psnr_db,
+            calibration=calibration,
+            keep=keep,
+            progress=progress,
         )
-    return graphs, kept
+    graph = convert(single, precision, keep=keep | found.layers.keys(), calibration=calibration)
+    return graph, dataclasses.replace(found, named=tuple(options.keep), overflowing=beyond.layers)
 
 
 def _calibration(subject: Subject) -> Feed:
@@ -200,14 +235,26 @@ def _calibration(subject: Subject) -> Feed:
 
 
 def _require(gates: Sequence[GateResult], where: str) -> None:
-    failed = "; ".join(
+    if failed := _failures(gates):
+        raise ParityError(f"{where}: what would ship is not what was trained. {failed}")
+
+
+def _failures(gates: Sequence[GateResult]) -> str:
+    """The gates that fail, in words."""
+    return "; ".join(
         f"gate '{g.gate}' of {g.artifact}: {g.value:.4g}, expected {g.limit}"
         f"{f' ({g.detail})' if g.detail else ''}"
         for g in gates
         if not g.passed
     )
-    if failed:
-        raise ParityError(f"{where}: what would ship is not what was trained. {failed}")
+
+
+def _why(precision: Precision, gates: Sequence[GateResult]) -> str:
+    """What fails, and the command that would make it pass."""
+    return (
+        f"{_failures(gates)}. --auto-precision {LEAST_PSNR_DB[precision]:g}dB keeps the layers in"
+        " fp32 that need it, --keep LAYER those that you name; or leave it out, with --precision"
+    )
 
 
 def _engines(
@@ -215,10 +262,11 @@ def _engines(
     graphs: Mapping[Precision, bytes],
     product: Product,
     options: ExportOptions,
-) -> tuple[list[BuiltEngine], list[GateResult]]:
-    """An engine for each precision and target, and the gates of those that can run here."""
+) -> tuple[list[BuiltEngine], list[GateResult], list[LeftOut]]:
+    """An engine for each precision and target, gates of those that run here, and what fails."""
     engines: list[BuiltEngine] = []
     gates: list[GateResult] = []
+    left_out: list[LeftOut] = []
     targets = options.targets or default_targets(product)
     for precision, target in itertools.product(graphs, targets):
         built = build_engine(
@@ -228,11 +276,17 @@ def _engines(
             precision=precision,
             profiles=options.profiles,
         )
+        results: list[GateResult] = []
         if prover:
             built, results = _run_engine(prover, built, graphs[precision])
+        if failed := _failures(results):
+            entry = built.entry
+            name = f"{entry.product} {entry.target} {precision}"
+            left_out.append(LeftOut(name, f"{failed}. Leave its precision out", results))
+        else:
+            engines.append(built)
             gates += results
-        engines.append(built)
-    return engines, gates
+    return engines, gates, left_out
 
 
 def _run_engine(

@@ -10,9 +10,12 @@ import numpy as np
 from ganexport.bundling.discriminator import Shipped
 from ganexport.engines.tensorrt import BuiltEngine
 from ganexport.graph.macs import macs_per_image
+from ganexport.graph.precision import PRECISIONS
 from ganexport.proof.confidence import NUM_RESAMPLINGS
-from ganexport.proof.numeric import NUMERIC_IMAGES, probes, run_backend, run_torch
-from ganexport.proof.parity import Prover
+from ganexport.proof.numeric import run_backend
+from ganexport.proof.parity import LeftOut, Prover
+from ganexport.proof.reference import exact_images, num_probes, probes, reference_of
+from ganexport.proof.rounding import uint8_images
 from ganexport.proof.sensitivity import Kept
 from ganexport.subjects.subject import Subject
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
@@ -25,7 +28,7 @@ from ganinfer.bundle.manifest import (
     WitnessFiles,
     format_version,
 )
-from ganinfer.drawing.images import encode_png, grid, to_uint8
+from ganinfer.drawing.images import encode_png, grid
 from ganinfer.drawing.inputs import draw_inputs
 from gantrain.runs.samples import sample_sheet
 
@@ -40,13 +43,17 @@ def assemble(
     gates: list[GateResult],
     prover: Prover | None,
     kept: Mapping[Precision, Kept],
+    left_out: Sequence[LeftOut],
     judge: Shipped | None,
 ) -> tuple[dict[str, bytes], Manifest]:
     """The bundle's files, and a manifest that lacks only their fingerprints."""
     inputs, truncations = probes(subject, NUM_GOLDEN)
-    golden = run_torch(subject, inputs)
+    golden, limits = exact_images(subject, inputs), {}
+    if prover:
+        allowed = reference_of(subject).allowed
+        limits = {p: allowed.pixels(p) for p in PRECISIONS}
     buffer = io.BytesIO()
-    np.save(buffer, to_uint8(golden).transpose(0, 2, 3, 1), allow_pickle=False)
+    np.save(buffer, uint8_images(golden), allow_pickle=False)
     files = {f"onnx/{precision}.onnx": data for precision, data in graphs.items()}
     for engine in engines:
         files[engine.entry.path] = engine.plan
@@ -58,7 +65,7 @@ def assemble(
     witness = None
     if prover:
         found = prover.witness(WITNESS_IMAGES)
-        files["parity.json"] = _parity_json(prover, gates, kept, found.num_images)
+        files["parity.json"] = _parity_json(prover, gates, kept, left_out, found.num_images)
         witness = WitnessFiles(
             moments="witness/moments.f64",
             extractor="witness/extractor.onnx",
@@ -78,6 +85,7 @@ def assemble(
             seeds=list(range(NUM_GOLDEN)),
             labels=None if inputs.labels is None else inputs.labels.tolist(),
             truncations=truncations,
+            limits=limits,
         ),
         witness=witness,
         discriminator=None if judge is None else judge.entry,
@@ -106,15 +114,19 @@ def _preview(subject: Subject, graph: bytes) -> bytes:
     """A grid of what ships."""
     seeds, labels, columns = sample_sheet(subject.num_classes)
     backend = OnnxRuntimeBackend(graph, "cpu", "fp32")
-    images = run_backend(backend, draw_inputs(subject.model, seeds, labels))
+    images = run_backend(subject, backend, draw_inputs(subject.model, seeds, labels))
     return encode_png(grid(images, columns=columns))
 
 
 def _parity_json(
-    prover: Prover, gates: list[GateResult], kept: Mapping[Precision, Kept], num_witness: int
+    prover: Prover,
+    gates: list[GateResult],
+    kept: Mapping[Precision, Kept],
+    left_out: Sequence[LeftOut],
+    num_witness: int,
 ) -> bytes:
     record = {
-        "num_images_numeric": NUMERIC_IMAGES,
+        "num_images_numeric": num_probes(prover.subject),
         "num_images_distributional": prover.num_images,
         "num_images_witness": num_witness,
         "num_resamplings": NUM_RESAMPLINGS,
@@ -122,5 +134,9 @@ def _parity_json(
         "dataset_sha256": prover.reference.sha256 if prover.reference else None,
         "kept_in_fp32": {precision: vars(found) for precision, found in kept.items()},
         "gates": [gate.model_dump() for gate in gates],
+        "left_out": [
+            {"artifact": one.artifact, "why": one.why, "gates": [g.model_dump() for g in one.gates]}
+            for one in left_out
+        ],
     }
     return (json.dumps(record, indent=1) + "\n").encode()

@@ -44,6 +44,9 @@ def export(
         list[str] | None,
         typer.Option("--arg", help="Of --module's function: name=value, as in ngf=64."),
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit code 3 if something asked for is left out.")
+    ] = False,
     options: ExportOptions,
 ) -> None:
     """Turn a generator into a bundle that is proven to be the same generator.
@@ -93,6 +96,8 @@ def export(
             "unverified: parity was not checked; Sampler refuses it by default", style="yellow"
         )
     for name, found in exported.kept.items():
+        if found.named:
+            console.print(f"{name}: kept in fp32 as asked: {', '.join(found.named)}")
         if found.overflowing:
             beyond = named_layers(found.overflowing)
             console.print(f"{name}: kept in fp32, which alone holds it: {beyond}", soft_wrap=True)
@@ -109,7 +114,11 @@ def export(
             + (" found again" if engine.seconds is None else f" built in {engine.seconds:.1f} s"),
             soft_wrap=True,
         )
+    for one in exported.left_out:
+        console.print(f"left out: {one.artifact}: {one.why}", style="yellow", soft_wrap=True)
     console.print(f"-> {exported.path}")
+    if strict and exported.left_out:
+        raise typer.Exit(3)
 
 
 def extract(

@@ -25,7 +25,12 @@ def verify(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:<n>.")] = "auto",
     run: Annotated[Path | None, typer.Option(help="Compare with this run, by all gates.")] = None,
     data: Annotated[Path | None, typer.Option(help="Prepared dataset, if it was moved.")] = None,
-    num: Annotated[int, typer.Option(help="Images of each set of the FID gates.")] = 10_000,
+    num: Annotated[
+        int, typer.Option(help="Images of each set of the FID gates, at most.")
+    ] = 10_000,
+    minutes: Annotated[
+        float, typer.Option(help="With --run: after them no more images are drawn.")
+    ] = 10.0,
     public_key: PublicKeyPath = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write the verdict, for machines.")
@@ -55,7 +60,9 @@ def verify(
         if run is not None:
             from ganexport.proof.verify import verify_against_run
 
-            gates += verify_against_run(bundle, run, data=data, num_images=num, progress=report)
+            gates += verify_against_run(
+                bundle, run, data=data, num_images=num, minutes=minutes, progress=report
+            )
     show_gates(gates)
     passed = all(gate.passed for gate in gates)
     if json_file is not None:

@@ -1,6 +1,11 @@
 """Whose layer a node of a graph belongs to."""
 
+import difflib
+from collections.abc import Collection
+
 import onnx
+
+from ganinfer.errors import ExportError
 
 
 def layer_of_weight(name: str) -> str:
@@ -25,3 +30,30 @@ def layers_of(graph: onnx.GraphProto) -> list[str]:
         made_by |= dict.fromkeys(node.output, source)
         found.append(source[1])
     return found
+
+
+def nodes_of(model: bytes, layers: Collection[str]) -> frozenset[str]:
+    """Names of the nodes of some layers, and of the layers inside them.
+
+    Args:
+        model: float32 ONNX file.
+        layers: names of the generator's, or of nodes.
+
+    Raises:
+        ExportError: there is no such layer.
+    """
+    graph = onnx.load_from_string(model).graph
+    owners = dict(zip([node.name for node in graph.node], layers_of(graph), strict=True))
+    found: set[str] = set()
+    for layer in layers:
+        own = {
+            node
+            for node, owner in owners.items()
+            if layer in (node, owner) or owner.startswith(f"{layer}.")
+        }
+        if not own:
+            names = list(dict.fromkeys(owner for owner in owners.values() if owner != "input"))
+            near = difflib.get_close_matches(layer, names, n=3) or names[:8]
+            raise ExportError(f"--keep {layer}: no such layer; there are {', '.join(near)}, ...")
+        found |= own
+    return frozenset(found)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ganexport.graph.refusals import FixedBatch, check_batch, explain
+from ganexport.graph.simplify import simplify
 from ganinfer.errors import ExportError
 from gantrain.data.dataset import to_floats
 from gantrain.extractors.classifier import (
@@ -187,12 +188,13 @@ def _export(
                 output_names=[output],
                 dynamic_shapes=tuple({0: batch} for _ in example),
                 external_data=False,
-                optimize=True,
+                optimize=False,
                 verbose=False,
             )
     finally:
         logging.disable(disabled)
     assert program is not None
+    simplify(program.model)
     return program
 
 

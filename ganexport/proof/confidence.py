@@ -79,35 +79,10 @@ def psnr_interval(squares: NDArray[np.generic], *, peak: float) -> Interval | No
     return low, high
 
 
-def remark(interval: Interval | None, limit: float, decisive: float | None = None) -> str:
-    """What there is to say if the limit lies inside the interval, else nothing.
-
-    Args:
-        interval: of the value.
-        limit: of the gate.
-        decisive: how many images would decide, if the user can choose their number.
-    """
-    if interval is None or not interval[0] < limit < interval[1]:
-        return ""
-    if decisive is None:
-        return "too close to call"
-    unit = 10 ** max(0, math.floor(math.log10(decisive)) - 1)
-    return f"too close to call; --num {math.ceil(decisive / unit) * unit} would decide"
-
-
-def decisive_for_share(num_images: int, interval: Interval | None, limit: float) -> float | None:
-    """How many images put all of a share's interval over its limit, if the difference lasts.
-
-    The floor falls as 1/N while its own spread stays what it is, so that the share of a lasting
-    difference grows as N; that of mere noise does not, and ever more images find none.
-    """
-    return None if interval is None else num_images * limit / interval[0]
-
-
-def decisive_for_change(num_images: int, change: float, interval: Interval, limit: float) -> float:
-    """How many images draw the interval, which narrows as the root of N, away from the limit."""
-    reach = max(interval[1] - change, change - interval[0])
-    return num_images * (reach / max(abs(limit - change), 1e-3 * reach)) ** 2
+def remark(interval: Interval | None, limit: float) -> str:
+    """What there is to say if the limit lies inside the interval, else nothing."""
+    inside = interval is not None and interval[0] < limit < interval[1]
+    return "too close to call" if inside else ""
 
 
 def _resampled(features: Features, *, stream: int = 0) -> Moments:

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from ganexport.graph.owners import layers_of
 from ganexport.graph.precision import Feed
-from ganexport.proof.numeric import FLOAT_GATES, runnable
+from ganexport.proof.numeric import runnable
+from ganexport.proof.rounding import LEAST_PSNR_DB
 from ganexport.subjects.rewrites import rewrite
 from ganexport.subjects.standing import as_shipped
 from ganexport.subjects.subject import of_run
@@ -30,7 +31,7 @@ from ganinfer.errors import ExportError, missing_extra
 from gantrain.runs.checkpoint import load_generator
 
 # A tensor departs where its PSNR falls below this; the gates' own limits, where they have one.
-DEPARTS_DB = {name: gate.min_psnr_db or 100.0 for name, gate in FLOAT_GATES.items()}
+DEPARTS_DB = {"fp32": 100.0, **LEAST_PSNR_DB}
 _BATCH = 2  # all tensors of a batch are in memory at once
 
 

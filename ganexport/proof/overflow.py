@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ganexport.graph.owners import layer_of_weight, layers_of
 from ganexport.graph.precision import before_rounding, convert, emulate, spell_out, tensors_of_type
-from ganexport.proof.numeric import probes
+from ganexport.proof.reference import probes
 from ganexport.subjects.subject import Subject
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.bundle.manifest import GateResult, Precision, gate_result

@@ -61,14 +61,16 @@ class Form:
         arguments = [LATENTS[self.latent](z)]
         if y is not None:
             assert self.labels is not None
-            arguments.insert(0 if self.labels_first else 1, LABELS[self.labels](y, k))
+            labels = LABELS[self.labels](y, k)
+            labels = labels.to(z.dtype) if labels.is_floating_point() else labels
+            arguments.insert(0 if self.labels_first else 1, labels)
         return network(*arguments, *more)
 
-    def image(self, output: Any) -> Tensor:
-        """Of that the images float32 (N, C, H, W) on [-1, 1]."""
+    def image(self, output: Any, dtype: torch.dtype) -> Tensor:
+        """Of that the images (N, C, H, W) on [-1, 1], in a type."""
         for key in self.pick:
             output = output[key]
-        images: Tensor = output.float()
+        images: Tensor = output.to(dtype)
         if self.layout == "nhwc":
             images = images.permute(0, 3, 1, 2)
         elif self.layout == "flat":
@@ -119,7 +121,8 @@ class Adapted(nn.Module):
     ) -> Tensor:
         y, more = (second, third) if self._num_classes else (None, second)
         given = () if more is None else (more,)
-        return self._form.image(self._form.call(self.network, z, y, *given, k=self._num_classes))
+        output = self._form.call(self.network, z, y, *given, k=self._num_classes)
+        return self._form.image(output, z.dtype)
 
 
 @torch.no_grad()

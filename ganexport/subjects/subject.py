@@ -4,8 +4,10 @@ import copy
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -13,11 +15,12 @@ from torch.nn.utils import parametrize
 
 from ganexport.graph import tracing as graph
 from ganexport.graph.class_weights import take_weights
+from ganexport.subjects.casting import cast, computes_in_float64
 from ganexport.subjects.contract import check_contract
 from ganexport.subjects.forms import Adapted, embedded_classes, find_form
 from ganexport.subjects.spec import Spec
 from ganinfer.bundle.manifest import Source
-from ganinfer.drawing.inputs import Inputs
+from ganinfer.drawing.inputs import Inputs, draw_inputs
 from ganinfer.drawing.model import Model
 from ganinfer.errors import ExportError
 from ganinfer.files import sha256_bytes
@@ -54,10 +57,26 @@ class Subject:
         """K, 0 if the network takes no y."""
         return len(self.model.classes)
 
+    @cached_property
+    def precise(self) -> nn.Module | None:
+        """The network in float64; None if its forward does not stay in it."""
+        network = cast(self.network, torch.float64)
+        example = draw_inputs(
+            self.model, [0, 1], np.array([0, self.num_classes - 1]) if self.num_classes else None
+        )
+        return (
+            network if computes_in_float64(network, *_arguments(example, torch.float64)) else None
+        )
+
     def __call__(self, inputs: Inputs) -> Tensor:
-        """The reference's images, each of one class."""
-        feed = dataclasses.replace(inputs, y=inputs.labels).feed()
-        images: Tensor = self.network(*(torch.from_numpy(array) for array in feed.values()))
+        """The network's images, each of one class, in float32."""
+        images: Tensor = self.network(*_arguments(inputs, torch.float32))
+        return images
+
+    def precisely(self, inputs: Inputs) -> Tensor:
+        """The same in float64, of a network that is `precise`."""
+        assert self.precise is not None
+        images: Tensor = self.precise(*_arguments(inputs, torch.float64))
         return images
 
     def to_onnx(self, network: nn.Module) -> bytes:
@@ -70,6 +89,13 @@ class Subject:
         )
         weights = self.model.class_input == "weights"
         return take_weights(file, self.num_classes) if weights else file
+
+
+def _arguments(inputs: Inputs, dtype: torch.dtype) -> list[Tensor]:
+    """What a network is given, each image of one class."""
+    feed = dataclasses.replace(inputs, y=inputs.labels).feed()
+    given = (torch.from_numpy(array) for array in feed.values())
+    return [value.to(dtype) if value.is_floating_point() else value for value in given]
 
 
 def of_run(trained: TrainedGenerator) -> Subject:
@@ -138,7 +164,7 @@ def of_module(module: Any, spec: Any) -> Subject:
         for key, value in vars(part).items():
             if isinstance(value, Tensor) and not value.is_leaf:
                 vars(part)[key] = value.detach()
-    network = copy.deepcopy(module).cpu().float().eval().requires_grad_(False)
+    network = cast(module, torch.float32).eval().requires_grad_(False)
     form = find_form(network, spec, name)
     state = {key: value.contiguous().clone() for key, value in network.state_dict().items()}
     source = Source(

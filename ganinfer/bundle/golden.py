@@ -1,41 +1,27 @@
-"""Is the shipped generator the trained one? The gates on pixels, in uint8 steps.
+"""Is the shipped generator the trained one? Golden images, in uint8 steps.
 
-Golden images are what torch gives in float32 for a few seeds; every host that opens a bundle
-checks its own against them, and the export checks thousands more in the same way.
+They are what torch gives for a few seeds; every host that opens a bundle checks its own against
+them, within limits that the export worked out for this network.
 """
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
 from ganinfer.bundle.archive import Bundle
+from ganinfer.bundle.manifest import Golden, PixelLimits, Precision
 from ganinfer.drawing.images import Images
 from ganinfer.drawing.inputs import Inputs, draw_inputs
 from ganinfer.errors import BundleError, RequestError
 from ganinfer.files import npy_header
 
-
-@dataclass(frozen=True)
-class PixelGate:
-    """What a precision may do to pixels.
-
-    max_steps: the largest difference. min_psnr_db: 10 log10(255^2 / mean squared difference).
-    max_share: share of pixels that may differ at all. None sets no bound.
-    """
-
-    max_steps: int
-    min_psnr_db: float | None = None
-    max_share: float | None = None
-
-
-PIXEL_GATES = {
-    "fp32": PixelGate(max_steps=1, max_share=1e-4),
-    "fp16": PixelGate(max_steps=2, min_psnr_db=55.0),
-    "bf16": PixelGate(max_steps=16, min_psnr_db=40.0),
-    "int8": PixelGate(max_steps=64, min_psnr_db=35.0),
-    # Trained networks gave 38 to 48 dB and up to 86 steps, where strokes have hard edges.
-    "fp8": PixelGate(max_steps=96, min_psnr_db=35.0),
+# Of bundles whose manifest says nothing; newer ones hold limits of their own network.
+_DEFAULT_LIMITS: dict[Precision, PixelLimits] = {
+    "fp32": PixelLimits(max_steps=1, max_share=1e-4),
+    "fp16": PixelLimits(max_steps=2, min_psnr_db=55.0),
+    "bf16": PixelLimits(max_steps=16, min_psnr_db=40.0),
+    "int8": PixelLimits(max_steps=64, min_psnr_db=35.0),
+    "fp8": PixelLimits(max_steps=96, min_psnr_db=35.0),
 }
 
 
@@ -47,19 +33,19 @@ def pixel_differences(found: Images, expected: Images) -> tuple[int, float, floa
     return int(steps.max()), float(np.mean(steps != 0)), psnr
 
 
-def golden_failure(found: Images, expected: Images, precision: str) -> str | None:
-    """Which gate of a precision fails, in words; None when all hold.
+def golden_failure(found: Images, expected: Images, precision: str, golden: Golden) -> str | None:
+    """Which limit of a precision is passed, in words; None when all hold.
 
     A bound on a share is widened by three standard deviations of so few pixels.
     """
     if found.shape != expected.shape:
         return f"shape {found.shape}, expected {expected.shape}"
-    gate = PIXEL_GATES[precision]
+    gate = {**_DEFAULT_LIMITS, **golden.limits}[precision]  # type: ignore[index]
     max_steps, share, psnr = pixel_differences(found, expected)
-    if max_steps > gate.max_steps:
+    if gate.max_steps is not None and max_steps > gate.max_steps:
         return f"{max_steps} uint8 steps off, at most {gate.max_steps} expected"
     if gate.min_psnr_db is not None and psnr < gate.min_psnr_db:
-        return f"PSNR {psnr:.1f} dB, at least {gate.min_psnr_db} expected"
+        return f"PSNR {psnr:.1f} dB, at least {gate.min_psnr_db:.1f} expected"
     if gate.max_share is not None:
         allowed = gate.max_share + (3 * math.sqrt(gate.max_share * found.size) + 1) / found.size
         if share > allowed:

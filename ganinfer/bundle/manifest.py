@@ -69,13 +69,29 @@ class Engine(Record):
     status: Literal["verified", "pending"]
 
 
+class PixelLimits(Record):
+    """What a host may do to the pixels of a set of images.
+
+    max_steps: the largest difference. max_share: share of pixels that may differ at all.
+    min_psnr_db: 10 log10(255^2 / mean squared difference). None sets no bound.
+    """
+
+    max_steps: Count | None = None
+    max_share: float | None = None
+    min_psnr_db: float | None = None
+
+
 class Golden(Record):
-    """Seeds, labels, truncations (None asks for none), and what torch in float32 gives for them."""
+    """Seeds, labels, truncations (None asks for none), and what torch gives for them.
+
+    limits: for every precision, what may differ; bundles of older versions do not say.
+    """
 
     path: str
     seeds: list[Count]
     labels: list[Count] | None
     truncations: list[float | None]
+    limits: dict[Precision, PixelLimits] = Field(default_factory=dict)
 
 
 class WitnessFiles(Record):
@@ -149,12 +165,12 @@ def gate_result(
     num_images: int,
     interval: Interval | None = None,
 ) -> GateResult:
-    """A gate's result; JSON has neither infinity nor NaN, and 999 stands for both."""
+    """A gate's result; JSON has neither infinity nor NaN: 999 and -999 stand for them."""
     low, high = interval or (None, None)
     return GateResult(
         artifact=artifact,
         gate=gate,
-        value=float(value) if math.isfinite(value) else 999.0,
+        value=float(value) if math.isfinite(value) else (-999.0 if value < 0 else 999.0),
         limit=limit,
         passed=bool(passed),
         detail=detail,

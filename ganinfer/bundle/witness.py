@@ -5,17 +5,18 @@ sampling floor: how far torch's images of other seeds lie from them. A backend's
 seeds, seen by the same network, must lie within a tenth of the floor. F features, K classes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ganinfer.bundle.archive import Bundle
-from ganinfer.bundle.manifest import GateResult, Interval, gate_result
+from ganinfer.bundle.manifest import GateResult, gate_result
 from ganinfer.errors import BundleError
 
 MAX_PAIRED_SHARE = 0.10  # of the sampling floor
+PAIRED, PAIRED_OF_CLASS = "paired FID / floor", "paired, worst class"
 
 Features = NDArray[np.float32]  # (N, F)
 Labels = NDArray[np.int64] | None
@@ -106,12 +107,7 @@ class Witness:
 
 
 def paired_gates(
-    witness: Witness,
-    features: Features,
-    labels: Labels,
-    artifact: str,
-    classes: Sequence[str],
-    confidence: Callable[[int | None, float], tuple[Interval | None, str]] | None = None,
+    witness: Witness, features: Features, labels: Labels, artifact: str, classes: Sequence[str]
 ) -> list[GateResult]:
     """The paired distance over the sampling floor, of all images and of the worst class.
 
@@ -121,19 +117,14 @@ def paired_gates(
         labels: int64 (N,), or None.
         artifact: what ships, for the result.
         classes: names of the K classes.
-        confidence: called with a class's number (None: all images) and the value; gives its
-            interval, and what there is to say of it. It takes torch's images one by one, which
-            a bundle's witness does not hold.
     """
     shares = witness.shares(features, labels)
-    gates: list[tuple[str, int | None]] = [("paired FID / floor", None)]
+    gates: list[tuple[str, int | None]] = [(PAIRED, None)]
     if len(shares) > 1:
-        gates.append(("paired, worst class", int(np.argmax(shares[1:]))))
+        gates.append((PAIRED_OF_CLASS, int(np.argmax(shares[1:]))))
     limit, results = f"<= {MAX_PAIRED_SHARE:g}", []
     for gate, k in gates:
         value = float(shares[0 if k is None else 1 + k])
-        interval, remark = confidence(k, value) if confidence else (None, "")
-        detail = "; ".join(filter(None, ["" if k is None else f"class {classes[k]}", remark]))
         results.append(
             gate_result(
                 artifact,
@@ -141,9 +132,8 @@ def paired_gates(
                 value,
                 limit,
                 value <= MAX_PAIRED_SHARE,
-                detail,
+                "" if k is None else f"class {classes[k]}",
                 num_images=len(features[class_rows(labels, k)]),
-                interval=interval,
             )
         )
     return results
@@ -163,15 +153,23 @@ def frechet_distance(a: Moments, b: Moments) -> Floats:
 
     gantrain.metrics has the same for many features and any device; this one needs NumPy alone.
     """
-    roots = []
-    for _, covariance in (a, b):
-        values, vectors = np.linalg.eigh(covariance)
-        roots.append(vectors * np.sqrt(values.clip(min=0))[..., None, :])
-    product = roots[0].swapaxes(-1, -2) @ roots[1]
+    first, second = (_factor(covariance) for _, covariance in (a, b))
+    product = first.swapaxes(-1, -2) @ second  # has the singular values of (S1 S2)^1/2
     trace_of_root = np.linalg.svd(product, compute_uv=False).sum(axis=-1)
     traces = [np.trace(covariance, axis1=-2, axis2=-1) for _, covariance in (a, b)]
     distances: Floats = ((a[0] - b[0]) ** 2).sum(axis=-1) + sum(traces) - 2 * trace_of_root
     return distances
+
+
+def _factor(covariance: Floats) -> Floats:
+    """Some L with L L^T = S, of covariances (..., F, F)."""
+    factor: Floats
+    try:
+        factor = np.linalg.cholesky(covariance)
+    except np.linalg.LinAlgError:  # features that do not vary, or fewer images than features
+        values, vectors = np.linalg.eigh(covariance)
+        factor = vectors * np.sqrt(values.clip(min=0))[..., None, :]
+    return factor
 
 
 def _moments(features: Features) -> Moments:

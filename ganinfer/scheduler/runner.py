@@ -138,7 +138,7 @@ class Runner:
             batcher.submit(Request(inputs, found)).result()
         finally:
             batcher.close()
-        failure = golden_failure(found, expected, backend.precision)
+        failure = golden_failure(found, expected, backend.precision, self.bundle.manifest.golden)
         if failure:
             raise ParityError(
                 f"{self.bundle.path}: golden gate: {backend.name} on {backend.device}"

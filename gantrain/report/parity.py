@@ -17,10 +17,13 @@ from gantrain.runs.checkpoint import TrainedGenerator
 _WIDTH, _HEIGHT, _MARGIN = 180, 16, 5
 
 MEANINGS = {
+    "error / rounding": "The error against torch in float64, over what rounding makes of it.",
     "max error": "The largest error of any pixel on [-1, 1], before it is rounded to uint8.",
     "PSNR, dB": "The mean squared error on [-1, 1], before rounding, in decibels below the peak.",
     "max uint8 step": "How far any pixel of any image is from torch's, of 255 steps.",
     "PSNR uint8, dB": "The mean squared error of the uint8 images, in decibels below the peak.",
+    "PSNR uint8 of the worst image, dB": "The same of the image that is farthest off.",
+    "PSNR of few and many at once, dB": "Seeds alone, in twos, in threes against those in a batch.",
     "pixels off": "The share of pixels that differ from torch's at all.",
     "largest value / 65,504": "The network's largest value, over the largest in half precision.",
     "image shape": "The images have torch's height, width and channels.",
@@ -28,6 +31,8 @@ MEANINGS = {
     "paired FID / floor": "How far the shipped images are from torch's of the same seeds, as a"
     " share of how far torch's are from torch's of other seeds.",
     "paired, worst class": "The same, of the class in which it is largest.",
+    "worst pair / two seeds": "How far the two images of one seed are apart at most, over the"
+    " distance of two seeds.",
 }
 
 

@@ -10,8 +10,13 @@ import pytest
 from pages import PAGES, ROOT, blocks, code_spans, prose
 
 import ganinfer.errors
-from ganexport.proof.numeric import FLOAT_GATES
-from ganinfer.bundle.golden import PIXEL_GATES
+from ganexport.proof.parity import MAX_PAIR
+from ganexport.proof.rounding import (
+    LEAST_PSNR_DB,
+    MOST_TIMES,
+    MOST_TIMES_LARGEST,
+    WORST_IMAGE_DB,
+)
 from ganinfer.bundle.manifest import Manifest
 from ganinfer.lookup import module_names
 from gantrain.game.config import TrainConfig, parse_config, shipped_recipes
@@ -79,14 +84,18 @@ def test_functions_named_beside_their_file_are_in_it() -> None:
 def test_the_numbers_of_the_gates_are_those_of_the_proof() -> None:
     table = (DOCS / "exporting.md").read_text()
     rows = {row[0].split(",")[0]: row[1:] for row in map(cells, table.splitlines()) if row}
-    precisions = list(FLOAT_GATES)
-    assert [float(re.findall(r"[\d.e-]+", cell)[-1]) for cell in rows["error on [-1"]] == [
-        gate.max_error or gate.min_psnr_db for gate in FLOAT_GATES.values()
+
+    def numbers(name: str) -> list[float]:
+        found = (re.search(r"[\d.]+", cell) for cell in rows[name])
+        return [float(number.group()) for number in found if number]
+
+    assert numbers("error on [-1") == list(MOST_TIMES.values())
+    assert numbers("largest error on [-1") == [MOST_TIMES_LARGEST]
+    assert numbers("PSNR on [-1") == list(LEAST_PSNR_DB.values())
+    assert numbers("PSNR of the worst image") == [
+        least - WORST_IMAGE_DB for least in LEAST_PSNR_DB.values()
     ]
-    steps = [int(re.findall(r"\d+", cell)[0]) for cell in rows["uint8 steps"]]
-    assert steps == [PIXEL_GATES[p].max_steps for p in precisions]
-    decibels = [float(cell.split()[1]) if cell else None for cell in rows["PSNR of uint8 images"]]
-    assert decibels == [PIXEL_GATES[p].min_psnr_db for p in precisions]
+    assert numbers("the farthest two images of one seed") == [MAX_PAIR]
 
 
 def cells(line: str) -> list[str]:

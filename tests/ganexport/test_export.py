@@ -13,7 +13,7 @@ from faults import FAULTS
 from ganexport.graph import tracing as graph_module
 from ganexport.options import ExportOptions
 from ganexport.pipeline import export_run
-from ganexport.proof.numeric import probes
+from ganexport.proof.reference import probes
 from ganexport.proof.verify import verify_against_run
 from ganexport.subjects.subject import of_run
 from ganinfer import Sampler
@@ -97,12 +97,15 @@ def test_a_witness_alone_gives_a_wrong_network_away(run, bundle, tmp_path, monke
 
 def test_an_export_passes_every_gate(exported) -> None:
     assert {gate.gate for gate in exported.gates if gate.artifact == "onnx fp32"} == {
+        "error / rounding",
         "max error",
+        "PSNR of few and many at once, dB",
         "max uint8 step",
         "pixels off",
         "FID change",
         "paired FID / floor",
         "paired, worst class",
+        "worst pair / two seeds",
     }
     assert all(gate.passed for gate in exported.gates)
 
@@ -111,18 +114,22 @@ def test_a_gate_says_how_many_images_it_saw_and_how_sure_it_is(exported, bundle:
     counts = {gate.gate: gate.num_images for gate in exported.gates}
     assert counts.pop("paired, worst class") < 500
     assert counts == {
+        "error / rounding": 512,
         "max error": 512,
+        "PSNR of few and many at once, dB": 6,
         "max uint8 step": 512,
         "largest value / 65,504": 64,
         "pixels off": 512,
         "PSNR, dB": 512,
         "PSNR uint8, dB": 512,
+        "PSNR uint8 of the worst image, dB": 512,
         "FID change": 1000,
         "paired FID / floor": 1000,
+        "worst pair / two seeds": 1000,
     }
     for gate in exported.gates:
         assert (gate.low is None) == (gate.high is None)
-        if gate.artifact == "onnx fp16 (emulated)" and not gate.gate.startswith(("max", "largest")):
+        if gate.gate in ("PSNR, dB", "PSNR uint8, dB", "FID change", "paired FID / floor"):
             assert gate.low <= gate.value <= gate.high
     hosts = verify_host(bundle)
     assert {gate.num_images for gate in hosts if gate.gate == "paired FID / floor"} == {1000}

@@ -128,7 +128,7 @@ def test_the_parity_section_says_how_sure_every_gate_is(
     text = " ".join(page.read_text().split())
     assert "All gates passed.</b> What ships" in text
     assert "Distances are between features of: classifier" in text
-    assert text.count('<svg class="bar"') == text.count("passed</span>") == 13
+    assert text.count('<svg class="bar"') == text.count("passed</span>") == 19
     assert "1,000 images" in text
     for asked in read_parity(bundle, load_generator(run)).asked:
         assert asked.meaning

@@ -22,4 +22,4 @@ def test_the_bundle_holds_what_the_design_says(bundle: Path) -> None:
     assert manifest.model.classes == ["0", "1", "2"]
     assert parity["num_images_distributional"] == 1000
     assert parity["extractor"] == "classifier"
-    assert len(parity["gates"]) == len(manifest.parity) == 13
+    assert len(parity["gates"]) == len(manifest.parity) == 19

@@ -7,7 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ganexport.graph.precision import convert, emulate, layers
 from ganexport.graph.tracing import bake, to_onnx
-from ganexport.proof.numeric import numeric_psnr
+from ganexport.proof.numeric import accuracy
 from ganexport.proof.sensitivity import keep_worst_layers
 from ganexport.subjects.subject import Subject, of_run
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
@@ -273,7 +273,7 @@ def test_other_precisions_are_near_and_not_equal(
     subject: Subject, graph: bytes, calibration, precision, least, most
 ) -> None:
     variant = convert(graph, precision, calibration=calibration)
-    assert least < numeric_psnr(subject, variant, precision, num_images=64) < most
+    assert least < accuracy(subject, variant, precision, num_images=64)[0] < most
     assert convert(graph, precision, calibration=calibration) == variant  # to the byte
 
 
@@ -324,7 +324,7 @@ def test_no_optimisation_of_onnxruntime_changes_a_float8_graph(graph: bytes, cal
 def test_the_search_keeps_layers_until_the_target_is_met(
     subject: Subject, graph: bytes, calibration
 ) -> None:
-    plain = numeric_psnr(
+    plain, _ = accuracy(
         subject, convert(graph, "int8", calibration=calibration), "int8", num_images=64
     )
     easy = keep_worst_layers(subject, graph, "int8", plain - 1, calibration=calibration)
@@ -333,5 +333,5 @@ def test_the_search_keeps_layers_until_the_target_is_met(
     hard = keep_worst_layers(subject, graph, "int8", plain + 20, calibration=calibration)
     assert "ups.0" in hard.layers
     assert hard.psnr_db >= plain + 20
-    with pytest.raises(ExportError, match="with every layer in fp32, 999 were asked for"):
+    with pytest.raises(ExportError, match="with every layer in fp32, and 999 are asked for"):
         keep_worst_layers(subject, graph, "fp16", 999, calibration=calibration)

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ganexport.graph.precision import convert
-from ganexport.proof.numeric import numeric_gates, numeric_psnr, probes
+from ganexport.proof.numeric import accuracy, numeric_gates
 from ganexport.proof.overflow import largest_values, overflow_gate, what_overflows
 from ganexport.proof.parity import Prover
+from ganexport.proof.reference import probes
 from ganexport.proof.sensitivity import keep_worst_layers
 from ganexport.subjects.spec import Spec
 from ganexport.subjects.subject import Subject, of_module
@@ -121,7 +122,7 @@ def test_nothing_is_kept_of_what_fp16_holds(net: type[Net]) -> None:
     assert not found.layers
     variant = convert(graph, "fp16")
     assert overflow_gate(subject, variant).passed
-    assert all(gate.passed for gate in numeric_gates(subject, variant, "fp16", num_images=64))
+    assert all(gate.passed for gate in numeric_gates(subject, variant, "fp16"))
 
 
 OVERFLOWING = [
@@ -143,7 +144,7 @@ def test_squares_beyond_fp16_fail_and_are_named(
     assert gate.value > 1
     assert f"layer {layer}: {op} " in gate.detail
     assert "65,504" in gate.detail
-    assert numeric_psnr(subject, variant, "fp16", num_images=16) < 30
+    assert accuracy(subject, variant, "fp16", num_images=16)[0] < 30
 
 
 @pytest.mark.parametrize(("net", "layer", "least", "op"), OVERFLOWING)
@@ -158,7 +159,7 @@ def test_what_makes_and_takes_them_stays_float32(
     gate = overflow_gate(subject, variant)
     assert gate.passed
     assert f"kept in float32: {layer} (values up to " in gate.detail
-    assert all(gate.passed for gate in numeric_gates(subject, variant, "fp16", num_images=64))
+    assert all(gate.passed for gate in numeric_gates(subject, variant, "fp16"))
     weights = {w.name: w.data_type for w in onnx.load_from_string(variant).graph.initializer}
     assert weights["generator.fc.weight_fp16"] == TensorProto.FLOAT16
 
@@ -170,7 +171,7 @@ def test_a_constant_beyond_fp16_stays_float32(net: type[Net], value: str) -> Non
         convert(graph, "fp16")
     variant = convert(graph, "fp16", keep=what_overflows(subject, graph).nodes)
     assert overflow_gate(subject, variant).passed
-    assert all(gate.passed for gate in numeric_gates(subject, variant, "fp16", num_images=64))
+    assert all(gate.passed for gate in numeric_gates(subject, variant, "fp16"))
 
 
 def test_what_fp16_rounds_to_zero_stays_float32_where_it_is_divided_by() -> None:
@@ -181,7 +182,7 @@ def test_what_fp16_rounds_to_zero_stays_float32_where_it_is_divided_by() -> None
     found = what_overflows(subject, graph)
     assert found.layers == {"conv": None}
     variant = convert(graph, "fp16", keep=found.nodes)
-    assert all(gate.passed for gate in numeric_gates(subject, variant, "fp16", num_images=64))
+    assert all(gate.passed for gate in numeric_gates(subject, variant, "fp16"))
 
 
 def test_the_largest_values_are_those_of_the_network() -> None:
@@ -209,7 +210,9 @@ def test_a_shipped_graph_that_overflows_is_found_by_the_gates() -> None:
     """Such as verify of a bundle that was written before."""
     subject, graph = subject_of(Demodulated)
     prover = Prover(subject, None, num_images=1000)
-    gates = prover.check_graphs({"fp32": graph, "fp16": convert(graph, "fp16")})
+    checked = prover.check_graphs({"fp32": graph, "fp16": convert(graph, "fp16")})
+    assert all(gate.passed for gate in checked["fp32"])
+    gates = checked["fp16"]
     failed = {gate.gate: gate for gate in gates if not gate.passed}
     assert {gate.artifact for gate in failed.values()} == {"onnx fp16 (emulated)"}
     assert "layer conv: Pow " in failed["largest value / 65,504"].detail

@@ -1,0 +1,50 @@
+"""Where does an image depend on what is drawn with it? Of a graph, layer by layer."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from ganexport.graph.owners import layers_of
+from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
+from ganinfer.drawing.inputs import Inputs
+
+_TOLERANCE = 1e-2  # of a tensor's largest number; more than rounding in any precision
+
+
+def where_batches_differ(graph: bytes, inputs: Inputs) -> str:
+    """In words the first layer that gives another result for an image alone than for one of four.
+
+    Args:
+        graph: ONNX file of a `SamplingGraph`, one that onnxruntime's CPU runs.
+        inputs: of four images or more.
+    """
+    model = onnx.load_from_string(graph)
+    typed = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    floats = {v.name for v in typed.value_info if v.type.tensor_type.elem_type == TensorProto.FLOAT}
+    layers = layers_of(model.graph)
+    for node, layer in zip(model.graph.node, layers, strict=True):
+        for name in node.output:
+            if name in floats and _differs(model, name, inputs):
+                return (
+                    f"layer {layer} ({node.op_type}) makes an image depend on those it is drawn"
+                    " with: no mean, norm or shape may be taken over the batch"
+                )
+    return ""
+
+
+def _differs(model: onnx.ModelProto, name: str, inputs: Inputs) -> bool:
+    """Is a tensor's row for the second of four images another one for it alone?"""
+    shown = onnx.ModelProto()
+    shown.CopyFrom(model)
+    del shown.graph.output[:]
+    shown.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    backend = OnnxRuntimeBackend(shown.SerializeToString(), "cpu", "fp32")
+    many: NDArray[Any] = np.nan_to_num(backend.run(inputs.rows(0, 4)))
+    alone: NDArray[Any] = np.nan_to_num(backend.run(inputs.rows(1, 2)))
+    if many.ndim == 0 or len(many) != 4 or len(alone) != 1:
+        return False  # no row for each image
+    scale = max(1e-6, float(np.abs(many).max()))
+    return bool(np.abs(many[1] - alone[0]).max() > _TOLERANCE * scale)
