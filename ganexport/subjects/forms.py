@@ -162,8 +162,7 @@ def find_form(network: nn.Module, spec: Spec, name: str) -> Form:
     if others:
         raise ExportError(
             f"{name}: gives {others[0]}; expected images (N, C, H, W) of 1 to 4 channels, or flat"
-            " ones, square, grey or RGB."
-            f" {_wrapper('return the image, as (N, C, H, W)')}"
+            f" ones, square, grey or RGB. {_wrapper('return the image, as (N, C, H, W)')}"
         )
     raise ExportError(_refusal(network, spec, name, refusals))
 
@@ -201,20 +200,18 @@ def _labels_first(network: nn.Module) -> bool:
 
 def _find_image(output: Any, form: Form) -> Form | None:
     """The form, with where in an output the image is; None if there is none."""
-    found: list[Form] = []
-    for pick, tensor in _tensors(output):
-        if placed := _as_image(tensor):
-            layout, shape = placed
-            found.append(replace(form, pick=pick, layout=layout, shape=shape))
-    if not found:
-        return None
+    found = [
+        replace(form, pick=pick, layout=placed[0], shape=placed[1])
+        for pick, tensor in _tensors(output)
+        if (placed := _as_image(tensor))
+    ]
 
     def rank(candidate: Form) -> tuple[bool, bool, int, int]:
         channels, height, width = candidate.shape
         named = bool(candidate.pick) and candidate.pick[-1] in _IMAGE_KEYS
         return candidate.layout != "flat", named, height * width, _CHANNELS.index(channels)
 
-    return max(found, key=rank)  # the first of the best
+    return max(found, key=rank, default=None)  # the first of the best
 
 
 def _tensors(output: Any, pick: tuple[str | int, ...] = ()) -> Iterator[tuple[Any, Tensor]]:
