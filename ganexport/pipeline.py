@@ -95,7 +95,7 @@ def export(
 
     Args:
         module: z float32 (N, Z) and, with classes, y int64 (N,) -> float32 (N, C, H, W) on [-1, 1],
-            square, grey or RGB. It is left as it is.
+            C of 1 to 4. It is left as it is.
         spec: what it does not say of itself.
         destination: the bundle; an older bundle there is replaced.
         options: what is exported with it, and how it is proven.

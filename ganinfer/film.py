@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ganinfer.drawing.arguments import Label
-from ganinfer.drawing.images import Images, grid, save_png, to_pil
+from ganinfer.drawing.images import Images, grid, opaque, save_png, to_pil, visible
 from ganinfer.drawing.latents import draw_labels, seed_array
 from ganinfer.drawing.mixing import Mixture
 from ganinfer.errors import RequestError, missing_extra
@@ -17,7 +17,7 @@ from ganinfer.files import write_atomic
 from ganinfer.sampler import Sampler
 
 SUFFIXES = (".gif", ".webp", ".mp4", ".png")
-_LEAST_WIDTH = 256  # pixels of a film; smaller images are enlarged by a whole number
+_LEAST_SIDE = 256  # pixels of a film's longer side; smaller images are enlarged by a whole number
 
 
 def walk(
@@ -78,7 +78,8 @@ def save_film(path: Path, frames: Iterable[Images], *, fps: int = 30) -> None:
 
     Args:
         path: x.gif, x.webp (lossless), x.mp4 (H.264, of the extra `video`), or x.png for a strip.
-        frames: uint8 (H, W, C), C of 1 or 3; at least one.
+        frames: uint8 (H, W, C); at least one. RGBA stays transparent in x.webp and x.png, and is
+            laid on white in the others; two channels are side by side, in grey.
         fps: frames a second, 1 to 100. A gif counts hundredths of a second and rounds.
 
     Raises:
@@ -93,14 +94,16 @@ def save_film(path: Path, frames: Iterable[Images], *, fps: int = 30) -> None:
     if suffix == ".png":
         strip = np.stack(list(frames))
         save_png(path, grid(strip, columns=len(strip)))
-    elif suffix == ".mp4":
-        write_atomic(path, _mp4(map(_enlarged, frames), fps))
-    else:
-        write_atomic(path, _animation(map(_enlarged, frames), fps, suffix))
+        return
+    pictures = map(_enlarged, map(visible, frames))
+    if suffix != ".webp":
+        pictures = map(opaque, pictures)
+    film = _mp4(pictures, fps) if suffix == ".mp4" else _animation(pictures, fps, suffix)
+    write_atomic(path, film)
 
 
 def _enlarged(frame: Images) -> Images:
-    scale = math.ceil(_LEAST_WIDTH / frame.shape[1])
+    scale = math.ceil(_LEAST_SIDE / max(frame.shape[:2]))
     return frame.repeat(scale, axis=0).repeat(scale, axis=1)
 
 

@@ -1,6 +1,6 @@
 """The sampler: seeds, labels and truncation in; pixels out.
 
-N images, Z latent, K classes; images are uint8 (N, H, W, C), C of 1 or 3.
+N images, Z latent, K classes; images are uint8 (N, H, W, C), C of 1 (grey), 2, 3 (RGB) or 4 (RGBA).
 """
 
 import functools
@@ -31,7 +31,7 @@ from ganinfer.drawing.arguments import (
     room_for,
     seeds_asked,
 )
-from ganinfer.drawing.images import Images, to_pil
+from ganinfer.drawing.images import Images, check_picture, to_pil
 from ganinfer.drawing.inputs import (
     Inputs,
     Wanted,
@@ -158,11 +158,15 @@ class Sampler:
 
     @property
     def info(self) -> dict[str, Any]:
-        """What was opened, on what, and why: model, backend, device, precision, versions."""
+        """What was opened, on what, and why: model, backend, device, precision, versions.
+
+        shape: of an image, (H, W, C).
+        """
         bundle, backends = self._runner.bundle, self._runner.ready().backends
         return {
             "path": str(bundle.path),
             **self._model.model_dump(),
+            "shape": self._model.shape,
             "backend": backends[0].name,
             "device": ", ".join(backend.device for backend in backends),
             "precision": backends[0].precision,
@@ -260,7 +264,7 @@ class Sampler:
                 latents times truncation; "network": the generator's own, as StyleGAN2's psi. None
                 for that of the training, which is none as a rule.
             truncation_mode: one of the model's, see `info`; its first by default.
-            output: "numpy", or "pil" for a list of Pillow images.
+            output: "numpy", or "pil" for a list of Pillow images: L, RGB or RGBA.
             return_latents: also return z float32 (N, Z), which `generate` takes.
             out: uint8 (N, H, W, C) to write the images into; it is left alone if there are none.
             timeout_s: seconds from now within which every image must be begun.
@@ -275,6 +279,8 @@ class Sampler:
         """
         if output not in ("numpy", "pil"):
             raise RequestError(f"output {output!r}: expected 'numpy' or 'pil'")
+        if output == "pil":
+            check_picture(self._model.channels)
         request = self._asked(n, **asked)
         if return_latents:
             inputs = request.wanted = draw_wanted(self._model, [request.wanted])

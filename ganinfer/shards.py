@@ -145,13 +145,19 @@ def write_shards(
         The shards, and how many of them were there already.
 
     Raises:
-        RequestError: something that this model cannot serve, or the folder holds the shards of
-            another request.
+        RequestError: something that this model cannot serve or the format cannot hold, or the
+            folder holds the shards of another request.
         ConfigError: there is no such format. What the folder's index says is only compared.
         DataError: the folder's index cannot be read.
         GanError: another process is writing there.
     """
     packer = find_part(FORMAT, format, where="format")
+    channels, held = sampler.info["channels"], getattr(packer, "CHANNELS", None)
+    if held is not None and channels not in held:
+        raise RequestError(
+            f"format {format}: holds images of {', '.join(map(str, held))} channels, and these have"
+            f" {channels}; choose another, such as npz"
+        )
     threads = min(8, os.cpu_count() or 1) if workers is None else _positive("workers", workers)
     sampler.stream(n, seed=seed, truncation=truncation, truncation_mode=truncation_mode)  # or raise
     request = Request(

@@ -20,13 +20,13 @@ from ganexport.proof.sensitivity import Kept
 from ganexport.subjects.subject import Subject
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.bundle.manifest import (
-    FORMAT_VERSION,
     GateResult,
     Golden,
     Graph,
     Manifest,
     Precision,
     WitnessFiles,
+    format_version,
 )
 from ganinfer.drawing.images import encode_png, grid
 from ganinfer.drawing.inputs import draw_inputs
@@ -76,7 +76,7 @@ def assemble(
         files[witness.moments] = found.save()
         files[witness.extractor] = prover.extractor_graph()
     manifest = Manifest(
-        format_version=FORMAT_VERSION,
+        format_version=format_version(subject.model),
         model=subject.model.model_copy(update={"macs": macs_per_image(graphs["fp32"])}),
         graphs=[Graph(path=f"onnx/{p}.onnx", precision=p) for p in graphs],
         engines=[engine.entry for engine in engines],

@@ -72,17 +72,15 @@ def ship_discriminator(
     """
     model = subject.model
     assert subject.open_discriminator is not None
-    fits = (real.resolution, real.channels) == (model.resolution, model.channels)
-    if not fits or subject.num_classes not in (0, real.num_classes):
+    if real.images.shape[1:] != model.shape or subject.num_classes not in (0, real.num_classes):
         raise ExportError(
             f"{real.path}: {real.resolution}x{real.resolution}x{real.channels} of"
-            f" {real.num_classes} classes, and the discriminator takes {model.resolution}x"
-            f"{model.resolution}x{model.channels} of {subject.num_classes}"
+            f" {real.num_classes} classes, and the discriminator takes {model.size} of"
+            f" {subject.num_classes}"
         )
     file = discriminator_to_onnx(
         plain(subject.open_discriminator()),
-        resolution=model.resolution,
-        channels=model.channels,
+        model.shape,
         conditional=bool(subject.num_classes),
     )
     judge = FeatureNetwork(file)

@@ -21,6 +21,7 @@ from gantrain.data.dataset import to_floats
 from gantrain.extractors.classifier import (
     ClassifierExtractor,
     RandomExtractor,
+    Shape,
     StackedExtractor,
 )
 from gantrain.game.build import build_generator
@@ -88,9 +89,9 @@ class ExtractorGraph(nn.Module):
         return self._extractor(images.permute(0, 3, 1, 2).float()).features
 
 
-def extractor_to_onnx(extractor: NetworkExtractor, *, resolution: int, channels: int) -> bytes:
-    """Trace what sees the images of a witness; input "images", output "features"."""
-    example = (torch.zeros(2, resolution, resolution, channels, dtype=torch.uint8),)
+def extractor_to_onnx(extractor: NetworkExtractor, shape: Shape) -> bytes:
+    """Trace what sees the images of a witness, (H, W, C); input "images", output "features"."""
+    example = (torch.zeros(2, *shape, dtype=torch.uint8),)
     return _to_onnx(ExtractorGraph(extractor).eval(), example, ["images"], "features")
 
 
@@ -106,11 +107,9 @@ class DiscriminatorGraph(nn.Module):
         return logits
 
 
-def discriminator_to_onnx(
-    discriminator: nn.Module, *, resolution: int, channels: int, conditional: bool
-) -> bytes:
-    """Trace what tells real images from generated ones; output "logits"."""
-    example = {"images": torch.zeros(2, resolution, resolution, channels, dtype=torch.uint8)}
+def discriminator_to_onnx(discriminator: nn.Module, shape: Shape, *, conditional: bool) -> bytes:
+    """Trace what tells real images, (H, W, C), from generated ones; output "logits"."""
+    example = {"images": torch.zeros(2, *shape, dtype=torch.uint8)}
     if conditional:
         example["y"] = torch.zeros(2, dtype=torch.int64)
     graph = DiscriminatorGraph(discriminator).eval()

@@ -227,7 +227,7 @@ def _measure(subject: Subject, model: onnx.ModelProto, names: Sequence[str]) -> 
     backend = OnnxRuntimeBackend(measuring.SerializeToString(), "cpu", "fp32")
     num_images = _num_images(subject)
     inputs, _ = probes(subject, num_images)
-    batch = max(1, _BATCH_PIXELS // subject.model.resolution**2)
+    batch = max(1, _BATCH_PIXELS // _pixels(subject))
     rows = [backend.run(inputs.rows(start, start + batch)) for start in range(0, num_images, batch)]
     found = np.concatenate(rows)
     largest, sums = found[:, ::2].max(axis=0), found[:, 1::2].max(axis=0)
@@ -235,7 +235,12 @@ def _measure(subject: Subject, model: onnx.ModelProto, names: Sequence[str]) -> 
 
 
 def _num_images(subject: Subject) -> int:
-    return min(_MOST_IMAGES, max(2, _PIXELS // subject.model.resolution**2))
+    return min(_MOST_IMAGES, max(2, _PIXELS // _pixels(subject)))
+
+
+def _pixels(subject: Subject) -> int:
+    height, width, _ = subject.model.shape
+    return height * width
 
 
 def _beginnings(tensors: Iterable[Tensor], infinite: Set[str] = frozenset()) -> list[Tensor]:

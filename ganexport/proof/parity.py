@@ -118,7 +118,7 @@ class Prover:
         """What sees the images."""
         if self.reference is not None:
             return self.reference.extractor
-        return RandomExtractor(self.subject.model.resolution, self.subject.model.channels)
+        return RandomExtractor(self.subject.model.shape)
 
     def check_graphs(self, graphs: Mapping[Precision, bytes]) -> dict[Precision, list[GateResult]]:
         """All gates of all variants; of each the distribution only if every number is right."""
@@ -180,7 +180,7 @@ class Prover:
         extractor, model = self.extractor, self.subject.model
         if not isinstance(extractor, NetworkExtractor):
             raise ExportError(f"{extractor.name}: not an extractor that a bundle can keep")
-        return extractor_to_onnx(extractor, resolution=model.resolution, channels=model.channels)
+        return extractor_to_onnx(extractor, model.shape)
 
     def _judge(self, artifact: str, shipped: Drawn, look: Look) -> list[_Judged]:
         """All distributional gates, of as many images as a look has."""
@@ -360,10 +360,10 @@ def open_prover(
             f"{dataset.path}: sha256 {dataset.sha256[:12]}..., and the generator was trained on"
             f" {source.dataset_sha256[:12]}...; give its own dataset with --data"
         )
-    if (dataset.resolution, dataset.channels) != (model.resolution, model.channels):
+    if dataset.images.shape[1:] != model.shape:
         raise ExportError(
             f"{dataset.path}: {dataset.resolution}x{dataset.resolution}x{dataset.channels}, and the"
-            f" generator gives {model.resolution}x{model.resolution}x{model.channels}"
+            f" generator gives {model.size}; give data of that shape, or leave --data out"
         )
     reference = open_reference(dataset, progress=progress)
     return Prover(subject, reference, num_images=num_images, minutes=minutes, progress=progress)

@@ -31,6 +31,7 @@ LABELS: dict[str, Callable[[Tensor, int], Tensor]] = {
     "float32 (N, 1)": lambda y, _: y[:, None].float(),
 }
 _LABEL_NAMES = {"y", "c", "label", "labels", "class_id", "class_ids", "classes", "class_labels"}
+_CHANNELS = (2, 1, 4, 3)  # of images, the likeliest last
 _IMAGE_KEYS = ("image", "images", "img", "imgs", "rgb", "sample", "samples", "fake", "output")
 
 
@@ -99,6 +100,14 @@ class Form:
             notes.append(f"its values, {self.output_range}, are brought to [-1, 1] in the graph")
         return notes
 
+    def unusual_shape(self) -> list[str]:
+        """What is to be said of images that are not square, or neither grey nor RGB."""
+        channels, height, width = self.shape
+        if height == width and channels in (1, 3):
+            return []
+        planes = {2: ", two planes of no kind of picture", 4: ", taken as RGBA"}.get(channels, "")
+        return [f"images are {height}x{width}x{channels} (height, width, channels){planes}"]
+
 
 class Adapted(nn.Module):
     """A network behind one form: z, y if there are classes, truncation if it takes one."""
@@ -143,12 +152,17 @@ def find_form(network: nn.Module, spec: Spec, name: str) -> Form:
             refusals[form] = error
             continue
         if found := _find_image(output, form):
+            if spec.output_range == "imagenet" and found.shape[0] != 3:
+                raise ExportError(
+                    f"{name}: gives images of {found.shape[0]} channels, and output_range imagenet"
+                    f" is of RGB. {_wrapper('return the image on [-1, 1], and leave it out')}"
+                )
             return replace(found, output_range=spec.output_range or "-1:1")
         others.append(f"{_described(output)} for z as {form.latent}")
     if others:
         raise ExportError(
-            f"{name}: gives {others[0]}; expected images (N, C, H, W), square, grey or RGB."
-            f" {_wrapper('return the image, as (N, C, H, W)')}"
+            f"{name}: gives {others[0]}; expected images (N, C, H, W) of 1 to 4 channels, or flat"
+            f" ones, square, grey or RGB. {_wrapper('return the image, as (N, C, H, W)')}"
         )
     raise ExportError(_refusal(network, spec, name, refusals))
 
@@ -186,20 +200,18 @@ def _labels_first(network: nn.Module) -> bool:
 
 def _find_image(output: Any, form: Form) -> Form | None:
     """The form, with where in an output the image is; None if there is none."""
-    found: list[Form] = []
-    for pick, tensor in _tensors(output):
-        if placed := _as_image(tensor):
-            layout, shape = placed
-            found.append(replace(form, pick=pick, layout=layout, shape=shape))
-    if not found:
-        return None
+    found = [
+        replace(form, pick=pick, layout=placed[0], shape=placed[1])
+        for pick, tensor in _tensors(output)
+        if (placed := _as_image(tensor))
+    ]
 
-    def rank(candidate: Form) -> tuple[bool, bool, int, bool]:
-        channels, height, _ = candidate.shape
+    def rank(candidate: Form) -> tuple[bool, bool, int, int]:
+        channels, height, width = candidate.shape
         named = bool(candidate.pick) and candidate.pick[-1] in _IMAGE_KEYS
-        return candidate.layout != "flat", named, height, channels == 3
+        return candidate.layout != "flat", named, height * width, _CHANNELS.index(channels)
 
-    return max(found, key=rank)  # the first of the best
+    return max(found, key=rank, default=None)  # the first of the best
 
 
 def _tensors(output: Any, pick: tuple[str | int, ...] = ()) -> Iterator[tuple[Any, Tensor]]:
@@ -219,10 +231,13 @@ def _as_image(tensor: Tensor) -> tuple[str, tuple[int, int, int]] | None:
     shape = tuple(tensor.shape)
     if not tensor.is_floating_point() or len(shape) < 2 or shape[0] != 2:
         return None
-    if len(shape) == 4 and shape[1] in (1, 3) and shape[2] == shape[3]:
-        return "nchw", (shape[1], shape[2], shape[3])
-    if len(shape) == 4 and shape[3] in (1, 3) and shape[1] == shape[2]:
-        return "nhwc", (shape[3], shape[1], shape[2])
+    if len(shape) == 4:
+        _, a, b, c = shape
+        readings = [("nchw", (a, b, c))] if a in _CHANNELS else []
+        # (2, 512, 4, 4) is no image, 512 high and 4 wide, but a map of 512 channels.
+        if c in _CHANNELS and (readings or a == b or min(a, b) > max(_CHANNELS)):
+            readings.append(("nhwc", (c, a, b)))
+        return max(readings, key=lambda r: (r[1][0] in (1, 3), r[1][1] == r[1][2]), default=None)
     if len(shape) == 2:
         for channels in (1, 3):
             size = round((shape[1] / channels) ** 0.5)

@@ -107,7 +107,7 @@ def of_run(trained: TrainedGenerator) -> Subject:
     network, config = trained.network, trained.config
     if trained.channels not in (1, 3):
         raise ExportError(
-            f"{trained.path}: {trained.channels} channels; a bundle holds grey or RGB images"
+            f"{trained.path}: gives points of {trained.channels} numbers; a bundle holds images"
         )
     model = _model(
         Spec(
@@ -117,7 +117,7 @@ def of_run(trained: TrainedGenerator) -> Subject:
             config.train.truncation,
             family=config.model,
         ),
-        trained.resolution,
+        (trained.resolution, trained.resolution),
         trained.channels,
     )
     source = Source(
@@ -143,8 +143,8 @@ def of_module(module: Any, spec: Any) -> Subject:
 
     Args:
         module: an nn.Module that takes latents, with classes labels, and what `spec` says of a
-            truncation, in one of the forms that `ganexport.subjects.forms` knows, and gives square
-            images, grey or RGB. It is copied, and left as it is.
+            truncation, in one of the forms that `ganexport.subjects.forms` knows, and gives images
+            of 1 to 4 channels. It is copied, and left as it is.
         spec: a Spec, what it does not say of itself.
 
     Raises:
@@ -177,6 +177,7 @@ def of_module(module: Any, spec: Any) -> Subject:
     )
     num_classes = len(spec.class_names)
     notes = form.words(spec.z_dim, num_classes)
+    unusual = form.unusual_shape()
 
     def adapted(network: nn.Module) -> nn.Module:
         return Adapted(network, form, num_classes) if notes else network
@@ -184,11 +185,11 @@ def of_module(module: Any, spec: Any) -> Subject:
     images = check_contract(adapted(network), spec, name)
     return Subject(
         adapted(network),
-        _model(spec, images.shape[2], images.shape[1]),
+        _model(spec, (images.shape[2], images.shape[3]), images.shape[1]),
         source,
         name,
         lambda: adapted(_plain(network)),
-        (*notes, *_unnamed_classes(network, num_classes)),
+        (*notes, *unusual, *_unnamed_classes(network, num_classes)),
     )
 
 
@@ -240,12 +241,12 @@ def _plain(network: nn.Module) -> nn.Module:
     return twin.eval()
 
 
-def _model(spec: Spec, resolution: int, channels: int) -> Model:
-    normal = spec.z_distribution == "normal"
+def _model(spec: Spec, size: tuple[int, int], channels: int) -> Model:
+    normal, (height, width) = spec.z_distribution == "normal", size
     return Model(
         family=spec.family,
-        resolution=resolution,
-        channels=1 if channels == 1 else 3,
+        resolution=height if height == width else size,
+        channels=channels,  # type: ignore[arg-type]
         classes=spec.class_names,
         z_dim=spec.z_dim,
         z_distribution="normal" if normal else "uniform",

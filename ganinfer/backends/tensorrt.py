@@ -250,7 +250,7 @@ def _shapes(model: Model) -> dict[str, tuple[tuple[int, ...], DTypeLike]]:
     """Of one image: the engine's tensors by name, with their types."""
     shapes: dict[str, tuple[tuple[int, ...], DTypeLike]] = {
         "z": ((model.z_dim,), np.float32),
-        "images": ((model.resolution, model.resolution, model.channels), np.uint8),
+        "images": (model.shape, np.uint8),
     }
     if model.classes:
         index = model.class_input == "index"

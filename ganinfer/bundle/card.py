@@ -19,11 +19,11 @@ def model_card(manifest: Manifest, name: str) -> bytes:
         name: as `Sampler` takes it, hf://owner/name.
     """
     model, seen = manifest.model, manifest.source.images_seen
-    images = f"{model.resolution}, {model.resolution}, {model.channels}"
+    images = ", ".join(map(str, model.shape))
     tags = ["gan", "image-generation", "onnx", model.family]
     rows = {
         "family": model.family,
-        "images": f"{model.resolution} x {model.resolution} x {model.channels}, uint8",
+        "images": f"{model.size} (height, width, channels), uint8",
         "classes": _classes(model.classes),
         "latent": f"{model.z_dim}, {model.z_distribution}",
         "truncation": ", ".join(model.truncation_modes) or "none",

@@ -12,7 +12,7 @@ from ganinfer.files import sha256_bytes
 from ganinfer.lookup import explain
 from ganinfer.record import Record
 
-FORMAT_VERSION = 1
+FORMAT_VERSIONS = (1, 2)  # 2: images that are not square, or have 2 or 4 channels
 MANIFEST = "manifest.json"
 MANIFEST_DIGEST = "manifest.sha256"
 
@@ -213,6 +213,11 @@ class Manifest(Record):
         return text.encode() + b"\n"
 
 
+def format_version(model: Model) -> int:
+    """The oldest format that such images can be said in: older readers still open the others."""
+    return 1 if isinstance(model.resolution, int) and model.channels in (1, 3) else 2
+
+
 def parse_manifest(data: bytes, *, where: str) -> Manifest:
     """Read manifest.json.
 
@@ -223,10 +228,10 @@ def parse_manifest(data: bytes, *, where: str) -> Manifest:
         version = json.loads(data)["format_version"]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise BundleError(f"{where}: not a manifest; export it again") from None
-    if version != FORMAT_VERSION:
+    if version not in FORMAT_VERSIONS:
         raise BundleError(
-            f"{where}: format_version {version}, this ganinfer reads {FORMAT_VERSION};"
-            " upgrade ganpipe"
+            f"{where}: format_version {version}, this ganinfer reads"
+            f" {' and '.join(map(str, FORMAT_VERSIONS))}; upgrade ganpipe"
         )
     try:
         return Manifest.model_validate_json(data)

@@ -25,7 +25,7 @@ def inspect(
     model = manifest.model
     table = Table(title=str(bundle), title_justify="left", show_header=False)
     table.add_row("family", model.family)
-    table.add_row("images", f"{model.resolution} x {model.resolution} x {model.channels}, uint8")
+    table.add_row("images", f"{model.size} (height, width, channels), uint8")
     table.add_row("classes", ", ".join(model.classes) or "none (unconditional)")
     table.add_row("latent", f"{model.z_dim}, {model.z_distribution}")
     table.add_row("truncation", ", ".join(model.truncation_modes) or "none")

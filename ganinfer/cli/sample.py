@@ -56,7 +56,7 @@ def sample(
     opening: Opening,
 ) -> None:
     """Draw images from a bundle: image i depends on its seed and label alone."""
-    from ganinfer.drawing.images import grid, save_png
+    from ganinfer.drawing.images import check_picture, grid, save_png
     from ganinfer.drawing.latents import seed_array
     from ganinfer.sampler import Sampler
     from ganinfer.shards import write_shards
@@ -106,6 +106,7 @@ def sample(
             output.parent.mkdir(parents=True, exist_ok=True)
             save_png(output, grid(images, columns=columns))
         else:
+            check_picture(sampler.info["channels"])
             output.mkdir(parents=True, exist_ok=True)
             for start in track(starts, "Sampling", console=console, transient=True):
                 part = slice(start, start + step)

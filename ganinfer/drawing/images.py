@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Images = NDArray[np.uint8]
 
+_COLOUR_TYPES = {1: 0, 3: 2, 4: 6}  # of a PNG, by channels: grey, RGB, RGBA
 # Below, Huffman's tables take six times as long as all the rest, and save 3 %.
 _TOO_SMALL_TO_COMPRESS = 400  # bytes of pixels
 
@@ -36,24 +37,58 @@ def to_uint8(images: NDArray[np.float32]) -> Images:
     return quantised
 
 
+def check_picture(channels: int) -> None:
+    """Refuse images that a PNG file or Pillow holds only as something else.
+
+    PNG's and Pillow's two channels are grey and opacity, which a generator's need not be.
+
+    Raises:
+        RequestError: they have two channels.
+    """
+    if channels not in _COLOUR_TYPES:
+        raise RequestError(
+            f"images of {channels} channels: expected grey (1), RGB (3) or RGBA (4) for a picture;"
+            " take numbers, output='numpy' or -n with --format npz, or look at the channels side by"
+            " side in a grid, as -o x.png makes it"
+        )
+
+
+def visible(images: Images) -> Images:
+    """Images (..., H, W, C) to look at: two channels side by side, in grey, (..., H, 2W, 1)."""
+    if images.shape[-1] != 2:
+        return images
+    return np.concatenate([images[..., :1], images[..., 1:]], axis=-2)
+
+
+def opaque(images: Images) -> Images:
+    """RGBA (..., 4) on white, as RGB (..., 3); others as they are."""
+    if images.shape[-1] != 4:
+        return images
+    colour, alpha = images[..., :3].astype(np.uint16), images[..., 3:].astype(np.uint16)
+    mixed: Images = ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+    return mixed
+
+
 def grid(
     images: Images, *, columns: int | None = None, scale: int | None = None, gap: int = 2
 ) -> Images:
-    """Lay images out in rows.
+    """Lay images out in rows; two channels side by side, in grey.
 
     Args:
         images: uint8 (N, H, W, C), N >= 1.
         columns: images in a row; by default the grid is about square.
-        scale: each pixel becomes scale x scale; by default tiles are at least 48 pixels wide.
-        gap: white pixels between tiles.
+        scale: each pixel becomes scale x scale; by default the longer side of a tile is at least 48
+            pixels.
+        gap: white pixels between tiles, opaque ones.
 
     Returns:
-        uint8 (H', W', C).
+        uint8 (H', W', C), of two channels (H', W', 1).
     """
+    images = visible(images)
     count, height, width, channels = images.shape
-    columns = columns or math.ceil(math.sqrt(count))
+    columns = columns or min(count, math.ceil(math.sqrt(count * height / width)))
     rows = math.ceil(count / columns)
-    scale = scale or max(1, math.ceil(48 / width))
+    scale = scale or max(1, math.ceil(48 / max(height, width)))
     tiles = images.repeat(scale, axis=1).repeat(scale, axis=2)
     height, width = height * scale, width * scale
     sheet = np.full(
@@ -67,42 +102,45 @@ def grid(
 
 
 def to_pil(image: Images) -> "Image":
-    """uint8 (H, W, C), C of 1 or 3, as a Pillow image."""
-    if image.ndim != 3 or image.shape[2] not in (1, 3):
-        raise RequestError(f"image of shape {image.shape}: expected (H, W, 1) or (H, W, 3)")
+    """uint8 (H, W, C) as a Pillow image: L of one channel, RGB of three, RGBA of four.
+
+    Raises:
+        RequestError: another shape; of two channels see `check_picture`.
+    """
+    if image.ndim != 3:
+        raise RequestError(f"image of shape {image.shape}: expected (H, W, C)")
+    check_picture(image.shape[2])
     from PIL import Image
 
     return Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
 
 
 def encode_png(image: Images) -> bytes:
-    """The bytes of a PNG file of one image, uint8 (H, W, C) with C of 1 or 3."""
+    """The bytes of a PNG file of one image, uint8 (H, W, C) with C of 1, 3 or 4."""
     buffer = io.BytesIO()
     to_pil(image).save(buffer, format="PNG")
     return buffer.getvalue()
 
 
 def save_png(path: str | Path, image: Images) -> None:
-    """Write one image, uint8 (H, W, C) with C of 1 or 3, as a PNG file, whole or not at all."""
+    """Write one image, uint8 (H, W, C) with C of 1, 3 or 4, as a PNG file, whole or not at all."""
     write_atomic(Path(path), encode_png(image))
 
 
 def encode_pngs(images: Images) -> list[bytes]:
-    """PNG files of many images, uint8 (N, H, W, C) with C of 1 or 3.
+    """PNG files of many images, uint8 (N, H, W, C) with C of 1, 3 or 4.
 
     Several times as fast as `encode_png`, which searches each row's best filter, and for that up
     to a quarter larger. Each row is told by its difference to the one above; the bytes depend on
     the pixels and on zlib alone.
     """
     n, height, width, channels = images.shape
-    if channels not in (1, 3):
-        raise RequestError(f"images of shape {images.shape}: expected (N, H, W, 1) or (N, H, W, 3)")
+    check_picture(channels)
     rows = np.empty((n, height, 1 + width * channels), np.uint8)
     rows[:, :, 0] = 2  # the filter's number
     rows[:, :, 1:] = images.reshape(n, height, -1)
     rows[:, 1:, 1:] -= images.reshape(n, height, -1)[:, :-1]
-    colour_type = 0 if channels == 1 else 2
-    header = struct.pack(">IIBBBBB", width, height, 8, colour_type, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
     start, end = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header), _chunk(b"IEND", b"")
     level = 0 if height * width * channels <= _TOO_SMALL_TO_COMPRESS else 1
     files = []

@@ -7,6 +7,7 @@ from pydantic import Field
 from ganinfer.record import Record
 
 Count = Annotated[int, Field(ge=0)]
+Side = Annotated[int, Field(ge=1, le=16384)]  # pixels
 
 
 class TruncationInput(Record):
@@ -24,6 +25,8 @@ class TruncationInput(Record):
 class Model(Record):
     """What the generator takes and gives. classes is empty in an unconditional model.
 
+    resolution: the side of square images; of others (height, width).
+    channels: 1 grey, 3 RGB, 4 RGBA; 2 are planes that no kind of picture is known for.
     truncation_modes: "resample" and "scale" change the latents; in mode "network" the generator
         does it all, as StyleGAN2 does with psi.
     default_truncation: what it was trained with, for those who ask for none; of mode "resample".
@@ -33,8 +36,8 @@ class Model(Record):
     """
 
     family: str
-    resolution: Annotated[int, Field(ge=1, le=16384)]
-    channels: Literal[1, 3]
+    resolution: Side | tuple[Side, Side]
+    channels: Literal[1, 2, 3, 4]
     classes: list[str]
     z_dim: Annotated[int, Field(ge=1, le=65536)]
     z_distribution: Literal["normal", "uniform"]
@@ -44,6 +47,18 @@ class Model(Record):
     class_input: Literal["index", "weights"] = "index"
     macs: Count | None = None
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of an image: (H, W, C)."""
+        size = self.resolution
+        height, width = (size, size) if isinstance(size, int) else size
+        return (height, width, self.channels)
+
+    @property
+    def size(self) -> str:
+        """The same in a message: "24x40x3"."""
+        return "x".join(map(str, self.shape))
+
     def image_shape(self, n: int) -> tuple[int, int, int, int]:
         """Of n images: (N, H, W, C)."""
-        return (n, self.resolution, self.resolution, self.channels)
+        return (n, *self.shape)

@@ -3,6 +3,7 @@
 pack(batch) -> part: what a thread can do for a batch ahead of the writing.
 write(sink, parts, count): a shard of `count` images, of its parts in their order. The bytes depend
 on the batches alone: no dates, no owners.
+CHANNELS, where it does not hold images of any number of channels: those that it holds.
 
 N images; K classes.
 """

@@ -6,6 +6,8 @@ from ganinfer.drawing.images import encode_pngs
 from ganinfer.files import Sink
 from ganinfer.formats import Batch
 
+CHANNELS = (1, 3, 4)
+
 _BLOCK = 512
 # A ustar header: name, mode, user, group, size, mtime, checksum, type, linked name, and the rest.
 _HEADER = b"%b" + b"0000644\0" + b"0000000\0" * 2 + b"%011o\0" + b"0" * 11 + b"\0%b0%b"

@@ -198,6 +198,7 @@ def _checked(images: NDArray[Any], reference: Reference) -> NDArray[Any]:
     if images.dtype != dtype or images.shape[1:] != expected:
         raise DataError(
             f"images {images.dtype} {images.shape}: the dataset {dataset.path} has"
-            f" {dtype} (N, {', '.join(map(str, expected))}); evaluate against its own data"
+            f" {dtype} (N, {', '.join(map(str, expected))}); give --data of that shape, or moments"
+            " (x.npz) with --extractor"
         )
     return images

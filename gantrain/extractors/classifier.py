@@ -8,6 +8,7 @@ an image has undergone (Gidaris, Singh, Komodakis, 1803.07728).
 
 import itertools
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,26 +31,31 @@ CLASSIFIER_VERSION = 1
 SPATIAL_CHANNELS = 7  # of an early map, as sFID takes them
 _BATCH = 100
 
+Shape = tuple[int, int, int]  # (H, W, C)
+
 
 class Classifier(nn.Module):
-    """uint8-scaled float images (N, C, H, W) in [-1, 1] -> features (N, 64), logits (N, K)."""
+    """uint8-scaled float images (N, C, H, W) in [-1, 1] -> features (N, 64), logits (N, K).
+
+    shape: of an image, (H, W, C).
+    """
 
     num_features = 64
 
-    def __init__(self, resolution: int, channels: int, num_classes: int) -> None:
+    def __init__(self, shape: Shape, num_classes: int) -> None:
         super().__init__()
-        width, layers, size = 32, [], resolution
-        widths = [channels, width, 2 * width, self.num_features]
-        for narrow, wide in itertools.pairwise(widths):
-            stride = 2 if size >= 8 else 1
+        *size, channels = shape
+        layers: list[nn.Module] = []
+        for narrow, wide in itertools.pairwise([channels, 32, 64, self.num_features]):
+            stride = 2 if max(size) >= 8 else 1
             layers += [
                 nn.Conv2d(narrow, wide, 3, stride=stride, padding=1, bias=False),
                 nn.BatchNorm2d(wide),
                 nn.ReLU(),
             ]
-            size = -(-size // stride)
+            size = [-(-side // stride) for side in size]
         self.trunk = nn.Sequential(*layers)
-        self.head = nn.Linear(self.num_features * size * size, self.num_features)
+        self.head = nn.Linear(self.num_features * math.prod(size), self.num_features)
         self.to_logits = nn.Linear(self.num_features, num_classes)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -81,19 +87,22 @@ class ClassifierExtractor:
 
 
 class RandomExtractor:
-    """The same network untrained, for images that no dataset is known of: it only tells apart."""
+    """The same network untrained, for images that no dataset is known of: it only tells apart.
+
+    shape: of an image, (H, W, C).
+    """
 
     name = "random network"
     resizer = "none"
     sees_classes = False
 
-    def __init__(self, resolution: int, channels: int, device: torch.device | str = "cpu") -> None:
+    def __init__(self, shape: Shape, device: torch.device | str = "cpu") -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            network = Classifier(resolution, channels, 2)
+            network = Classifier(shape, 2)
         self.network = network.eval().requires_grad_(False).to(device)
         self.device = torch.device(device)
-        self.key = f"{self.name} v{CLASSIFIER_VERSION} {resolution} {channels} {self.device.type}"
+        self.key = f"{self.name} v{CLASSIFIER_VERSION} {shape} {self.device.type}"
 
     def __call__(self, images: Tensor) -> Seen:
         """float32 (N, C, H, W) on [0, 255] -> Seen."""
@@ -149,10 +158,10 @@ def dataset_classifier(
     folder = cache or user_cache_path("ganpipe") / "classifiers"
     path = folder / f"{dataset.sha256}-v{CLASSIFIER_VERSION}.safetensors"
     num_classes = dataset.stacked or dataset.num_classes or 4
-    channels = 1 if dataset.stacked else dataset.channels
+    shape = (dataset.resolution, dataset.resolution, 1 if dataset.stacked else dataset.channels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = Classifier(dataset.resolution, channels, num_classes)
+        network = Classifier(shape, num_classes)
     extractor = ClassifierExtractor(
         network, dataset, sees_classes=bool(dataset.num_classes), device=torch.device(device)
     )
@@ -200,7 +209,7 @@ def train_classifier(
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = Classifier(images.shape[1], images.shape[3], num_classes)
+        network = Classifier(images.shape[1:], num_classes)
     _fit(network.to(device), batch, len(images), progress)
     return network
 

@@ -239,7 +239,10 @@ class InceptionExtractor:
                 " network: leave --extractor inception out"
             )
         if shape[0] not in (1, 3):
-            raise DataError(f"inception: found images of {shape[0]} channels, expected 1 or 3")
+            raise DataError(
+                f"inception: found images of {shape[0]} channels, expected 1 or 3; give --extractor"
+                " a network that takes them"
+            )
         seen = [self._see(some) for some in torch.split(images, self._at_once)]
         return Seen(*(torch.cat(column) for column in zip(*seen, strict=True)))
 

@@ -56,14 +56,20 @@ class OnnxModule:
             found = [(i.name, i.type, i.shape) for i in inputs]
             raise DataError(f"{path}: its inputs are {found}; expected one, {_INPUT}")
         self._name, self._dtype = inputs[0].name, types[inputs[0].type]
-        self._channels = inputs[0].shape[1]
+        self._takes = inputs[0].shape[1:]
         self.device, self._path = device, path
         self.name, self.key = path.name, f"onnx {sha256_file(path)} {available}"
 
     def __call__(self, images: Tensor) -> Seen:
         """float32 (N, C, H, W) on [0, 255] -> Seen."""
-        if self._channels != 1 and images.shape[1] == 1:
+        if self._takes[0] != 1 and images.shape[1] == 1:
             images = images.expand(-1, 3, -1, -1)
+        found = images.shape[1:]
+        if any(isinstance(n, int) and n != m for n, m in zip(self._takes, found, strict=True)):
+            raise DataError(
+                f"{self._path}: takes images (C, H, W) = {tuple(self._takes)}, and these are"
+                f" {tuple(found)}; give --extractor a network that takes them"
+            )
         array = images.cpu().numpy()
         if self._dtype is np.uint8:
             array = np.rint(array).astype(np.uint8)
@@ -71,8 +77,8 @@ class OnnxModule:
             outputs = self._session.run(None, {self._name: array})
         except Exception as error:  # onnxruntime's own exceptions have no common base
             raise DataError(f"{self._path}: {error}") from None
-        found = [torch.from_numpy(output).float().to(self.device) for output in outputs]
-        return _seen(found, len(images), self._path)
+        given = [torch.from_numpy(output).float().to(self.device) for output in outputs]
+        return _seen(given, len(images), self._path)
 
 
 class TorchScriptModule:
@@ -103,7 +109,9 @@ class TorchScriptModule:
             outputs = self._network(images)
         except RuntimeError as error:
             last = str(error).strip().splitlines()[-1]
-            raise DataError(f"{self._path}: cannot take {_INPUT} ({last})") from None
+            raise DataError(
+                f"{self._path}: cannot take float32 {tuple(images.shape)} on [0, 255] ({last})"
+            ) from None
         found = list(outputs) if isinstance(outputs, tuple | list) else [outputs]
         return _seen([output.float() for output in found], len(images), self._path)
 

@@ -34,7 +34,7 @@ def test_every_discriminator_gives_its_logits_as_onnx(name: str, num_classes: in
     torch.manual_seed(0)
     module = importlib.import_module(f"gantrain.models.{name}")
     network = module.Discriminator(16, 3, num_classes, **SMALL[name][1]).eval()
-    file = discriminator_to_onnx(network, resolution=16, channels=3, conditional=num_classes > 0)
+    file = discriminator_to_onnx(network, (16, 16, 3), conditional=num_classes > 0)
     images, labels = draw_shapes(8, seed=1)
     y = labels if num_classes else None
     with torch.no_grad():

@@ -64,6 +64,13 @@ NHWC = (0, 2, 3, 1)
         (Net(lambda x: x.flatten(1)), ("images are taken as flat: 8x8x3",)),
         (Net(lambda x: x.flatten(1), channels=1), ("images are taken as flat: 8x8x1",)),
         (Net(torch.Tensor.double), ()),
+        (Net(channels=4), ("images are 8x8x4 (height, width, channels), taken as RGBA",)),
+        (Net(channels=2), ("images are 8x8x2 (height, width, channels), two planes",)),
+        (
+            Net(lambda x: x.permute(NHWC), channels=4),
+            ("images are taken as nhwc: 8x8x4", "taken as RGBA"),
+        ),
+        (Net(lambda x: (x, x[:, :1]), channels=4), ("output[0] is the image", "taken as RGBA")),
     ],
 )
 def test_forms_are_found_and_said(module: Net, notes: tuple[str, ...]) -> None:
@@ -123,7 +130,12 @@ def test_a_form_becomes_part_of_the_graph() -> None:
     [
         (Conditional(nn.Embedding(4, 6)), 5, "It embeds 4 classes, and 5 were named"),
         (Conditional(nn.Embedding(4, 6)), 0, "Does it take classes"),
-        (Net(lambda x: x[:, :, :4]), 0, r"gives torch.float32 \(2, 3, 4, 8\) .*A wrapper: class G"),
+        (
+            Net(lambda x: x.reshape(-1, 12, 4, 4)),
+            0,
+            r"gives torch.float32 \(2, 12, 4, 4\) .*expected images .* A wrapper: class G",
+        ),
+        (Net(lambda x: x.reshape(-1, 192, 1, 1)), 0, r"gives torch.float32 \(2, 192, 1, 1\)"),
         (Net(lambda x: x > 0), 0, r"gives torch.bool \(2, 3, 8, 8\)"),
         (Net(lambda x: {"a": 1}), 0, "gives dict of no tensors"),
     ],
@@ -131,6 +143,30 @@ def test_a_form_becomes_part_of_the_graph() -> None:
 def test_what_fits_no_form_is_refused(module: Net, classes: int, message: str) -> None:
     with pytest.raises(ExportError, match=message):
         of_module(module, Spec(z_dim=6, classes=classes))
+
+
+@pytest.mark.parametrize(
+    ("given", "shape", "note"),
+    [
+        (lambda x: x[..., :5], (8, 5, 3), "images are 8x5x3 (height, width, channels)"),
+        (lambda x: x[:, :, :5], (5, 8, 3), "images are 5x8x3 (height, width, channels)"),
+        (lambda x: x[:, :, :5].permute(NHWC), (5, 8, 3), "images are taken as nhwc: 5x8x3"),
+        (lambda x: x[:, :, :4, :4].permute(NHWC), (4, 4, 3), "images are taken as nhwc: 4x4x3"),
+        (lambda x: x[:, :, :4].permute(NHWC), (4, 8, 3), "images are taken as nhwc: 4x8x3"),
+    ],
+)
+def test_height_and_width_are_told_apart(given, shape: tuple[int, int, int], note: str) -> None:
+    subject = of_module(Net(given), Spec(z_dim=6))
+    assert subject.model.shape == shape
+    assert subject.notes[0] == note
+    height, width, channels = shape
+    assert subject.network(torch.randn(5, 6)).shape == (5, channels, height, width)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_imagenets_range_is_of_rgb_alone(channels: int) -> None:
+    with pytest.raises(ExportError, match=f"images of {channels} channels, and output_range image"):
+        of_module(Net(channels=channels), Spec(z_dim=6, output_range="imagenet"))
 
 
 def test_fewer_classes_than_the_network_embeds_are_said() -> None:

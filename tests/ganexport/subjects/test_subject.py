@@ -86,7 +86,7 @@ def test_a_dataset_of_the_same_shape_serves_the_gates(shapes: Path, tmp_path: Pa
         ExportOptions(num_images=1000, data=shapes, precisions=[]),
     )
     assert "FID change" in {gate.gate for gate in made.gates}
-    with pytest.raises(ExportError, match="16x16x3, and the generator gives 8x8x3"):
+    with pytest.raises(ExportError, match="16x16x3, and the generator gives 8x8x3; give data of"):
         export(trained(), Spec(z_dim=8), tmp_path / "y.gan", ExportOptions(data=shapes))
 
 
@@ -100,9 +100,9 @@ class Bytes(Somebodys):
         return (super().forward(z) + 1) * 127.5
 
 
-class Oblong(Somebodys):
+class Maps(Somebodys):
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        return super().forward(z)[:, :, :4]
+        return super().forward(z).repeat(1, 4, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ class Oblong(Somebodys):
         (Somebodys(), Spec(z_dim=9), "does not take z float32 .2, 9.*look at z_dim"),
         (Noisy(), Spec(z_dim=8), "other images for the same z"),
         (Bytes(), Spec(z_dim=8), "to 255 .*as of bytes.*output_range"),
-        (Oblong(), Spec(z_dim=8), r"gives torch.float32 \(2, 3, 4, 8\)"),
+        (Maps(), Spec(z_dim=8), r"gives torch.float32 \(2, 12, 8, 8\)"),
         (nn.Sequential(nn.Linear(8, 8)), Spec(z_dim=8), r"gives torch.float32 \(2, 8\)"),
     ],
 )

@@ -24,7 +24,7 @@ def test_a_card_says_what_the_generator_is(manifest: Manifest) -> None:
         'tags: ["gan", "image-generation", "onnx", "dcgan"]',
         "# owner/shapes",
         "with Sampler('hf://owner/shapes') as sampler:",
-        "| images | 16 x 16 x 3, uint8 |",
+        "| images | 16x16x3 (height, width, channels), uint8 |",
         "| classes | 3: 0, 1, 2 |",
         "| verified | yes |",
     ):

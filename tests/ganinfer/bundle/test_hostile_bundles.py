@@ -115,7 +115,7 @@ def giant(folder: Path, other: Path, rng: random.Random) -> None:
         if what == 0:
             rng.choice(list(manifest["files"].values()))["size"] = huge
         elif what == 1:
-            manifest["model"]["resolution"] = huge
+            manifest["model"]["resolution"] = rng.choice([huge, [16, huge]])
         elif what == 2:
             manifest["model"]["z_dim"] = huge
         else:

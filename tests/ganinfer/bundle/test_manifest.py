@@ -1,10 +1,17 @@
+import json
 from pathlib import Path
 
 import pytest
 from conftest import rewrite_manifest
 
 from ganinfer.bundle.archive import Bundle
-from ganinfer.bundle.manifest import MANIFEST, MANIFEST_DIGEST, digest_line
+from ganinfer.bundle.manifest import (
+    MANIFEST,
+    MANIFEST_DIGEST,
+    digest_line,
+    format_version,
+    parse_manifest,
+)
 from ganinfer.errors import BundleError
 from ganinfer.files import sha256_bytes
 
@@ -15,8 +22,38 @@ def test_the_manifest_verifies_with_sha256sum(copied: Path) -> None:
 
 
 def test_a_newer_format_version_asks_for_an_upgrade(copied: Path) -> None:
-    rewrite_manifest(copied, lambda manifest: manifest.update(format_version=2))
-    with pytest.raises(BundleError, match=r"format_version 2, this ganinfer reads 1; upgrade"):
+    rewrite_manifest(copied, lambda manifest: manifest.update(format_version=3))
+    with pytest.raises(BundleError, match=r"format_version 3, this ganinfer reads 1 and 2; upgr"):
+        Bundle(copied)
+
+
+@pytest.mark.parametrize(
+    ("resolution", "channels", "version", "shape"),
+    [
+        (24, 1, 1, (24, 24, 1)),
+        (24, 3, 1, (24, 24, 3)),
+        (24, 2, 2, (24, 24, 2)),
+        (24, 4, 2, (24, 24, 4)),
+        ([24, 40], 3, 2, (24, 40, 3)),
+        ([40, 24], 1, 2, (40, 24, 1)),
+    ],
+)
+def test_images_that_older_readers_do_not_know_are_format_2(
+    bundle: Path, resolution: int | list[int], channels: int, version: int, shape: tuple
+) -> None:
+    found = json.loads((bundle / MANIFEST).read_text())
+    assert (found["format_version"], found["model"]["resolution"]) == (1, 16)
+    found["model"] |= {"resolution": resolution, "channels": channels}
+    manifest = parse_manifest(json.dumps(found).encode(), where="x")
+    assert manifest.model.shape == shape
+    assert format_version(manifest.model) == version
+    assert json.loads(manifest.to_json())["model"] == found["model"]
+
+
+@pytest.mark.parametrize("resolution", [0, [24, 0], [24], [24, 40, 3], [24, 2**40], "24", None])
+def test_a_shape_that_no_image_has_is_refused(copied: Path, resolution: object) -> None:
+    rewrite_manifest(copied, lambda manifest: manifest["model"].update(resolution=resolution))
+    with pytest.raises(BundleError, match=r"model.resolution.*: found .*; .* should"):
         Bundle(copied)
 
 

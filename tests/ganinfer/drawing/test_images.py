@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganinfer.drawing.images import encode_png, encode_pngs, grid, save_png, to_uint8
+from ganinfer.drawing.images import (
+    encode_png,
+    encode_pngs,
+    grid,
+    opaque,
+    save_png,
+    to_pil,
+    to_uint8,
+    visible,
+)
 from ganinfer.errors import RequestError
 
 
@@ -39,7 +48,19 @@ def test_grid_places_images_in_rows() -> None:
     assert (sheet[0] == 255).all()
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("height", "width", "columns", "scale"), [(16, 32, 2, 2), (32, 16, 4, 2), (7, 64, 1, 1)]
+)
+def test_a_grid_of_oblong_images_is_about_square(
+    height: int, width: int, columns: int, scale: int
+) -> None:
+    sheet = grid(np.zeros((8, height, width, 3), np.uint8))
+    rows = -(-8 // columns)
+    expected = (rows * (height * scale + 2) + 2, columns * (width * scale + 2) + 2, 3)
+    assert sheet.shape == expected
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
 def test_png_keeps_every_pixel(channels: int, tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (5, 7, channels), dtype=np.uint8)
     save_png(tmp_path / "x.png", image)
@@ -48,7 +69,7 @@ def test_png_keeps_every_pixel(channels: int, tmp_path: Path) -> None:
     assert Image.open(io.BytesIO(encode_png(image))).format == "PNG"
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 7), (64, 48)])
 def test_pngs_of_many_images_keep_every_pixel(height: int, width: int, channels: int) -> None:
     shape = (3, height, width, channels)
@@ -57,8 +78,22 @@ def test_pngs_of_many_images_keep_every_pixel(height: int, width: int, channels:
     assert np.array_equal(np.stack(decoded).reshape(shape), images)
 
 
-def test_two_channels_are_no_image() -> None:
-    with pytest.raises(RequestError, match="shape"):
-        encode_png(np.zeros((4, 4, 2), np.uint8))
-    with pytest.raises(RequestError, match="shape"):
-        encode_pngs(np.zeros((1, 4, 4, 2), np.uint8))
+def test_two_channels_are_no_picture_but_can_be_looked_at() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 5, 2), dtype=np.uint8)
+    for write in (lambda: to_pil(images[0]), lambda: encode_pngs(images)):
+        with pytest.raises(RequestError, match="2 channels: expected .* take numbers"):
+            write()
+    assert np.array_equal(visible(images)[..., :5, 0], images[..., 0])
+    assert np.array_equal(visible(images)[..., 5:, 0], images[..., 1])
+    sheet = grid(images, columns=1, scale=1, gap=0)
+    assert np.array_equal(sheet, visible(images).reshape(6, 10, 1))
+
+
+def test_rgba_is_laid_on_white_as_pillow_does_it() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (40, 50, 4), dtype=np.uint8)
+    white = Image.new("RGBA", (50, 40), "white")
+    expected = np.asarray(Image.alpha_composite(white, to_pil(image)))[..., :3]
+    assert np.abs(opaque(image).astype(int) - expected).max() <= 1
+    image[..., 3] = 255
+    assert np.array_equal(opaque(image), image[..., :3])
+    assert np.array_equal(opaque(np.zeros_like(image)), np.full_like(image[..., :3], 255))
