@@ -14,6 +14,7 @@ N images, F features, R resamplings.
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,27 +26,48 @@ NUM_RESAMPLINGS = 200
 _ENDS = (0.025, 0.975)
 
 
+@dataclass(frozen=True)
+class Share:
+    """A paired distance over the sampling floor, of N images.
+
+    Attributes:
+        value: what it is. interval: around it; None where nothing varies.
+        lasting: what part of it a difference of the networks makes. It stays with more images,
+            while the rest, which rounding makes of some images and not of others, falls as 1 / N.
+        spread: standard deviation of the distance over the distance.
+    """
+
+    value: float
+    interval: Interval | None = None
+    lasting: float = 1.0
+    spread: float = 0.0
+
+
 class Resampled:
     """Torch's images of the seeds A and B as an extractor sees them, resampled."""
 
     def __init__(self, torch_a: Features, torch_b: Features) -> None:
         """Of features float32 (N, F)."""
-        self._a = _resampled(torch_a)
+        self._torch_a, self._a = torch_a, _resampled(torch_a)
         self._floors = frechet_distance(self._a, _resampled(torch_b, stream=1))
 
-    def share(self, share: float, shipped: Features) -> Interval | None:
-        """Around the paired distance over the floor; None where nothing varies.
+    def share(self, share: float, shipped: Features) -> Share:
+        """What is known of the paired distance over the floor.
 
         Args:
             share: the point value.
             shipped: float32 (N, F), of the seeds A.
         """
         paired = frechet_distance(self._a, _resampled(shipped)).clip(min=0)
-        if not paired.all() or not (self._floors > 0).all():
-            return None
+        distance = float(frechet_distance(_moments(self._torch_a), _moments(shipped)))
+        if not distance > 0 or not paired.all() or not (self._floors > 0).all():
+            return Share(share)
         shares = paired / self._floors
         low, high = share * np.quantile(shares, _ENDS) / np.median(shares)
-        return float(low), float(high)
+        # Resampling adds once more what rounding alone makes of so few images.
+        chance = min(max(float(np.median(paired)) - distance, 0.0), distance)
+        spread = float(paired.std()) / distance
+        return Share(share, (float(low), float(high)), 1 - chance / distance, spread)
 
     def fid_change(self, change: float, real: Moments, shipped: Features) -> Interval:
         """Around the size of the change of the FID to the data.
@@ -83,6 +105,11 @@ def remark(interval: Interval | None, limit: float) -> str:
     """What there is to say if the limit lies inside the interval, else nothing."""
     inside = interval is not None and interval[0] < limit < interval[1]
     return "too close to call" if inside else ""
+
+
+def _moments(features: Features) -> Moments:
+    """Mean (F,) and covariance (F, F) of features (N, F)."""
+    return features.mean(axis=0, dtype=np.float64), np.cov(features.T.astype(np.float64))
 
 
 def _resampled(features: Features, *, stream: int = 0) -> Moments:

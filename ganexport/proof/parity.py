@@ -26,7 +26,7 @@ from ganexport.proof.sequential import Answer, Look, looks
 from ganexport.subjects.subject import Subject
 from ganinfer.backends._base import Backend
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
-from ganinfer.bundle.manifest import GateResult, Interval, Precision, gate_result
+from ganinfer.bundle.manifest import GateResult, Precision, gate_result
 from ganinfer.bundle.witness import (
     MAX_PAIRED_SHARE,
     PAIRED,
@@ -195,19 +195,15 @@ class Prover:
             judged.append(self._fid_change(artifact, look, resampled, a, found))
         witness, labels = self._witness(count), shipped.labels(count)
         shares = witness.shares(found, labels)
-        judged.append(
-            _paired(artifact, PAIRED, look, count, shares[0], resampled.share(shares[0], found))
-        )
+        share = resampled.share(float(shares[0]), found)
+        judged.append(_paired(artifact, PAIRED, look, count, share))
         if len(shares) > 1:
             k = int(np.argmax(shares[1:]))
             own, others = class_rows(labels, k), class_rows(self._torch_b.labels(count), k)
             # The interval is the class's own, as if it had not been picked.
-            interval = Resampled(a[own], b[others]).share(shares[1 + k], found[own])
-            name = f"class {self.subject.model.classes[k]}"
-            number = len(found[own])
-            judged.append(
-                _paired(artifact, PAIRED_OF_CLASS, look, number, shares[1 + k], interval, name)
-            )
+            share = Resampled(a[own], b[others]).share(float(shares[1 + k]), found[own])
+            name, number = f"class {self.subject.model.classes[k]}", len(found[own])
+            judged.append(_paired(artifact, PAIRED_OF_CLASS, look, number, share, name))
         judged.append(_worst_pair(artifact, a, found))
         return judged
 
@@ -294,18 +290,12 @@ class Prover:
 
 
 def _paired(
-    artifact: str,
-    gate: str,
-    look: Look,
-    num_images: int,
-    share: float,
-    interval: Interval | None,
-    detail: str = "",
+    artifact: str, gate: str, look: Look, num_images: int, share: Share, detail: str = ""
 ) -> _Judged:
     """The paired distance over the sampling floor, as it would be after the last look."""
-    answer = look.of_share(share, interval, MAX_PAIRED_SHARE)
-    times = look.all_images / look.num_images
-    value = share * times
+    answer, times = look.of_share(share, MAX_PAIRED_SHARE), look.growth(share)
+    value = share.value * times
+    low_high = share.interval
     result = gate_result(
         artifact,
         gate,
@@ -314,7 +304,7 @@ def _paired(
         value <= MAX_PAIRED_SHARE,
         "; ".join(filter(None, [detail, look.remark(answer)])),
         num_images=num_images,
-        interval=None if interval is None else (interval[0] * times, interval[1] * times),
+        interval=None if low_high is None else (low_high[0] * times, low_high[1] * times),
     )
     return _Judged(result, answer)
 

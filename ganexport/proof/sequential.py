@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from statistics import NormalDist
 
+from ganexport.proof.confidence import Share
 from ganinfer.bundle.manifest import Interval
 
 ALPHA = 0.05
@@ -46,19 +47,25 @@ class Look:
         low = change - (change - interval[0]) * times
         return _answer(low, high, limit)
 
-    def of_share(self, share: float, interval: Interval | None, limit: float) -> Answer:
-        """Of a share of the sampling floor, with its 95 % interval; its errors are ratios.
-
-        The floor falls as one over the number of images. So does the distance that rounding makes,
-        but not that of a lasting difference, whose share grows until all images are seen: a share
-        of few passes if it would even then.
-        """
-        if interval is None:
-            return Answer.PASSES if share <= limit else Answer.FAILS
+    def of_share(self, share: Share, limit: float) -> Answer:
+        """Of a share of the sampling floor; its errors are ratios."""
+        if share.interval is None:
+            return Answer.PASSES if share.value <= limit else Answer.FAILS
         times = self.z / _ENDS_95
-        high = share * (interval[1] / share) ** times * self.all_images / self.num_images
-        low = share * (interval[0] / share) ** times
-        return _answer(low, high, limit)
+        high = share.value * (share.interval[1] / share.value) ** times
+        low = share.value * (share.interval[0] / share.value) ** times
+        lasting = min(1.0, share.lasting + self.z * share.spread)
+        return _answer(low, high * self._growth(lasting), limit)
+
+    def growth(self, share: Share) -> float:
+        """By how much a share is larger after the last look.
+
+        The floor falls as one over the number of images, and a difference that lasts does not.
+        """
+        return self._growth(share.lasting)
+
+    def _growth(self, lasting: float) -> float:
+        return 1 - lasting + lasting * self.all_images / self.num_images
 
     def remark(self, answer: Answer) -> str:
         """What there is to say if the images did not decide."""

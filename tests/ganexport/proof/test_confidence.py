@@ -38,8 +38,10 @@ def test_the_interval_of_a_share_covers_the_true_share() -> None:
     found = []
     for (a, b), floor in zip(pairs, floors, strict=True):
         share = float(frechet_distance(moments(a), moments(fault(a))) / floor)
-        interval = Resampled(a, b).share(share, fault(a))
+        known = Resampled(a, b).share(share, fault(a))
+        interval = known.interval
         assert interval is not None
+        assert known.lasting > 0.8
         assert interval[0] < share < interval[1]
         found.append(interval)
     assert covered(found, truth) >= 0.85
@@ -70,11 +72,21 @@ def test_the_interval_of_a_mean_is_that_of_its_standard_error() -> None:
     assert interval == mean_interval(values)  # the same draws every time
 
 
+def test_what_rounding_makes_of_single_images_does_not_last() -> None:
+    rng = np.random.default_rng(4)
+    a, b = features(rng), features(rng)
+    noisy = a + 0.02 * rng.normal(size=a.shape)
+    share = float(
+        frechet_distance(moments(a), moments(noisy)) / frechet_distance(moments(a), moments(b))
+    )
+    assert Resampled(a, b).share(share, noisy).lasting < 0.3
+
+
 def test_where_all_images_are_equal_there_is_no_interval() -> None:
     assert mean_interval(np.zeros((10, 4))) is None
     assert psnr_interval(np.zeros((10, 4)), peak=2.0) is None
     same = np.ones((10, 3))
-    assert Resampled(same, same).share(0.0, same) is None
+    assert Resampled(same, same).share(0.0, same).interval is None
 
 
 def test_a_psnr_lies_within_its_interval() -> None:

@@ -1,11 +1,12 @@
+from statistics import NormalDist
+
+from ganexport.proof.confidence import Share
 from ganexport.proof.sequential import ALPHA, Answer, Look, looks
 
 
 def test_every_look_has_twice_the_images_and_all_of_them_spend_alpha() -> None:
     taken = looks(64, 1000)
     assert [look.num_images for look in taken] == [64, 128, 256, 512, 1000]
-    from statistics import NormalDist
-
     spent = sum(2 * (1 - NormalDist().cdf(look.z)) for look in taken)
     assert abs(spent - ALPHA) < 1e-9
     assert [look.num_images for look in looks(1000, 1000)] == [1000]
@@ -13,10 +14,13 @@ def test_every_look_has_twice_the_images_and_all_of_them_spend_alpha() -> None:
 
 def test_a_share_of_few_images_passes_only_if_it_would_of_all() -> None:
     look = Look(100, 1000, z=2.5)
-    assert look.of_share(0.001, (0.0009, 0.0011), 0.1) is Answer.PASSES
-    assert look.of_share(0.02, (0.018, 0.022), 0.1) is Answer.OPEN  # 0.2 of all, if it lasts
-    assert look.of_share(0.2, (0.18, 0.22), 0.1) is Answer.FAILS
-    assert look.of_share(0.0, None, 0.1) is Answer.PASSES
+    assert look.of_share(Share(0.001, (0.0009, 0.0011)), 0.1) is Answer.PASSES
+    assert look.of_share(Share(0.02, (0.018, 0.022)), 0.1) is Answer.OPEN  # 0.2 of all
+    assert look.of_share(Share(0.02, (0.018, 0.022), lasting=0.1, spread=0.01), 0.1) is (
+        Answer.PASSES
+    )
+    assert look.of_share(Share(0.2, (0.18, 0.22)), 0.1) is Answer.FAILS
+    assert look.of_share(Share(0.0), 0.1) is Answer.PASSES
 
 
 def test_a_change_is_open_while_its_interval_holds_the_limit() -> None:
