@@ -16,10 +16,12 @@ from ganexport.engines.report import of_engine
 from ganexport.engines.targets import Product, default_targets
 from ganexport.engines.tensorrt import BuiltEngine, build_engine, pick_product
 from ganexport.graph.precision import PRECISIONS, Feed, convert
+from ganexport.graph.styles import cut_mapping
 from ganexport.options import ExportOptions
 from ganexport.proof.overflow import Overflowing, what_overflows
 from ganexport.proof.parity import Prover, open_prover
 from ganexport.proof.sensitivity import Kept, keep_worst_layers
+from ganexport.proof.styles import style_gate, style_gates
 from ganexport.subjects.rewrites import rewrite
 from ganexport.subjects.spec import Spec
 from ganexport.subjects.standing import with_standing_statistics
@@ -145,11 +147,14 @@ def export_subject(
         prover = open_prover(subject, options.data, options.num_images, progress)
 
     graphs, kept = _graphs(subject, options, progress)
+    mapping = cut_mapping(graphs["fp32"]) if subject.model.style_input else None
     gates = prover.check_graphs(graphs) if prover else []
+    if prover and mapping:
+        gates += style_gates(subject, mapping, graphs)
     _require(gates, subject.where)
     engines: list[BuiltEngine] = []
     if product is not None:
-        engines, results = _engines(prover, graphs, product, options)
+        engines, results = _engines(prover, graphs, product, options, mapping)
         gates += results
     judge = None
     if options.with_discriminator:
@@ -157,7 +162,7 @@ def export_subject(
         gates += judge.gates
     _require(gates, subject.where)
 
-    files, manifest = assemble(subject, graphs, engines, gates, prover, kept, judge)
+    files, manifest = assemble(subject, graphs, engines, gates, prover, kept, judge, mapping)
     write_bundle(destination, manifest, files, single_file=options.single_file, sign=sign)
     return Exported(destination, gates, engines, kept)
 
@@ -215,6 +220,7 @@ def _engines(
     graphs: Mapping[Precision, bytes],
     product: Product,
     options: ExportOptions,
+    mapping: bytes | None,
 ) -> tuple[list[BuiltEngine], list[GateResult]]:
     """An engine for each precision and target, and the gates of those that can run here."""
     engines: list[BuiltEngine] = []
@@ -229,14 +235,14 @@ def _engines(
             profiles=options.profiles,
         )
         if prover:
-            built, results = _run_engine(prover, built, graphs[precision])
+            built, results = _run_engine(prover, built, graphs[precision], mapping)
             gates += results
         engines.append(built)
     return engines, gates
 
 
 def _run_engine(
-    prover: Prover, built: BuiltEngine, graph: bytes
+    prover: Prover, built: BuiltEngine, graph: bytes, mapping: bytes | None
 ) -> tuple[BuiltEngine, list[GateResult]]:
     """Check an engine where it can run; elsewhere it stays "pending"."""
     try:
@@ -246,7 +252,10 @@ def _run_engine(
         return built, []
     entry = built.entry
     with contextlib.closing(backend):
-        gates = prover.check_backend(backend, f"{entry.product} {entry.target} {entry.precision}")
+        artifact = f"{entry.product} {entry.target} {entry.precision}"
+        gates = prover.check_backend(backend, artifact)
+        if mapping:
+            gates.append(style_gate(prover.subject, mapping, backend, artifact))
         report = of_engine(*backend.inspect(), graph, built.report)
     verified = entry.model_copy(update={"status": "verified"})
     return dataclasses.replace(built, entry=verified, report=report), gates

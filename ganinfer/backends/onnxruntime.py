@@ -190,6 +190,25 @@ class FeatureNetwork:
         return seen
 
 
+class MappingNetwork:
+    """What makes styles of latents: ONNX, in float32, on the CPU."""
+
+    def __init__(self, graph: bytes) -> None:
+        """Load a graph.
+
+        Raises:
+            BackendUnavailable: onnxruntime is not installed, or refuses the graph.
+        """
+        self._session = _open_session(_import(), graph, [CPU], usable_cpus())
+        self._names = {value.name for value in self._session.get_inputs()}
+
+    def __call__(self, inputs: Inputs) -> NDArray[np.float32]:
+        """Styles w float32 (N, L, D) of z, y and truncation."""
+        feed = {name: array for name, array in inputs.feed().items() if name in self._names}
+        w: NDArray[np.float32] = self._session.run(None, feed)[0]
+        return w
+
+
 def open_first(
     ort: ModuleType, graph: bytes, attempts: Sequence[Sequence[Provider]], threads: int
 ) -> tuple[Any, Sequence[Provider], str]:
