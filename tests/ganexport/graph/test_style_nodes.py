@@ -11,7 +11,7 @@ from ganexport.graph.styles import cut_mapping
 from ganexport.importers import stylegan2
 from ganexport.pipeline import _calibration
 from ganexport.subjects.spec import Spec
-from ganexport.subjects.subject import Subject, of_module
+from ganexport.subjects.subject import Subject, of_module, with_class_weights
 from ganinfer.backends.onnxruntime import MappingNetwork, OnnxRuntimeBackend
 from ganinfer.drawing.inputs import draw_inputs, of_styles
 from ganinfer.drawing.model import StyleInput
@@ -46,7 +46,7 @@ def test_it_holds_no_weight_of_the_synthesis(graph: bytes) -> None:
     assert not [w.name for w in weights if "synthesis" in w.name]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8", "fp8"])
 def test_styles_of_z_make_the_image_of_z_in_every_precision(
     subject: Subject, graph: bytes, precision: str
 ) -> None:
@@ -63,6 +63,24 @@ def test_styles_of_z_make_the_image_of_z_in_every_precision(
         return
     backend = OnnxRuntimeBackend(file, "cpu", precision)
     assert np.array_equal(backend.run(of_styles(subject.model, w)), backend.run(inputs))
+
+
+def test_sums_over_styles_are_not_quantised(subject: Subject, graph: bytes) -> None:
+    file = convert(graph, "int8", calibration=_calibration(subject))
+    nodes = onnx.load_from_string(file).graph.node
+    makers = {name: node.op_type for node in nodes for name in node.output}
+    products = [node for node in nodes if node.op_type == "MatMul"]
+    assert len(products) == 5
+    assert not [n for n in products if "DequantizeLinear" in map(makers.get, n.input)]
+    assert "DequantizeLinear" in makers.values()
+
+
+def test_mixtures_of_classes_are_mapped(subject: Subject, graph: bytes) -> None:
+    mixing = with_class_weights(subject)
+    mapping = MappingNetwork(cut_mapping(mixing.to_onnx(mixing.twin())))
+    y = np.array([0, 1, 2])
+    expected = MappingNetwork(cut_mapping(graph))(draw_inputs(subject.model, range(3), y))
+    assert np.array_equal(mapping(draw_inputs(mixing.model, range(3), y)), expected)
 
 
 def test_a_search_leaves_the_mapping_network_alone(graph: bytes) -> None:
