@@ -298,7 +298,7 @@ def test_a_sheet_of_mixed_styles_and_a_film_in_w(gan, styled: Exported, tmp_path
     sheet = ("--rows", "0-1", "--columns", "4-6", "--places", "0-2", "--label", "fox")
     assert gan("styles", styled.path, *sheet, "-o", "new/x.png", cwd=tmp_path).returncode == 0
     with Image.open(tmp_path / "new" / "x.png") as picture:
-        assert picture.size == (4 * 18 + 2, 3 * 18 + 2)
+        assert picture.size == (4 * 50 + 2, 3 * 50 + 2)
     film = ("--seeds", "1,5", "--frames", "3", "--space", "w", "-o", "x.webp")
     assert gan("interpolate", styled.path, *film, cwd=tmp_path).returncode == 0
     result = gan("styles", styled.path, "--places", "6", "-o", "x.png", cwd=tmp_path)
