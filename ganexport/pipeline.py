@@ -17,11 +17,13 @@ from ganexport.engines.targets import Product, default_targets
 from ganexport.engines.tensorrt import BuiltEngine, build_engine, pick_product
 from ganexport.graph.owners import nodes_of
 from ganexport.graph.precision import PRECISIONS, Feed, convert
+from ganexport.graph.styles import cut_mapping
 from ganexport.options import ExportOptions
 from ganexport.proof.overflow import Overflowing, what_overflows
 from ganexport.proof.parity import LeftOut, Prover, open_prover
 from ganexport.proof.rounding import LEAST_PSNR_DB
 from ganexport.proof.sensitivity import Kept, keep_worst_layers
+from ganexport.proof.styles import style_gate, style_gates
 from ganexport.subjects.rewrites import rewrite
 from ganexport.subjects.spec import Spec
 from ganexport.subjects.standing import with_standing_statistics
@@ -150,9 +152,13 @@ def export_subject(
         prover = open_prover(subject, options.data, options.num_images, options.minutes, progress)
 
     graphs, kept, left_out = _graphs(subject, options, progress)
+    mapping = cut_mapping(graphs["fp32"]) if subject.model.style_input else None
     gates: list[GateResult] = []
     if prover:
         checked = prover.check_graphs(graphs)
+        for precision, results in checked.items():
+            if mapping and not _failures(results):
+                results += style_gates(subject, mapping, {precision: graphs[precision]})
         _require(checked["fp32"], subject.where)
         for precision, results in checked.items():
             if _failures(results):
@@ -163,7 +169,7 @@ def export_subject(
                 gates += results
     engines: list[BuiltEngine] = []
     if product is not None:
-        engines, results, beside = _engines(prover, graphs, product, options)
+        engines, results, beside = _engines(prover, graphs, product, options, mapping)
         gates += results
         left_out += beside
     judge = None
@@ -172,7 +178,9 @@ def export_subject(
         gates += judge.gates
         _require(judge.gates, subject.where)
 
-    files, manifest = assemble(subject, graphs, engines, gates, prover, kept, left_out, judge)
+    files, manifest = assemble(
+        subject, graphs, engines, gates, prover, kept, left_out, judge, mapping
+    )
     write_bundle(destination, manifest, files, single_file=options.single_file, sign=sign)
     return Exported(destination, gates, engines, kept, left_out)
 
@@ -262,6 +270,7 @@ def _engines(
     graphs: Mapping[Precision, bytes],
     product: Product,
     options: ExportOptions,
+    mapping: bytes | None,
 ) -> tuple[list[BuiltEngine], list[GateResult], list[LeftOut]]:
     """An engine for each precision and target, gates of those that run here, and what fails."""
     engines: list[BuiltEngine] = []
@@ -278,7 +287,7 @@ def _engines(
         )
         results: list[GateResult] = []
         if prover:
-            built, results = _run_engine(prover, built, graphs[precision])
+            built, results = _run_engine(prover, built, graphs[precision], mapping)
         if failed := _failures(results):
             entry = built.entry
             name = f"{entry.product} {entry.target} {precision}"
@@ -290,7 +299,7 @@ def _engines(
 
 
 def _run_engine(
-    prover: Prover, built: BuiltEngine, graph: bytes
+    prover: Prover, built: BuiltEngine, graph: bytes, mapping: bytes | None
 ) -> tuple[BuiltEngine, list[GateResult]]:
     """Check an engine where it can run; elsewhere it stays "pending"."""
     try:
@@ -300,7 +309,10 @@ def _run_engine(
         return built, []
     entry = built.entry
     with contextlib.closing(backend):
-        gates = prover.check_backend(backend, f"{entry.product} {entry.target} {entry.precision}")
+        artifact = f"{entry.product} {entry.target} {entry.precision}"
+        gates = prover.check_backend(backend, artifact)
+        if mapping:
+            gates.append(style_gate(prover.subject, mapping, backend, artifact))
         report = of_engine(*backend.inspect(), graph, built.report)
     verified = entry.model_copy(update={"status": "verified"})
     return dataclasses.replace(built, entry=verified, report=report), gates

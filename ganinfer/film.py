@@ -29,6 +29,7 @@ def walk(
     labels: Label | Mixture | Sequence[Label | Mixture] | None = None,
     truncation: float | None = None,
     truncation_mode: str | None = None,
+    space: str = "z",
 ) -> Iterator[Images]:
     """The way through the images of some seeds; one step of it is in memory at a time.
 
@@ -40,6 +41,7 @@ def walk(
         labels: a class for all frames; or one for each step, repeated in turn: the picture jumps
             where the class changes. The first seed's own by default.
         truncation, truncation_mode: as in `Sampler.sample`.
+        space: "z", or "w" of a StyleGAN, as in `Sampler.interpolate`.
 
     Yields:
         uint8 (H, W, C); normal latents move along the sphere, uniform ones along the line.
@@ -67,6 +69,7 @@ def walk(
             label=turns[number % len(turns)],
             truncation=truncation,
             truncation_mode=truncation_mode,
+            space=space,
         )
         yield from frames[:-1]
     if not loop:

@@ -1,6 +1,7 @@
 """The sampler: seeds, labels and truncation in; pixels out.
 
 N images, Z latent, K classes; images are uint8 (N, H, W, C), C of 1 (grey), 2, 3 (RGB) or 4 (RGBA).
+L styles of length D.
 """
 
 import functools
@@ -20,12 +21,14 @@ from ganinfer.drawing.arguments import (
     Label,
     Labels,
     SeedList,
+    check_takes_styles,
     checked_count,
     checked_duration,
     checked_integer,
     checked_labels,
     checked_latents,
     checked_out,
+    checked_styles,
     class_number,
     numbers_asked,
     room_for,
@@ -33,15 +36,18 @@ from ganinfer.drawing.arguments import (
 )
 from ganinfer.drawing.images import Images, check_picture, to_pil
 from ganinfer.drawing.inputs import (
+    ClassInput,
     Inputs,
     Wanted,
     class_input,
     draw_inputs,
     draw_wanted,
     labels_of,
+    of_styles,
     truncation_input,
+    without_styles,
 )
-from ganinfer.drawing.latents import seed_array, slerp
+from ganinfer.drawing.latents import Seeds, seed_array, slerp
 from ganinfer.drawing.mixing import Mixture, Weights, between
 from ganinfer.errors import DeadlineExceeded, RequestError
 from ganinfer.scheduler.opening import Opening
@@ -56,6 +62,9 @@ if TYPE_CHECKING:
     from ganinfer.bundle.signature import PublicKey
 
 Latents = NDArray[np.float32]
+Styles = NDArray[np.float32]
+
+_MAPPED_AT_ONCE = 64
 
 
 class Chosen(TypedDict, total=False):
@@ -305,26 +314,35 @@ class Sampler:
         self,
         n: int | None,
         *,
+        out: Images | None = None,
+        timeout_s: float | None = None,
+        **chosen: Unpack[Chosen],
+    ) -> Request:
+        """A request, checked."""
+        try:
+            wanted = self._wanted(n, **chosen)
+            return self._request(wanted, len(wanted.keys), out, timeout_s)
+        except (MemoryError, OverflowError):
+            raise RequestError(
+                f"n: found {n}; so many images at once do not fit into memory; use stream"
+            ) from None
+
+    def _wanted(
+        self,
+        n: int | None,
+        *,
         seed: int = 0,
         seeds: SeedList = None,
         labels: Labels = None,
         truncation: float | None = None,
         truncation_mode: str | None = None,
-        out: Images | None = None,
-        timeout_s: float | None = None,
-    ) -> Request:
-        """A request, checked."""
+    ) -> Wanted:
+        """What chooses images, checked."""
         if truncation is not None or truncation_mode is not None:
             draw_inputs(self._model, [], None, truncation, truncation_mode)  # complain here
-        try:
-            keys = seeds_asked(n, seed, seeds)
-            numbers = numbers_asked(self._model, labels, len(keys))
-            wanted = Wanted(keys, numbers, truncation, truncation_mode)
-            return self._request(wanted, len(keys), out, timeout_s)
-        except (MemoryError, OverflowError):
-            raise RequestError(
-                f"n: found {n}; so many images at once do not fit into memory; use stream"
-            ) from None
+        keys = seeds_asked(n, seed, seeds)
+        numbers = numbers_asked(self._model, labels, len(keys))
+        return Wanted(keys, numbers, truncation, truncation_mode)
 
     def _request(
         self,
@@ -410,8 +428,59 @@ class Sampler:
             )
         truncations = truncation_input(self._model, len(z), truncation)
         classes = class_input(self._model, checked_labels(self._model, y, len(z)))
-        request = self._request(Inputs(z, classes, truncations), len(z), out)
+        return self._images_of(Inputs(z, classes, truncations), out)
+
+    def _images_of(self, inputs: Inputs, out: Images | None = None) -> Images:
+        """Images of inputs, which may lack styles."""
+        inputs = without_styles(self._model, inputs) if inputs.w is None else inputs
+        request = self._request(inputs, len(inputs), out)
         return _result(self._runner.ready().serve(request))
+
+    def mapped(self, n: int | None = None, **chosen: Unpack[Chosen]) -> Styles:
+        """Styles of seeds: what a StyleGAN's mapping network makes of them.
+
+        It runs at once, on the CPU and in float32, beside what other callers wait for: a few
+        million multiplications an image, where the synthesis has billions.
+
+        Args:
+            n: how many; may be left out when `seeds` says it.
+            chosen: seed, seeds, labels and truncation, as in `sample`.
+
+        Returns:
+            float32 (N, L, D): W in each of the L places, drawn to the mean as truncation says.
+            `synthesize` takes it, or W+, where the places differ: see `ganinfer.styles`.
+
+        Raises:
+            RequestError: as in `sample`, or the generator has no styles.
+        """
+        check_takes_styles(self._model)
+        return self._mapped(self._wanted(n, **chosen))
+
+    def _mapped(self, wanted: Wanted) -> Styles:
+        taken, n = check_takes_styles(self._model), len(wanted.keys)
+        self._runner.ready()
+        mapping = self._runner.mapping()
+        w = np.empty((n, taken.num_styles, taken.w_dim), np.float32)
+        for start in range(0, n, _MAPPED_AT_ONCE):
+            stop = min(start + _MAPPED_AT_ONCE, n)
+            w[start:stop] = mapping(draw_wanted(self._model, [wanted.rows(start, stop)]))
+        return w
+
+    def synthesize(self, w: Styles, *, out: Images | None = None) -> Images:
+        """Images of styles: `synthesize(mapped(8))` is `sample(8)`.
+
+        Args:
+            w: float (N, L, D), finite, a style for each place, or (N, D), the same for all; they
+                are taken as they are. A NumPy array, or what speaks DLPack.
+            out: uint8 (N, H, W, C) to write the images into.
+
+        Returns:
+            uint8 (N, H, W, C).
+
+        Raises:
+            RequestError: wrong shape or type, or the generator has no styles.
+        """
+        return self._images_of(of_styles(self._model, checked_styles(self._model, w)), out)
 
     def stream(
         self,
@@ -477,6 +546,7 @@ class Sampler:
         to_label: Label | Mixture | None = None,
         truncation: float | None = None,
         truncation_mode: str | None = None,
+        space: str = "z",
     ) -> Images:
         """Images along the way from one seed to another, both included.
 
@@ -484,15 +554,22 @@ class Sampler:
             seed_a, seed_b: the ends; the same one shows a latent as another class.
             steps: how many images, >= 2.
             label: the class of them all; seed_a's own by default.
-            to_label: the class of the last one, by mixtures of the two.
+            to_label: the class of the last one, by mixtures of the two; in W by any generator.
             truncation, truncation_mode: as in `sample`.
+            space: "z", or "w", the straight way between a StyleGAN's styles.
 
         Returns:
             uint8 (steps, H, W, C). Normal latents are interpolated along the sphere, uniform
             ones along the line.
         """
+        if space not in ("z", "w"):
+            raise RequestError(f"space {space!r}: expected 'z' or 'w'")
         steps = checked_integer("steps", steps, least=2)
         keys = seed_array([seed_a, seed_b])
+        if space == "w":
+            labels = self._two_labels(keys, label, to_label)
+            w = self._mapped(Wanted(keys, labels, truncation, truncation_mode))
+            return self.synthesize(np.linspace(w[0], w[1], steps, dtype=np.float32))
         ends = draw_inputs(self._model, keys, None, truncation, truncation_mode).z
         if self._model.z_distribution == "normal":
             path = slerp(ends[0], ends[1], steps)
@@ -505,8 +582,16 @@ class Sampler:
             y = between(self._model, y, end, steps)
         elif y is not None:
             y = y.repeat(steps, axis=0)
-        inputs = Inputs(path, y, truncation_input(self._model, steps, truncation))
-        return _result(self._runner.ready().serve(self._request(inputs, steps)))
+        return self._images_of(Inputs(path, y, truncation_input(self._model, steps, truncation)))
+
+    def _two_labels(
+        self, keys: Seeds, label: Label | Mixture | None, to_label: Label | Mixture | None
+    ) -> ClassInput | None:
+        """The classes of two ends; see `interpolate`."""
+        own = labels_of(self._model, keys[:1], numbers_asked(self._model, label, 1))
+        last = own if to_label is None else numbers_asked(self._model, to_label, 1)
+        ends = [class_input(self._model, numbers) for numbers in (own, last)]
+        return None if own is None else np.concatenate(ends)  # type: ignore[arg-type]
 
     def close(self, *, cancel: bool = False) -> None:
         """Finish what was asked for, free the backends and the bundle's file.

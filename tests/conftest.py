@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 import torch
 
+from ganexport.importers import stylegan2
 from ganexport.options import ExportOptions
-from ganexport.pipeline import Exported, export_run
+from ganexport.pipeline import Exported, export, export_run
 from ganinfer.bundle.manifest import MANIFEST, MANIFEST_DIGEST, digest_line
 from gantrain.data.prepare import prepare
 from gantrain.game.config import Config, parse_config
@@ -153,6 +154,17 @@ def judged(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     return export_run(
         run, path, ExportOptions(with_discriminator=True, precisions=["fp32"], num_images=1000)
     )
+
+
+@pytest.fixture(scope="session")
+def styled(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """The bundle of a StyleGAN2 of random weights: 16x16 pixels, 6 styles of length 12."""
+    from test_importer_stylegan2 import CLASSES as PLAN
+    from test_importer_stylegan2 import state_of
+
+    made = stylegan2.read(state_of(PLAN), classes=["cat", "dog", "fox"])
+    path = tmp_path_factory.mktemp("styled") / "x.gan"
+    return export(*made, path, ExportOptions(num_images=1000))
 
 
 @pytest.fixture(scope="session")

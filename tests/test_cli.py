@@ -15,6 +15,7 @@ import pytest
 from conftest import GAN, tiny_recipe
 from PIL import Image
 
+from ganexport.pipeline import Exported
 from ganinfer import Sampler
 from ganinfer.bundle.manifest import gate_result
 from ganinfer.cli.tables import show_gates
@@ -70,6 +71,7 @@ def test_help_names_every_command_and_needs_no_torch(gan) -> None:
         "sample",
         "interpolate",
         "truncations",
+        "styles",
         "bench",
         "inspect",
         "keygen",
@@ -290,6 +292,17 @@ def test_a_film_and_a_sheet_of_truncations(gan, bundle: Path, tmp_path: Path) ->
     assert gan("truncations", bundle, *sheet, cwd=tmp_path).returncode == 0
     with Image.open(tmp_path / "new" / "x.png") as picture:
         assert picture.size == (5 * 50 + 2, 2 * 50 + 2)
+
+
+def test_a_sheet_of_mixed_styles_and_a_film_in_w(gan, styled: Exported, tmp_path: Path) -> None:
+    sheet = ("--rows", "0-1", "--columns", "4-6", "--places", "0-2", "--label", "fox")
+    assert gan("styles", styled.path, *sheet, "-o", "new/x.png", cwd=tmp_path).returncode == 0
+    with Image.open(tmp_path / "new" / "x.png") as picture:
+        assert picture.size == (4 * 50 + 2, 3 * 50 + 2)
+    film = ("--seeds", "1,5", "--frames", "3", "--space", "w", "-o", "x.webp")
+    assert gan("interpolate", styled.path, *film, cwd=tmp_path).returncode == 0
+    result = gan("styles", styled.path, "--places", "6", "-o", "x.png", cwd=tmp_path)
+    assert_a_users_mistake(result, "places: found 6; expected 0 to 5")
 
 
 def test_a_failed_verification_exits_with_1(gan, bundle: Path, tmp_path: Path) -> None:

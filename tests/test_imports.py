@@ -85,7 +85,17 @@ ORDER = {
     "ganinfer": [
         *("errors", "files", "outside", "lookup", "options", "progress", "record"),
         *("host", "drawing", "bundle", "backends", "scheduler", "sampler"),
-        *("formats", "shards", "film", "rejection", "prometheus", "verify", "bench", "cli"),
+        *(
+            "formats",
+            "shards",
+            "film",
+            "styles",
+            "rejection",
+            "prometheus",
+            "verify",
+            "bench",
+            "cli",
+        ),
     ],
     "gantrain": [
         *("distributed", "data", "models", "game", "regularizers", "objectives", "runs"),

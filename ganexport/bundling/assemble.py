@@ -34,6 +34,7 @@ from gantrain.runs.samples import sample_sheet
 
 NUM_GOLDEN = 16
 WITNESS_IMAGES = 2000  # at most
+MAPPING = "onnx/mapping.onnx"
 
 
 def assemble(
@@ -45,6 +46,7 @@ def assemble(
     kept: Mapping[Precision, Kept],
     left_out: Sequence[LeftOut],
     judge: Shipped | None,
+    mapping: bytes | None = None,
 ) -> tuple[dict[str, bytes], Manifest]:
     """The bundle's files, and a manifest that lacks only their fingerprints."""
     inputs, truncations = probes(subject, NUM_GOLDEN)
@@ -58,6 +60,8 @@ def assemble(
     for engine in engines:
         files[engine.entry.path] = engine.plan
         files[engine.entry.report] = engine.report.model_dump_json(indent=1).encode() + b"\n"
+    if mapping is not None:
+        files[MAPPING] = mapping
     if judge is not None:
         files[judge.entry.path] = judge.file
     files["golden/images.npy"] = buffer.getvalue()
@@ -79,6 +83,7 @@ def assemble(
         format_version=format_version(subject.model),
         model=subject.model.model_copy(update={"macs": macs_per_image(graphs["fp32"])}),
         graphs=[Graph(path=f"onnx/{p}.onnx", precision=p) for p in graphs],
+        mapping=None if mapping is None else MAPPING,
         engines=[engine.entry for engine in engines],
         golden=Golden(
             path="golden/images.npy",

@@ -130,7 +130,7 @@ def extract(
     pixels: Annotated[
         str, typer.Option(help="uint8 (N, H, W, C), or float (N, C, H, W) before rounding.")
     ] = "uint8",
-    latents: Annotated[str, typer.Option(help="z, or mapped: StyleGAN2's w.")] = "z",
+    latents: Annotated[str, typer.Option(help="z, or mapped: a StyleGAN's styles w.")] = "z",
 ) -> None:
     """Take a proven graph out of a bundle, for a program that feeds ONNX itself."""
     from ganexport.graph.extract import extract

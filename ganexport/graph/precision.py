@@ -1,8 +1,9 @@
 """float32 ONNX -> a variant that computes in another precision.
 
 Everything up to the image runs in the new type; what depends on the truncation alone, mixtures of
-classes, tanh, the quantisation to uint8 and all outputs stay float32: a half-precision tail alone
-costs a quarter of a uint8 step. Layers that are named to be kept stay float32, too.
+classes, what makes a StyleGAN's styles, tanh, the quantisation to uint8 and all outputs stay
+float32: a half-precision tail alone costs a quarter of a uint8 step. Layers that are named to be
+kept stay float32, too.
 """
 
 from collections.abc import Collection
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from ganexport.graph.class_weights import class_products
+from ganexport.graph.styles import style_nodes
 from ganexport.graph.tracing import float_images
 from ganinfer.bundle.manifest import Precision
 from ganinfer.errors import ExportError
@@ -87,12 +89,13 @@ def convert(
         raise ExportError(f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
     if precision == "fp32":
         return model
+    proto = onnx.load_from_string(model)
+    keep = style_nodes(proto.graph) | set(keep)
     if precision in ("int8", "fp8"):
         from ganexport.graph.quantize import quantize
 
         assert calibration is not None
         return quantize(model, precision, calibration=calibration, keep=keep)
-    proto = onnx.load_from_string(model)
     if precision == "bf16":
         proto = version_converter.convert_version(proto, _OPSET_OF_BFLOAT16)
     return _to_half(proto, _HALVES[precision], frozenset(keep))
@@ -101,8 +104,8 @@ def convert(
 def layers(model: bytes) -> list[str]:
     """Names of the nodes that a search may keep in float32, first to last."""
     graph = onnx.load_from_string(model).graph
-    mixing = class_products(graph)
-    return [n.name for n in graph.node if n.op_type in _LAYERS and n.name not in mixing]
+    fixed = class_products(graph) | style_nodes(graph)
+    return [n.name for n in graph.node if n.op_type in _LAYERS and n.name not in fixed]
 
 
 def emulate(model: bytes, precision: Precision) -> bytes:

@@ -2,7 +2,7 @@
 
 Weights are quantised by channel, activations by tensor, symmetric, their ranges calibrated on
 latents of the shared stream. The first layer, which sees the latent, and the last, which makes the
-image, stay float32, and so do the tail and mixtures of classes.
+image, stay float32, and so do the tail, mixtures of classes, and what a StyleGAN sums over styles.
 """
 
 import tempfile
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from ganexport.graph.class_weights import class_products
+from ganexport.graph.styles import style_products
 from ganinfer.errors import missing_extra
 
 _BATCH = 32
@@ -66,8 +67,8 @@ def _to_int8(
         )
     except ModuleNotFoundError:
         raise missing_extra("onnxruntime") from None
-    mixing = class_products(proto.graph)
-    layers = [n.name for n in proto.graph.node if n.op_type in _QUANTIZED and n.name not in mixing]
+    fixed = class_products(proto.graph) | style_products(proto.graph)
+    layers = [n.name for n in proto.graph.node if n.op_type in _QUANTIZED and n.name not in fixed]
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         # It asks for shapes and folded constants, which the graph has; so say that it was told.
@@ -79,7 +80,7 @@ def _to_int8(
             _Calibration(calibration),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(_QUANTIZED),
-            nodes_to_exclude=[*layers[:1], *layers[-1:], *mixing, *keep],
+            nodes_to_exclude=[*layers[:1], *layers[-1:], *fixed, *keep],
             per_channel=True,
             weight_type=QuantType.QInt8,
             activation_type=QuantType.QInt8,

@@ -16,6 +16,7 @@ from torch.nn.utils import parametrize
 
 from ganexport.graph.refusals import FixedBatch, check_batch, explain
 from ganexport.graph.simplify import simplify
+from ganinfer.drawing.model import StyleInput
 from ganinfer.errors import ExportError
 from gantrain.data.dataset import to_floats
 from gantrain.extractors.classifier import (
@@ -37,7 +38,8 @@ _WEIGHTS = (".weight", ".kernel")  # endings of what a layer multiplies by
 class SamplingGraph(nn.Module):
     """Latents z float32 (N, Z), and what else the generator takes -> images uint8 (N, H, W, C).
 
-    That is y int64 (N,) and truncation float32 (N,), in this order, or one of the two, or neither.
+    That is, in this order, y int64 (N,), truncation float32 (N,), and styles w float32 (N, L, D)
+    with takes_w float32 (N,); each only if the generator takes it.
     """
 
     def __init__(self, generator: nn.Module) -> None:
@@ -45,9 +47,15 @@ class SamplingGraph(nn.Module):
         self.generator = generator
 
     def forward(
-        self, z: Tensor, second: Tensor | None = None, third: Tensor | None = None
+        self,
+        z: Tensor,
+        second: Tensor | None = None,
+        third: Tensor | None = None,
+        fourth: Tensor | None = None,
+        fifth: Tensor | None = None,
     ) -> Tensor:
-        images = self.generator(*(given for given in (z, second, third) if given is not None))
+        more = (given for given in (second, third, fourth, fifth) if given is not None)
+        images = self.generator(z, *more)
         # ganinfer.drawing.images.to_uint8, operation by operation. The cast stands last: TensorRT
         # takes uint8 only as the output of a network.
         scaled = (images.float().clamp(-1.0, 1.0) + 1.0) * 127.5
@@ -117,20 +125,26 @@ def discriminator_to_onnx(discriminator: nn.Module, shape: Shape, *, conditional
 
 
 def to_onnx(
-    generator: nn.Module, *, z_dim: int, num_classes: int, truncation: bool = False
+    generator: nn.Module,
+    *,
+    z_dim: int,
+    num_classes: int,
+    truncation: bool = False,
+    styles: StyleInput | None = None,
 ) -> bytes:
     """Trace a generator into a checked ONNX file; the same weights give the same bytes.
 
     Args:
-        generator: z, y and truncation, or fewer -> images in [-1, 1]; in eval mode, on the CPU,
-            float32.
+        generator: z, y, truncation, w and takes_w, or fewer -> images in [-1, 1]; in eval mode, on
+            the CPU, float32.
         z_dim: length of a latent.
         num_classes: 0 if the generator takes no y.
         truncation: whether it takes one.
+        styles: the shape of those that it takes, if any.
 
     Returns:
-        The file: inputs "z", "y" when conditional, and "truncation" if it takes one; output
-        "images"; dynamic batch.
+        The file: inputs "z", "y" when conditional, "truncation" if it takes one, "w" and "takes_w"
+        if it takes styles; output "images"; dynamic batch.
 
     Raises:
         ExportError: the network cannot be traced or checked.
@@ -141,6 +155,9 @@ def to_onnx(
         example["y"] = torch.zeros(2, dtype=torch.int64)
     if truncation:
         example["truncation"] = torch.ones(2)
+    if styles is not None:
+        example["w"] = torch.zeros(2, styles.num_styles, styles.w_dim)
+        example["takes_w"] = torch.zeros(2)
     graph = SamplingGraph(generator).eval()
     return _to_onnx(graph, tuple(example.values()), list(example), "images")
 

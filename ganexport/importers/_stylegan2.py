@@ -4,14 +4,16 @@ Karras, Laine, Aittala, Hellsten, Lehtinen, Aila, Analyzing and Improving the Im
 StyleGAN, 1912.04958; Karras, Aittala, Hellsten, Laine, Lehtinen, Aila, Training Generative
 Adversarial Networks with Limited Data, 2006.06676.
 
-    mapping     w = f(z / rms(z), e_y / rms(e_y));  v = w_avg + psi (w - w_avg), for all layers
-    style       s = A v + b
+    mapping     styles v_l, see ganexport.importers._mapping
+    style       s = A v_l + b
     equation 1  W'_oik = s_i W_oik
     equation 3  W''_oik = W'_oik / sqrt(sum_ik W'_oik^2 + 1e-8)
     layer       x <- clamp(sqrt(2) lrelu(W'' * x + strength noise + bias)), lrelu's slope 0.2
     skips       image <- up(image) + clamp(W' * x + bias), where W' is not demodulated
 
-N batch; C, H, W; Z latent; W length of w; K classes. y is int64 (N,).
+A layer and the image of its block take their own styles: an image's is that of the next layer.
+
+N batch; C, H, W; L styles of length D; K classes.
 """
 
 import math
@@ -21,10 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-GAIN = math.sqrt(2)  # keeps the variance through a leaky ReLU
-MAPPING_RATE = 0.01  # learning rate of the mapping network, relative to the rest
-SLOPE = 0.2
-LEAST_SCALE = 1e-2  # of a scale that is divided by; demodulation takes it out again
+from ganexport.importers._mapping import GAIN, LEAST_SCALE, SLOPE, Dense, Layer, Mapping, Styled
 
 
 @dataclass(frozen=True)
@@ -44,128 +43,31 @@ class Plan:
     channels: list[int]
     image_channels: int
 
+    @property
+    def num_styles(self) -> int:
+        """L: of each layer, and of the last image."""
+        return 2 * len(self.channels)
 
-class Generator(nn.Module):
-    """z (N, Z), y (N,) if there are classes, psi (N,) unless it is fixed -> images (N, C, H, W).
 
-    They lie nominally on [-1, 1].
+class Generator(Styled):
+    """z (N, Z), y (N,) if there are classes, ... -> images (N, C, H, W), nominally on [-1, 1].
+
+    Args:
+        plan: see there.
+        psi, cutoff: see `Styled`.
+        clamp: of every layer, inf for none.
     """
 
-    def __init__(self, plan: Plan, *, psi: float | None, clamp: float) -> None:
-        super().__init__()
-        self._psi = psi
-        self.mapping = Mapping(plan)
+    def __init__(
+        self, plan: Plan, *, psi: float | None, clamp: float, cutoff: int | None = None
+    ) -> None:
+        mapping = Mapping(plan.z_dim, plan.num_classes, plan.embedding_dim, plan.widths)
+        super().__init__(mapping, plan.num_styles, psi=psi, cutoff=cutoff)
         self.synthesis = Synthesis(plan, clamp=clamp)
-
-    def forward(self, z: Tensor, *y_and_psi: Tensor) -> Tensor:
-        y, psi = labels_and_psi(y_and_psi, self._psi)
-        w = self.mapping(z, *y)
-        w_avg = self.mapping.w_avg
-        images: Tensor = self.synthesis(w_avg + psi * (w - w_avg))
-        return images
-
-
-def labels_and_psi(
-    given: tuple[Tensor, ...], fixed: float | None
-) -> tuple[tuple[Tensor, ...], Tensor | float]:
-    """What follows z: y (N,), if there are classes, and psi (N,) unless it is fixed.
-
-    Returns:
-        y, or nothing, and psi (N, 1), or the number.
-    """
-    if fixed is not None:
-        return given, fixed
-    *y, psi = given
-    return tuple(y), psi[:, None]
-
-
-class Layer(nn.Module):
-    """A layer that takes from its weights, whenever they are loaded, what it computes with.
-
-    The weights keep their published names and values; gains, sums and tiled filters are worked out
-    once, in float32, and are constants of the graph.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_load_state_dict_post_hook(_derive)  # type: ignore[no-untyped-call]
-
-    def derive(self) -> None:
-        """Work them out."""
-        raise NotImplementedError
-
-    def keep(self, name: str, value: Tensor) -> None:
-        """Keep one as a buffer that is not in the state dict."""
-        self.register_buffer(name, value.contiguous(), persistent=False)
-
-
-@torch.no_grad()
-def _derive(layer: nn.Module, _: object) -> None:
-    assert isinstance(layer, Layer)
-    layer.derive()
-
-
-class Dense(Layer):
-    """x (N, I) -> gain (rate / sqrt(I) W x + rate b) (N, O): equalised learning rate."""
-
-    kernel: Tensor
-    offset: Tensor
-
-    def __init__(self, num_in: int, num_out: int, *, rate: float = 1.0, gain: float = 1.0) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(num_out, num_in))
-        self.bias = nn.Parameter(torch.empty(num_out))
-        self._rate, self._gain = rate, gain
-
-    def derive(self) -> None:
-        scale = self._gain * self._rate
-        self.keep("kernel", self.weight * (scale / math.sqrt(self.weight.shape[1])))
-        self.keep("offset", self.bias * scale)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return functional.linear(x, self.kernel, self.offset)
-
-
-class Mapping(Layer):
-    """z (N, Z), y (N,) or None -> w (N, W)."""
-
-    w_avg: Tensor
-    table: Tensor
-
-    def __init__(self, plan: Plan) -> None:
-        super().__init__()
-        if plan.num_classes:
-            self.embed = Dense(plan.num_classes, plan.embedding_dim)
-        num_in = [plan.z_dim + plan.embedding_dim, *plan.widths]
-        for n, num_out in enumerate(plan.widths):
-            # The gain may stand before the leaky ReLU: it is positive.
-            self.add_module(f"fc{n}", Dense(num_in[n], num_out, rate=MAPPING_RATE, gain=GAIN))
-        self._depth, self._conditional = len(plan.widths), plan.num_classes > 0
-        self.register_buffer("w_avg", torch.empty(plan.widths[-1]))
-
-    def derive(self) -> None:
-        if self._conditional:
-            # Of a one-hot vector, a column of the weights.
-            self.keep("table", normalised(self.embed.kernel.T + self.embed.offset))
-
-    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        x = normalised(z)
-        if self._conditional:
-            assert y is not None
-            x = torch.cat([x, functional.embedding(y, self.table)], dim=1)
-        for n in range(self._depth):
-            x = functional.leaky_relu(self.get_submodule(f"fc{n}")(x), SLOPE)
-        w: Tensor = x
-        return w
-
-
-def normalised(x: Tensor) -> Tensor:
-    """(N, F) -> (N, F), of mean square 1."""
-    return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)
 
 
 class Synthesis(nn.Module):
-    """w (N, W) -> images (N, C, H, W)."""
+    """Styles (N, L, D) -> images (N, C, H, W)."""
 
     def __init__(self, plan: Plan, *, clamp: float) -> None:
         super().__init__()
@@ -177,14 +79,18 @@ class Synthesis(nn.Module):
     def forward(self, w: Tensor) -> Tensor:
         x: Tensor | None = None
         image: Tensor | None = None
-        for size in self._sizes:
-            x, image = self.get_submodule(f"b{size}")(x, image, w)
+        for n, size in enumerate(self._sizes):
+            own = w[:, :2] if n == 0 else w[:, 2 * n - 1 : 2 * n + 2]
+            x, image = self.get_submodule(f"b{size}")(x, image, own)
         assert image is not None
         return image
 
 
 class Block(Layer):
-    """Maps and image of half the size, w -> maps (N, O, H, W) and image; the first has neither."""
+    """Maps and image of half the size -> maps (N, O, H, W) and image; the first has neither.
+
+    w (N, 3, D) are the styles of its layers and of its image; of the first block (N, 2, D).
+    """
 
     resample_filter: Tensor
     taps: Tensor
@@ -204,9 +110,9 @@ class Block(Layer):
         self.keep("taps", tiled(self.resample_filter, self.torgb.weight.shape[0]))
 
     def forward(self, x: Tensor | None, image: Tensor | None, w: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.const[None] if x is None else self.conv0(x, w)
-        x = self.conv1(x, w)
-        rgb: Tensor = self.torgb(x, w)
+        x = self.const[None] if x is None else self.conv0(x, w[:, 0])
+        x = self.conv1(x, w[:, -2])
+        rgb: Tensor = self.torgb(x, w[:, -1])
         return x, rgb if image is None else upsampled(image, self.taps) + rgb
 
 
@@ -221,7 +127,7 @@ def tiled(filter_: Tensor, channels: int) -> Tensor:
 
 
 class Convolution(Layer):
-    """x (N, I, H/up, W/up), w (N, W) -> (N, O, H, W): modulated, demodulated, with noise.
+    """x (N, I, H/up, W/up), w (N, D) -> (N, O, H, W): modulated, demodulated, with noise.
 
     A style scales the weights of each image differently. Here it scales the maps instead: those
     that go in by s, those that come out by the demodulation, and all images share one convolution.
@@ -279,7 +185,7 @@ class Convolution(Layer):
 
 
 class ToRGB(Layer):
-    """x (N, I, H, W), w (N, W) -> image (N, C, H, W): modulated, one pixel wide."""
+    """x (N, I, H, W), w (N, D) -> image (N, C, H, W): modulated, one pixel wide."""
 
     kernel: Tensor
 

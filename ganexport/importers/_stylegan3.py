@@ -10,7 +10,7 @@ Networks, 2106.12423.
                 x <- down(clamp(sqrt(2) lrelu(up(x + bias)))), by Kaiser or jinc filters
     image       0.25 clamp(W' * x / sqrt(magnitude) + bias), where W' is not demodulated
 
-N batch; C, H, W; W also the length of w. All maps are square.
+N batch; C, H, W; L styles of length D. All maps are square.
 """
 
 import math
@@ -21,16 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ganexport.importers import _stylegan2
-from ganexport.importers._stylegan2 import (
-    GAIN,
-    LEAST_SCALE,
-    SLOPE,
-    Dense,
-    Layer,
-    Mapping,
-    clamped,
-    labels_and_psi,
-)
+from ganexport.importers._mapping import GAIN, LEAST_SCALE, SLOPE, Dense, Layer, Mapping, Styled
+from ganexport.importers._stylegan2 import clamped
 
 
 @dataclass(frozen=True)
@@ -83,34 +75,29 @@ class Plan:
     layers: list[LayerPlan]
     scale: float
 
+    @property
+    def num_styles(self) -> int:
+        """L: of the input, and of each layer."""
+        return len(self.layers) + 1
 
-class Generator(nn.Module):
-    """z (N, Z), y (N,) if there are classes, psi (N,) unless it is fixed -> images (N, C, H, W).
 
-    They lie nominally on [-1, 1].
+class Generator(Styled):
+    """z (N, Z), y (N,) if there are classes, ... -> images (N, C, H, W), nominally on [-1, 1].
 
     Args:
         plan: see there.
-        psi: fixed, or None.
-        cutoff: how many of input and layers are truncated, from the first on; None for all.
+        psi, cutoff: see `Styled`.
     """
 
     def __init__(self, plan: Plan, *, psi: float | None, cutoff: int | None) -> None:
-        super().__init__()
-        self._psi, self._cutoff = psi, cutoff
-        self.mapping = Mapping(plan.mapping)
+        own = plan.mapping
+        mapping = Mapping(own.z_dim, own.num_classes, own.embedding_dim, own.widths)
+        super().__init__(mapping, plan.num_styles, psi=psi, cutoff=cutoff)
         self.synthesis = Synthesis(plan)
-
-    def forward(self, z: Tensor, *y_and_psi: Tensor) -> Tensor:
-        y, psi = labels_and_psi(y_and_psi, self._psi)
-        w = self.mapping(z, *y)
-        w_avg = self.mapping.w_avg
-        images: Tensor = self.synthesis(w_avg + psi * (w - w_avg), w, self._cutoff)
-        return images
 
 
 class Synthesis(nn.Module):
-    """w (N, W), truncated and as it was -> images (N, C, H, W)."""
+    """Styles (N, L, D), of the input and of each layer -> images (N, C, H, W)."""
 
     def __init__(self, plan: Plan) -> None:
         super().__init__()
@@ -120,16 +107,15 @@ class Synthesis(nn.Module):
         for layer in plan.layers:
             self.add_module(layer.name, Filtered(layer, plan.mapping.widths[-1]))
 
-    def forward(self, truncated: Tensor, whole: Tensor, cutoff: int | None) -> Tensor:
-        cutoff = len(self._names) + 1 if cutoff is None else cutoff
-        x: Tensor = self.input(truncated if cutoff > 0 else whole)
+    def forward(self, w: Tensor) -> Tensor:
+        x: Tensor = self.input(w[:, 0])
         for n, name in enumerate(self._names):
-            x = self.get_submodule(name)(x, truncated if cutoff > n + 1 else whole)
+            x = self.get_submodule(name)(x, w[:, n + 1])
         return x * self._scale
 
 
 class Input(Layer):
-    """w (N, W) -> features (N, C, H, H), turned and moved as w says."""
+    """w (N, D) -> features (N, C, H, H), turned and moved as w says."""
 
     transform: Tensor
     freqs: Tensor
@@ -170,7 +156,7 @@ class Input(Layer):
 
 
 class Filtered(Layer):
-    """x (N, I, H, H), w (N, W) -> (N, O, H', H'): modulated, activated between two filters."""
+    """x (N, I, H, H), w (N, D) -> (N, O, H', H'): modulated, activated between two filters."""
 
     magnitude_ema: Tensor
     up_filter: Tensor

@@ -1,7 +1,8 @@
 """StyleGAN2 generators of NVIDIA's stylegan2-ada-pytorch, from `G_ema.state_dict()`.
 
 psi, which draws w towards the mean of what the mapping network gave in training, is an input of the
-graph: `sample(truncation=0.7)`. z is never truncated; the mapping network normalises it.
+graph: `sample(truncation=0.7)`; `truncation_cutoff` says for how many styles. z is never truncated;
+the mapping network normalises it. The graph also takes styles w (N, L, D) in the place of z.
 
 All is float32, as in the original with `force_fp32=True` and `noise_mode="const"`. By default the
 original runs its four highest resolutions, none below 8x8, in float16 on GPUs, and its images
@@ -20,20 +21,21 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ganexport.importers._stylegan2 import MAPPING_RATE, Generator, Plan
+from ganexport.importers._mapping import MAPPING_RATE
+from ganexport.importers._stylegan2 import Generator, Plan
 from ganexport.subjects.pickles import Published
 from ganexport.subjects.spec import Spec
-from ganinfer.drawing.model import TruncationInput
+from ganinfer.drawing.model import StyleInput, TruncationInput
 from ganinfer.errors import ExportError
 
 EXPECTED = "G_ema.state_dict() of stylegan2-ada-pytorch, the skip architecture with noise"
-PSI = TruncationInput(least=0.0, largest=2.0, untruncated=1.0)
 
 
 def read(
     state: dict[str, Tensor],
     *,
     truncation_psi: float | None = None,
+    truncation_cutoff: int | None = None,
     conv_clamp: float | Literal["published", "none"] | None = "published",
     classes: Sequence[str] = (),
 ) -> tuple[nn.Module, Spec]:
@@ -44,13 +46,15 @@ def read(
             classes are read off the shapes.
         truncation_psi: of w, fixed: 1 for none, 0 for the mean image. None makes it an input of
             the graph, 1 for those who ask for none.
+        truncation_cutoff: how many styles are drawn to the mean, from the first on; None for all.
         conv_clamp: of every layer. "published" is what a `.pkl` says, and 256 of a state dict, what
             training takes by default; None, "none" or inf where it has none, as after `--fp32=1`.
         classes: names of the K classes; by default "0", "1", ...
 
     Returns:
-        The generator, z float32 (N, Z), with classes y int64 (N,), and psi float32 (N,) unless it
-        is fixed -> float32 (N, C, H, W), nominally on [-1, 1]; and what the bundle says of it.
+        The generator, z float32 (N, Z), with classes y int64 (N,), psi float32 (N,) unless it is
+        fixed, and styles w float32 (N, L, D) with takes_w float32 (N,), see `Styled` -> float32
+        (N, C, H, W), nominally on [-1, 1]; and what the bundle says of it.
 
     Raises:
         ExportError: these are no such names or shapes; the options do not fit.
@@ -60,14 +64,39 @@ def read(
         check_attributes(state)
     clamp = _clamp(state, conv_clamp)
     check_classes(classes, plan.num_classes)
+    check_cutoff(truncation_cutoff, plan.num_styles)
     with torch.device("meta"):
-        generator = Generator(plan, psi=truncation_psi, clamp=clamp)
+        generator = Generator(plan, psi=truncation_psi, clamp=clamp, cutoff=truncation_cutoff)
     load(generator, state, expected=EXPECTED)
     names = list(classes) or [str(k) for k in range(plan.num_classes)]
-    taken = PSI if truncation_psi is None else None
     return generator.eval(), Spec(
-        plan.z_dim, names, truncation_input=taken, family="stylegan2", output_range="-1:1"
+        plan.z_dim,
+        names,
+        truncation_input=psi_input(truncation_psi, truncation_cutoff),
+        style_input=StyleInput(num_styles=plan.num_styles, w_dim=plan.widths[-1]),
+        family="stylegan2",
+        output_range="-1:1",
     )
+
+
+def psi_input(fixed: float | None, cutoff: int | None) -> TruncationInput | None:
+    """What a bundle says of psi as an input; None if it is fixed."""
+    if fixed is not None:
+        return None
+    return TruncationInput(least=0.0, largest=2.0, untruncated=1.0, num_styles=cutoff)
+
+
+def check_cutoff(cutoff: int | None, num_styles: int) -> None:
+    """Refuse to draw more styles to the mean than there are.
+
+    Raises:
+        ExportError: it is more, or below 0.
+    """
+    if cutoff is not None and not 0 <= cutoff <= num_styles:
+        raise ExportError(
+            f"truncation_cutoff {cutoff}: expected 0 to {num_styles}, the styles that are drawn to"
+            " the mean"
+        )
 
 
 def check_classes(names: Sequence[str], num_classes: int) -> None:

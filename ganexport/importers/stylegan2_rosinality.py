@@ -22,14 +22,18 @@ NUM_AVERAGED = 4096  # latents for the mean of w, as many as its generate.py dra
 
 
 def read(
-    state: dict[str, Tensor], *, truncation_psi: float | None = None
+    state: dict[str, Tensor],
+    *,
+    truncation_psi: float | None = None,
+    truncation_cutoff: int | None = None,
 ) -> tuple[nn.Module, Spec]:
     """Rebuild a generator from `checkpoint["g_ema"]` of rosinality's stylegan2-pytorch.
 
     Args:
         state: name -> tensor. "latent_avg", which converted checkpoints hold beside "g_ema", may be
             put in; without it the mean of w is that of the latents of the seeds 0 to 4095.
-        truncation_psi: of w, see `stylegan2`; fixed, or None for an input of the graph.
+        truncation_psi, truncation_cutoff: of w, see `stylegan2`; its own code draws all styles to
+            the mean.
 
     Returns:
         The generator and what the bundle says of it, as `stylegan2.read` does.
@@ -40,7 +44,12 @@ def read(
     renamed = rename(state)
     if truncation_psi != 1 and "latent_avg" not in state:
         renamed["mapping.w_avg"] = _mean_w(renamed)
-    return stylegan2.read(renamed, truncation_psi=truncation_psi, conv_clamp=None)
+    return stylegan2.read(
+        renamed,
+        truncation_psi=truncation_psi,
+        truncation_cutoff=truncation_cutoff,
+        conv_clamp=None,
+    )
 
 
 def rename(state: dict[str, Tensor]) -> dict[str, Tensor]:

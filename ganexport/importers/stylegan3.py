@@ -3,8 +3,9 @@
 The `.pkl` is needed: how a layer pads, and how its factors and rates are, stands in the attributes
 of its modules and in no state dict. psi, which draws w towards the mean of what the mapping network
 gave in training, is an input of the graph: `sample(truncation=0.7)`; `truncation_cutoff` says for
-how many layers. All is float32, as in the original with `force_fp32=True`. The network's own
-`transform`, a rotation and a translation of all images, is that of the file.
+how many styles. The graph also takes styles w (N, L, D) in the place of z. All is float32, as in
+the original with `force_fp32=True`. The network's own `transform`, a rotation and a translation of
+all images, is that of the file.
 """
 
 import math
@@ -17,10 +18,10 @@ from torch import Tensor, nn
 
 from ganexport.importers import stylegan2
 from ganexport.importers._stylegan3 import Generator, LayerPlan, Plan
-from ganexport.importers.stylegan2 import PSI
 from ganexport.subjects.pickle_values import Array, Instance
 from ganexport.subjects.pickles import Published
 from ganexport.subjects.spec import Spec
+from ganinfer.drawing.model import StyleInput
 from ganinfer.errors import ExportError
 
 LAYER_NAME = re.compile(r"L\d+_\d+_\d+", re.ASCII)
@@ -42,13 +43,14 @@ def read(
         state: name -> tensor, and the attributes of the modules.
         truncation_psi: of w, fixed: 1 for none, 0 for the mean image. None makes it an input of
             the graph, 1 for those who ask for none.
-        truncation_cutoff: how many w are drawn to the mean: the input's, then the layers' from the
-            first on; None for all.
+        truncation_cutoff: how many styles are drawn to the mean: the input's, then the layers' from
+            the first on; None for all.
         classes: names of the K classes; by default "0", "1", ...
 
     Returns:
-        The generator, z float32 (N, Z), with classes y int64 (N,), and psi float32 (N,) unless it
-        is fixed -> float32 (N, C, H, W), nominally on [-1, 1]; and what the bundle says of it.
+        The generator, z float32 (N, Z), with classes y int64 (N,), psi float32 (N,) unless it is
+        fixed, and styles w float32 (N, L, D) with takes_w float32 (N,), see `Styled` -> float32
+        (N, C, H, W), nominally on [-1, 1]; and what the bundle says of it.
 
     Raises:
         ExportError: these are no such names, shapes or attributes; the options do not fit.
@@ -62,18 +64,18 @@ def read(
     plan = infer(state)
     num_classes = plan.mapping.num_classes
     stylegan2.check_classes(classes, num_classes)
-    if truncation_cutoff is not None and not 0 <= truncation_cutoff <= len(plan.layers) + 1:
-        raise ExportError(
-            f"truncation_cutoff {truncation_cutoff}: expected 0 to {len(plan.layers) + 1}, the"
-            " input and its layers"
-        )
+    stylegan2.check_cutoff(truncation_cutoff, plan.num_styles)
     with torch.device("meta"):
         generator = Generator(plan, psi=truncation_psi, cutoff=truncation_cutoff)
     stylegan2.load(generator, state, expected="G_ema of NVIDIA's stylegan3")
     names = list(classes) or [str(k) for k in range(num_classes)]
-    taken = PSI if truncation_psi is None else None
     spec = Spec(
-        plan.mapping.z_dim, names, truncation_input=taken, family="stylegan3", output_range="-1:1"
+        plan.mapping.z_dim,
+        names,
+        truncation_input=stylegan2.psi_input(truncation_psi, truncation_cutoff),
+        style_input=StyleInput(num_styles=plan.num_styles, w_dim=plan.mapping.widths[-1]),
+        family="stylegan3",
+        output_range="-1:1",
     )
     return generator.eval(), spec
 

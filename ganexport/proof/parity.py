@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ganexport.graph.tracing import NetworkExtractor, extractor_to_onnx
-from ganexport.proof.confidence import Resampled
+from ganexport.proof.confidence import Resampled, Share
 from ganexport.proof.drawn import Drawn, file_for
 from ganexport.proof.numeric import numeric_gates, pixel_gates, runnable
 from ganexport.proof.overflow import overflow_gate

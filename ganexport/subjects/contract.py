@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ganexport.subjects.forms import more_arguments
 from ganexport.subjects.spec import Spec
 from ganinfer.drawing.latents import draw_latents
 from ganinfer.errors import ExportError
@@ -60,7 +61,7 @@ def check_contract(network: nn.Module, spec: Spec, name: str) -> Tensor:
 
 
 def _arguments(spec: Spec) -> Arguments:
-    """Latents of some seeds, each class in turn, the last class first; no truncation."""
+    """Latents of some seeds, each class in turn, the last class first; no truncation, no styles."""
     uniform = spec.z_distribution == "uniform"
     z = draw_latents(
         range(NUM_IMAGES),
@@ -71,9 +72,7 @@ def _arguments(spec: Spec) -> Arguments:
     arguments = [torch.from_numpy(z)]
     if num_classes := len(spec.class_names):
         arguments.append((num_classes - 1 - torch.arange(NUM_IMAGES)) % num_classes)
-    if spec.truncation_input is not None:
-        arguments.append(torch.full((NUM_IMAGES,), spec.truncation_input.untruncated))
-    return tuple(arguments)
+    return (*arguments, *more_arguments(spec, NUM_IMAGES))
 
 
 def _call(network: nn.Module, arguments: Arguments, name: str) -> Tensor:

@@ -1,7 +1,7 @@
 """In what form a network takes latents and labels, and gives images; found by trying it.
 
-The forms that authors use -> one: z float32 (N, Z), y int64 (N,), truncation float32 (N,) -> images
-float32 (N, C, H, W) on [-1, 1]. N batch, Z latent, K classes.
+The forms that authors use -> one: z float32 (N, Z), y int64 (N,), truncation float32 (N,), styles
+-> images float32 (N, C, H, W) on [-1, 1]. N batch, Z latent, K classes.
 """
 
 import copy
@@ -57,7 +57,7 @@ class Form:
     output_range: str = "-1:1"
 
     def call(self, network: nn.Module, z: Tensor, y: Tensor | None, *more: Tensor, k: int) -> Any:
-        """What the network itself gives for z (N, Z), y (N,) of k classes, and a truncation."""
+        """What the network itself gives for z (N, Z), y (N,) of k classes, and what follows."""
         arguments = [LATENTS[self.latent](z)]
         if y is not None:
             assert self.labels is not None
@@ -110,19 +110,26 @@ class Form:
 
 
 class Adapted(nn.Module):
-    """A network behind one form: z, y if there are classes, truncation if it takes one."""
+    """A network behind one form: z, y if there are classes, and what else it takes."""
 
     def __init__(self, network: nn.Module, form: Form, num_classes: int) -> None:
         super().__init__()
         self.network, self._form, self._num_classes = network, form, num_classes
 
-    def forward(
-        self, z: Tensor, second: Tensor | None = None, third: Tensor | None = None
-    ) -> Tensor:
-        y, more = (second, third) if self._num_classes else (None, second)
-        given = () if more is None else (more,)
-        output = self._form.call(self.network, z, y, *given, k=self._num_classes)
+    def forward(self, z: Tensor, *given: Tensor) -> Tensor:
+        y, more = (given[0], given[1:]) if self._num_classes else (None, given)
+        output = self._form.call(self.network, z, y, *more, k=self._num_classes)
         return self._form.image(output, z.dtype)
+
+
+def more_arguments(spec: Spec, n: int) -> list[Tensor]:
+    """What a network is called with after z and y for n images: no truncation, styles of z."""
+    more = []
+    if (taken := spec.truncation_input) is not None:
+        more.append(torch.full((n,), taken.untruncated))
+    if (styles := spec.style_input) is not None:
+        more += [torch.zeros(n, styles.num_styles, styles.w_dim), torch.zeros(n)]
+    return more
 
 
 @torch.no_grad()
@@ -140,9 +147,7 @@ def find_form(network: nn.Module, spec: Spec, name: str) -> Form:
     num_classes = len(spec.class_names)
     z = torch.linspace(-1, 1, 2 * spec.z_dim).reshape(2, spec.z_dim)
     y = torch.tensor([0, num_classes - 1]) if num_classes else None
-    more = []
-    if spec.truncation_input is not None:
-        more = [torch.full((2,), spec.truncation_input.untruncated)]
+    more = more_arguments(spec, 2)
     refusals: dict[Form, Exception] = {}
     others: list[str] = []
     for form in _candidates(network, num_classes):

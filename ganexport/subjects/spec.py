@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ganinfer.drawing.model import TruncationInput
+from ganinfer.drawing.model import StyleInput, TruncationInput
 from ganinfer.errors import ExportError
 from ganinfer.lookup import suggest
 
@@ -41,6 +41,9 @@ class Spec:
         truncation: of the latents it was trained with; for those who ask for none.
         truncation_input: if the network takes the truncation itself, after z and y, float32 (N,)
             (StyleGAN2's psi): its range. Latents are then left as they are.
+        style_input: if the network takes styles itself, after z, y and truncation: w float32
+            (N, L, D) and takes_w float32 (N,), and chooses by
+            torch.where(takes_w[:, None, None] > 0.5, w, styles of z): their shape.
         family: what it is called in the bundle.
         output_range: of the network's values: "-1:1", "0:1", "0:255", or "imagenet", normalised by
             that set's mean and deviation; they are brought to [-1, 1] in the graph. None expects
@@ -55,6 +58,7 @@ class Spec:
     z_distribution: str = "normal"
     truncation: float | None = None
     truncation_input: TruncationInput | None = None
+    style_input: StyleInput | None = None
     family: str = "custom"
     output_range: str | None = None
 

@@ -34,8 +34,8 @@ class Subject:
 
     Attributes:
         network: the reference, in eval mode, float32, on the CPU: z float32 (N, Z), if there are
-            classes y int64 (N,), if it takes one truncation float32 (N,) -> float32 (N, C, H, W) on
-            [-1, 1].
+            classes y int64 (N,), if it takes them truncation float32 (N,), styles w float32
+            (N, L, D) and takes_w float32 (N,) -> float32 (N, C, H, W) on [-1, 1].
         model: what the bundle says it takes and gives.
         source: where it comes from.
         where: its name in messages.
@@ -86,6 +86,7 @@ class Subject:
             z_dim=self.model.z_dim,
             num_classes=self.num_classes,
             truncation=self.model.truncation_input is not None,
+            styles=self.model.style_input,
         )
         weights = self.model.class_input == "weights"
         return take_weights(file, self.num_classes) if weights else file
@@ -255,4 +256,5 @@ def _model(spec: Spec, size: tuple[int, int], channels: int) -> Model:
         else (["resample", "scale"] if normal else []),
         default_truncation=spec.truncation,
         truncation_input=spec.truncation_input,
+        style_input=spec.style_input,
     )

@@ -190,6 +190,25 @@ class FeatureNetwork:
         return seen
 
 
+class MappingNetwork:
+    """What makes styles of latents: ONNX, in float32, on the CPU."""
+
+    def __init__(self, graph: bytes) -> None:
+        """Load a graph.
+
+        Raises:
+            BackendUnavailable: onnxruntime is not installed, or refuses the graph.
+        """
+        self._session = _open_session(_import(), graph, [CPU], usable_cpus())
+        self._names = {value.name for value in self._session.get_inputs()}
+
+    def __call__(self, inputs: Inputs) -> NDArray[np.float32]:
+        """Styles w float32 (N, L, D) of z, y and truncation."""
+        feed = {name: array for name, array in inputs.feed().items() if name in self._names}
+        w: NDArray[np.float32] = self._session.run(None, feed)[0]
+        return w
+
+
 def open_first(
     ort: ModuleType, graph: bytes, attempts: Sequence[Sequence[Provider]], threads: int
 ) -> tuple[Any, Sequence[Provider], str]:
@@ -212,19 +231,29 @@ def open_first(
 
 
 def _open_session(
-    ort: ModuleType, graph: bytes, providers: Sequence[Provider], threads: int
+    ort: ModuleType,
+    graph: bytes,
+    providers: Sequence[Provider],
+    threads: int,
+    *,
+    fuse: bool = True,
 ) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     # Never guess the file's type from its bytes.
     options.add_session_config_entry("session.load_model_format", "ONNX")
+    if not fuse:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
     if CPU not in providers:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
         # Without the fallback, with which it goes on on the CPU after a failure on the GPU.
         return ort.InferenceSession(graph, options, providers=list(providers), enable_fallback=0)
     except Exception as error:  # onnxruntime raises a dozen unrelated classes
+        if "float8" in str(error) and fuse:
+            # It fuses float8 into operators that it has for int8 alone.
+            return _open_session(ort, graph, providers, threads, fuse=False)
         raise BackendUnavailable(
             f"onnxruntime {ort.__version__} refuses the graph: {error}"
         ) from None

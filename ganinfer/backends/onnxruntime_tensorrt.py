@@ -83,6 +83,8 @@ def provider_options(
             shapes += f",y:{batch}{weights}"
         if model.truncation_input is not None:
             shapes += f",truncation:{batch}"
+        if (styles := model.style_input) is not None:
+            shapes += f",w:{batch}x{styles.num_styles}x{styles.w_dim},takes_w:{batch}"
         options[f"{prefix}_profile_{bound}_shapes"] = shapes
     if name == TENSORRT_RTX:
         return options | {"nv_runtime_cache_path": str(cache)}

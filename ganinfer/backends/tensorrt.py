@@ -257,6 +257,9 @@ def _shapes(model: Model) -> dict[str, tuple[tuple[int, ...], DTypeLike]]:
         shapes["y"] = ((), np.int64) if index else ((len(model.classes),), np.float32)
     if model.truncation_input is not None:
         shapes["truncation"] = ((), np.float32)
+    if (styles := model.style_input) is not None:
+        shapes["w"] = ((styles.num_styles, styles.w_dim), np.float32)
+        shapes["takes_w"] = ((), np.float32)
     return shapes
 
 

@@ -33,21 +33,25 @@ def pixel_differences(found: Images, expected: Images) -> tuple[int, float, floa
     return int(steps.max()), float(np.mean(steps != 0)), psnr
 
 
-def golden_failure(found: Images, expected: Images, precision: str, golden: Golden) -> str | None:
-    """Which limit of a precision is passed, in words; None when all hold.
+def limits_of(golden: Golden, precision: str) -> PixelLimits:
+    """What a bundle lets a host do to its golden images in a precision."""
+    return {**_DEFAULT_LIMITS, **golden.limits}[precision]  # type: ignore[index]
+
+
+def pixel_failure(found: Images, expected: Images, limits: PixelLimits) -> str | None:
+    """Which limit is passed, in words; None when all hold.
 
     A bound on a share is widened by three standard deviations of so few pixels.
     """
     if found.shape != expected.shape:
         return f"shape {found.shape}, expected {expected.shape}"
-    gate = {**_DEFAULT_LIMITS, **golden.limits}[precision]  # type: ignore[index]
     max_steps, share, psnr = pixel_differences(found, expected)
-    if gate.max_steps is not None and max_steps > gate.max_steps:
-        return f"{max_steps} uint8 steps off, at most {gate.max_steps} expected"
-    if gate.min_psnr_db is not None and psnr < gate.min_psnr_db:
-        return f"PSNR {psnr:.1f} dB, at least {gate.min_psnr_db:.1f} expected"
-    if gate.max_share is not None:
-        allowed = gate.max_share + (3 * math.sqrt(gate.max_share * found.size) + 1) / found.size
+    if limits.max_steps is not None and max_steps > limits.max_steps:
+        return f"{max_steps} uint8 steps off, at most {limits.max_steps} expected"
+    if limits.min_psnr_db is not None and psnr < limits.min_psnr_db:
+        return f"PSNR {psnr:.1f} dB, at least {limits.min_psnr_db:.1f} expected"
+    if limits.max_share is not None:
+        allowed = limits.max_share + (3 * math.sqrt(limits.max_share * found.size) + 1) / found.size
         if share > allowed:
             return f"{share:.3%} of pixels differ, at most {allowed:.3%} expected"
     return None

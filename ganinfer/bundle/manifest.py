@@ -2,9 +2,9 @@
 
 import json
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from ganinfer.drawing.model import Count, Model
 from ganinfer.errors import BundleError
@@ -42,7 +42,9 @@ class FileEntry(Record):
 class Graph(Record):
     """An ONNX file: z float32 (N, Z) [, y int64 (N,)] [, truncation float32 (N,)] -> images.
 
-    They are uint8 (N, H, W, C). A graph that takes weights has y float32 (N, K).
+    They are uint8 (N, H, W, C). A graph that takes weights has y float32 (N, K). One that takes
+    styles has w float32 (N, L, D), and takes_w float32 (N,): where it is 1, w is taken in the place
+    of what z, y and truncation give.
     """
 
     path: str
@@ -181,11 +183,15 @@ def gate_result(
 
 
 class Manifest(Record):
-    """All that manifest.json holds."""
+    """All that manifest.json holds.
+
+    mapping: of a model with a style_input an ONNX file, in float32: z [, y] [, truncation] -> w.
+    """
 
     format_version: int
     model: Model
     graphs: list[Graph]
+    mapping: str | None = None
     engines: list[Engine]
     golden: Golden
     witness: WitnessFiles | None
@@ -196,6 +202,12 @@ class Manifest(Record):
     verified: bool
     files: dict[str, FileEntry]
 
+    @model_validator(mode="after")
+    def _mapping_and_styles_go_together(self) -> Self:
+        if (self.mapping is None) != (self.model.style_input is None):
+            raise ValueError("expected mapping and model.style_input both, or neither")
+        return self
+
     def named_files(self) -> set[str]:
         """The files that its parts are in."""
         names = {self.golden.path, *(graph.path for graph in self.graphs)}
@@ -203,6 +215,8 @@ class Manifest(Record):
             names |= {engine.path, engine.report}
         if self.witness is not None:
             names |= {self.witness.moments, self.witness.extractor}
+        if self.mapping is not None:
+            names.add(self.mapping)
         if self.discriminator is not None:
             names.add(self.discriminator.path)
         return names

@@ -161,9 +161,9 @@ def frechet_distance(a: Moments, b: Moments) -> Floats:
     return distances
 
 
-def _factor(covariance: Floats) -> Floats:
+def _factor(covariance: Floats) -> NDArray[np.floating]:
     """Some L with L L^T = S, of covariances (..., F, F)."""
-    factor: Floats
+    factor: NDArray[np.floating]
     try:
         factor = np.linalg.cholesky(covariance)
     except np.linalg.LinAlgError:  # features that do not vary, or fewer images than features

@@ -1,4 +1,4 @@
-"""gan interpolate, gan truncations."""
+"""gan interpolate, gan truncations, gan styles."""
 
 from pathlib import Path
 from typing import Annotated
@@ -37,6 +37,7 @@ def interpolate(
     ] = None,
     truncation: Truncation = None,
     truncation_mode: TruncationMode = None,
+    space: Annotated[str, typer.Option(help="z, or w: between a StyleGAN's styles.")] = "z",
     opening: Opening,
 ) -> None:
     """Film the way from seed to seed."""
@@ -53,6 +54,7 @@ def interpolate(
             labels=None if labels is None else parse_labels(labels, sampler.classes),
             truncation=truncation,
             truncation_mode=truncation_mode,
+            space=space,
         )
         output.parent.mkdir(parents=True, exist_ok=True)
         save_film(output, film, fps=fps)
@@ -95,4 +97,41 @@ def truncations(
         ]
     output.parent.mkdir(parents=True, exist_ok=True)
     save_png(output, grid(np.concatenate(images), columns=len(columns)))
+    console.print(f"-> {output}")
+
+
+@expanded
+def styles(
+    *,
+    bundle: BundlePath,
+    output: Annotated[Path, typer.Option("-o", "--output", help="x.png.")],
+    rows: Annotated[str, typer.Option(help="Seeds of the rows, whose styles are kept.")] = "0-3",
+    columns: Annotated[str, typer.Option(help="Seeds whose styles come in.")] = "4-9",
+    places: Annotated[
+        str | None,
+        typer.Option(help="Of the styles that come in, 0-6; the first half by default."),
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="A class; each seed's own by default.")] = None,
+    truncation: Truncation = None,
+    opening: Opening,
+) -> None:
+    """Mix a StyleGAN's styles: coarse ones of the columns, fine ones of the rows."""
+    from ganinfer.drawing.images import grid, save_png
+    from ganinfer.sampler import Sampler
+    from ganinfer.styles import style_grid
+
+    if output.suffix.lower() != ".png":
+        raise RequestError(f"-o {output}: expected a name that ends in .png")
+    seeds, others = parse_ranges(rows, "--rows"), parse_ranges(columns, "--columns")
+    with Sampler(bundle, **vars(opening)) as sampler:
+        images = style_grid(
+            sampler,
+            seeds,
+            others,
+            places=None if places is None else parse_ranges(places, "--places"),
+            labels=None if label is None else parse_labels(label, sampler.classes)[0],
+            truncation=truncation,
+        )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    save_png(output, grid(images, columns=len(others) + 1))
     console.print(f"-> {output}")

@@ -1,6 +1,6 @@
 """What a caller asks for, checked before any work: counts, seeds, labels, latents.
 
-N images, Z latent, K classes.
+N images, Z latent, K classes; L styles of length D.
 """
 
 import functools
@@ -22,7 +22,7 @@ from ganinfer.errors import RequestError
 from ganinfer.lookup import suggest
 
 if TYPE_CHECKING:
-    from ganinfer.drawing.model import Model
+    from ganinfer.drawing.model import Model, StyleInput
 
 _LARGE = 1 << 18  # bytes
 _DLPACK_CUDA = 2  # its kDLCUDA
@@ -109,6 +109,42 @@ def checked_latents(model: "Model", z: NDArray[np.float32]) -> NDArray[np.float3
     if not np.isfinite(latents).all():
         raise RequestError("z: holds NaN or infinite values; expected finite float32 latents")
     return latents
+
+
+def checked_styles(model: "Model", w: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A caller's own styles, finite float32 (N, L, D), from (N, L, D), or (N, D) for all L.
+
+    Raises:
+        RequestError: the graph takes none; wrong shape, type or values.
+    """
+    taken = check_takes_styles(model)
+    array, length = _on_host("w", w), taken.w_dim
+    if array.ndim == 2 and array.shape[1] == length:
+        array = np.repeat(array[:, None], taken.num_styles, axis=1)
+    if array.shape[1:] != (taken.num_styles, length) or array.dtype.kind != "f":
+        raise RequestError(
+            f"w: found {array.dtype} {array.shape}; expected float32 (N, {taken.num_styles},"
+            f" {length}), or (N, {length}) for the same style everywhere"
+        )
+    with np.errstate(over="ignore"):
+        styles = np.ascontiguousarray(array, np.float32)
+    if not np.isfinite(styles).all():
+        raise RequestError("w: holds NaN or infinite values; expected finite float32 styles")
+    return styles
+
+
+def check_takes_styles(model: "Model") -> "StyleInput":
+    """What a graph says of its w.
+
+    Raises:
+        RequestError: it takes none.
+    """
+    if model.style_input is None:
+        raise RequestError(
+            f"w: this bundle's generator ({model.family}) takes none; StyleGANs do, once they are"
+            " exported with this version: gan export --from stylegan2, or stylegan3"
+        )
+    return model.style_input
 
 
 def _on_host(name: str, values: Any) -> NDArray[Any]:

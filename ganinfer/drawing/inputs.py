@@ -1,10 +1,10 @@
 """What a generator's graph takes for a batch of images, and how a seed becomes it.
 
-N images, Z latent, K classes.
+N images, Z latent, K classes; L styles of length D.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,19 +28,22 @@ class Inputs:
         y: int64 (N,), or float32 (N, K) of a graph that takes weights; None if there are no
             classes.
         truncation: float32 (N,); None if the graph has no such input.
+        w: styles float32 (N, L, D); None if the graph takes none.
+        takes_w: float32 (N,), with w: 1 where it is taken as it is, 0 where z is mapped.
     """
 
     z: NDArray[np.float32]
     y: ClassInput | None = None
     truncation: NDArray[np.float32] | None = None
+    w: NDArray[np.float32] | None = None
+    takes_w: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.z)
 
     def feed(self) -> dict[str, NDArray[Any]]:
         """The inputs that there are, by their names in the graph."""
-        named = {"z": self.z, "y": self.y, "truncation": self.truncation}
-        return {name: array for name, array in named.items() if array is not None}
+        return {name: array for name, array in vars(self).items() if array is not None}
 
     @property
     def labels(self) -> NDArray[np.int64] | None:
@@ -173,7 +176,25 @@ def draw_inputs(
         truncation=model.default_truncation if of_latents is None else of_latents,
         truncation_mode="resample" if of_latents is None else mode,
     )
-    return Inputs(z, class_input(model, y), truncation_input(model, len(keys), truncation))
+    inputs = Inputs(z, class_input(model, y), truncation_input(model, len(keys), truncation))
+    return without_styles(model, inputs)
+
+
+def without_styles(model: "Model", inputs: Inputs) -> Inputs:
+    """The same images, of z: what the graph's inputs "w" and "takes_w" get if it has them."""
+    if model.style_input is None:
+        return inputs
+    n, shape = len(inputs), (model.style_input.num_styles, model.style_input.w_dim)
+    w = np.zeros((n, *shape), np.float32)
+    return replace(inputs, w=w, takes_w=np.zeros(n, np.float32))
+
+
+def of_styles(model: "Model", w: NDArray[np.float32]) -> Inputs:
+    """Images of styles w (N, L, D); z, y and truncation are there, and count for nothing."""
+    n, num_classes = len(w), len(model.classes)
+    y = class_input(model, np.zeros(n, np.int64)) if num_classes else None
+    z = np.zeros((n, model.z_dim), np.float32)
+    return Inputs(z, y, truncation_input(model, n, None), w, np.ones(n, np.float32))
 
 
 def class_input(model: "Model", y: ClassInput | None) -> ClassInput | None:

@@ -14,12 +14,24 @@ class TruncationInput(Record):
     """The range of a graph's input "truncation", and its value for those who ask for none.
 
     statistics: truncations that batch-norm statistics were taken for, if any.
+    num_styles: how many styles are drawn to the mean, from the first on; None for all.
     """
 
     least: float
     largest: float
     untruncated: float
     statistics: list[float] = Field(default_factory=list)
+    num_styles: Count | None = None
+
+
+class StyleInput(Record):
+    """The shape of a graph's input "w", styles float32 (N, L, D), which the synthesis takes.
+
+    num_styles: L, inputs of the synthesis that a style goes to. w_dim: D, length of a style.
+    """
+
+    num_styles: Annotated[int, Field(ge=1, le=1024)]
+    w_dim: Annotated[int, Field(ge=1, le=65536)]
 
 
 class Model(Record):
@@ -31,6 +43,7 @@ class Model(Record):
         does it all, as StyleGAN2 does with psi.
     default_truncation: what it was trained with, for those who ask for none; of mode "resample".
     truncation_input: None if the graph has no such input.
+    style_input: None if the graph takes no w, as of all but StyleGANs.
     class_input: "weights" if y is a weight for each class, and classes can be mixed.
     macs: multiply-accumulates of one image in the fp32 graph; bundles of older versions do not say.
     """
@@ -44,6 +57,7 @@ class Model(Record):
     truncation_modes: list[Literal["resample", "scale", "network"]]
     default_truncation: Annotated[float, Field(gt=0)] | None = None
     truncation_input: TruncationInput | None = None
+    style_input: StyleInput | None = None
     class_input: Literal["index", "weights"] = "index"
     macs: Count | None = None
 

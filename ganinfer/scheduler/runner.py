@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import dataclasses
 import functools
 import logging
 import os
@@ -21,6 +22,7 @@ from ganinfer.scheduler.stats import Stats
 
 if TYPE_CHECKING:
     from ganinfer.backends._base import Backend
+    from ganinfer.backends.onnxruntime import MappingNetwork
     from ganinfer.bundle.archive import Bundle
 
 log = logging.getLogger(__name__)
@@ -70,6 +72,7 @@ class Runner:
         self._lock = threading.Lock()
         self.stats = Stats()
         self._batcher: Batcher | None = None
+        self._mapping: MappingNetwork | None = None
 
     def ready(self) -> Batcher:
         """The batcher, in a forked process over backends of its own.
@@ -87,12 +90,22 @@ class Runner:
                 self._batcher = self._batcher_of(self.backends, stats=self.stats)
             return self._batcher
 
+    def mapping(self) -> "MappingNetwork":
+        """What makes styles of latents, in a bundle that has it; `ready` comes first."""
+        if self._mapping is None:
+            from ganinfer.backends.onnxruntime import MappingNetwork
+
+            assert self.bundle.manifest.mapping is not None
+            self._mapping = MappingNetwork(self.bundle.read_onnx(self.bundle.manifest.mapping))
+        return self._mapping
+
     def close(self, *, cancel: bool = False) -> None:
         """Finish or fail what was asked for; free the backends and the bundle's file."""
         with self._lock:
             self._closed = True
             batcher, self._batcher = self._batcher, None
             backends, self.backends = self.backends, []
+            self._mapping = None
         if batcher is not None:
             batcher.close(cancel=cancel)
         for backend in backends:
@@ -129,16 +142,20 @@ class Runner:
         Raises:
             ParityError: it gives others.
         """
-        from ganinfer.bundle.golden import golden_failure, read_golden
+        from ganinfer.bundle.golden import limits_of, pixel_failure, read_golden
 
         inputs, expected = read_golden(self.bundle)
+        if self.bundle.manifest.mapping is not None:  # every other image by way of its styles
+            takes_w = (np.arange(len(inputs)) % 2).astype(np.float32)
+            inputs = dataclasses.replace(inputs, w=self.mapping()(inputs), takes_w=takes_w)
         batcher = self._batcher_of([backend], stats=Stats())  # the way that all images will go
         try:
             found = np.empty_like(expected)
             batcher.submit(Request(inputs, found)).result()
         finally:
             batcher.close()
-        failure = golden_failure(found, expected, backend.precision, self.bundle.manifest.golden)
+        limits = limits_of(self.bundle.manifest.golden, backend.precision)
+        failure = pixel_failure(found, expected, limits)
         if failure:
             raise ParityError(
                 f"{self.bundle.path}: golden gate: {backend.name} on {backend.device}"
@@ -149,7 +166,7 @@ class Runner:
     def _forked(self) -> None:
         """The threads of the parent's backends are not here; freeing them would wait for them."""
         if self.backends:
-            _abandoned.append((self.backends, self._batcher, self.bundle))
+            _abandoned.append((self.backends, self._batcher, self._mapping, self.bundle))
             self.backends = []
         self._start_anew()
 

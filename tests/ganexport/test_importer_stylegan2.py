@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from ganexport.importers import _stylegan2, stylegan2, stylegan2_rosinality
-from ganexport.options import ExportOptions
-from ganexport.pipeline import Exported, export
+from ganexport.pipeline import Exported
 from ganinfer import Sampler
 from ganinfer.drawing.latents import draw_latents
+from ganinfer.drawing.model import StyleInput
 from ganinfer.errors import ExportError, RequestError
 
 NAMES = Path(__file__).parent / "importers/stylegan2_names.txt"
@@ -165,15 +165,19 @@ def slow_to_rgb(
 def slow_synthesis(
     state: dict[str, Tensor], w: np.ndarray, resolution: int, clamp: float
 ) -> np.ndarray:
+    """w (L, D): a style for each layer, in turn; an image's is that of the layer that follows."""
+    place = 0
     x = state["synthesis.b4.const"].double().numpy()
     image: np.ndarray | None = None
     size = 4
     while size <= resolution:
         block = f"synthesis.b{size}"
         if size > 4:
-            x = slow_layer(state, f"{block}.conv0", x, w, clamp)
-        x = slow_layer(state, f"{block}.conv1", x, w, clamp)
-        rgb = slow_to_rgb(state, f"{block}.torgb", x, w, clamp)
+            x = slow_layer(state, f"{block}.conv0", x, w[place], clamp)
+            place += 1
+        x = slow_layer(state, f"{block}.conv1", x, w[place], clamp)
+        place += 1
+        rgb = slow_to_rgb(state, f"{block}.torgb", x, w[place], clamp)
         taps = state[f"{block}.resample_filter"].double().numpy()
         image = rgb if image is None else doubled(image, taps, 2, 1) + rgb
         size *= 2
@@ -304,16 +308,32 @@ def test_upsampling_keeps_a_constant_image() -> None:
     close(found[:, :, 1:-1, 1:-1], torch.ones(1, 3, 10, 10))
 
 
-@pytest.mark.parametrize("clamp", [256.0, 0.5])
-def test_the_network_is_the_papers(clamp: float) -> None:
+@pytest.mark.parametrize(
+    ("clamp", "cutoff"), [(256.0, None), (0.5, None), (256.0, 0), (256.0, 3), (256.0, 6)]
+)
+def test_the_network_is_the_papers(clamp: float, cutoff: int | None) -> None:
     state = state_of(CLASSES)
-    generator, _ = stylegan2.read(state, truncation_psi=0.8, conv_clamp=clamp)
-    z, y = torch.randn(2, 10), torch.tensor([2, 0])
-    expected = [
-        slow_synthesis(state, slow_mapping(state, row, k, 0.8), 16, clamp)
-        for row, k in zip(z, y.tolist(), strict=True)
-    ]
-    close(generator(z, y), np.stack(expected))
+    generator, spec = stylegan2.read(state, truncation_cutoff=cutoff, conv_clamp=clamp)
+    assert spec.truncation_input is not None
+    assert spec.truncation_input.num_styles == cutoff
+    z, y, psi = torch.randn(2, 10), torch.tensor([2, 0]), torch.tensor([0.8, 0.3])
+    expected = []
+    for row, k, share in zip(z, y.tolist(), psi.tolist(), strict=True):
+        drawn, whole = (slow_mapping(state, row, k, of) for of in (share, 1.0))
+        count = 6 if cutoff is None else cutoff
+        w = np.stack([drawn] * count + [whole] * (6 - count))
+        expected.append(slow_synthesis(state, w, 16, clamp))
+    close(generator(z, y, psi), np.stack(expected))
+
+
+def test_styles_that_are_given_go_to_their_layers_as_they_are() -> None:
+    state = state_of(CLASSES)
+    generator, spec = stylegan2.read(state)
+    assert spec.style_input == StyleInput(num_styles=6, w_dim=12)
+    z, y, psi, w = torch.randn(2, 10), torch.tensor([2, 0]), torch.rand(2), torch.randn(2, 6, 12)
+    found = generator(z, y, psi, w, torch.tensor([1.0, 0.0]))
+    close(found[0], slow_synthesis(state, w[0].double().numpy(), 16, 256.0))
+    torch.testing.assert_close(found[1], generator(z, y, psi)[1], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("clamp", [None, math.inf])
@@ -325,7 +345,7 @@ def test_the_clamp_can_be_left_out(clamp: float | None) -> None:
     z = torch.randn(2, 10)
     assert stylegan2.read(state, conv_clamp=clamp, truncation_psi=1.0)[0](z).abs().max() > 256 + 44
     clamped, _ = stylegan2.read(state)
-    x, image = clamped.get_submodule("synthesis.b4")(None, None, torch.randn(2, 12))
+    x, image = clamped.get_submodule("synthesis.b4")(None, None, torch.randn(2, 2, 12))
     assert max(x.abs().max(), image.abs().max()) == 256
 
 
@@ -400,6 +420,7 @@ def test_other_state_dicts_are_refused_by_name(state: dict[str, Tensor], message
     ("options", "message"),
     [
         ({"conv_clamp": 0.0}, "conv_clamp 0.0: expected a positive number"),
+        ({"truncation_cutoff": 7}, "truncation_cutoff 7: expected 0 to 6, the styles"),
         ({"classes": ["cat"]}, "classes: 1 names, and mapping.embed.weight has 3 classes"),
     ],
 )
@@ -411,19 +432,12 @@ def test_options_that_do_not_fit_are_refused(options: dict, message: str) -> Non
 # The bundle.
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    generator, spec = stylegan2.read(state_of(CLASSES), classes=["cat", "dog", "fox"])
-    return export(
-        generator, spec, tmp_path_factory.mktemp("s") / "x.gan", ExportOptions(num_images=1000)
-    )
-
-
-def test_it_becomes_a_bundle_that_passes_its_gates(made: Exported) -> None:
-    assert {gate.artifact for gate in made.gates} == {"onnx fp32", "onnx fp16 (emulated)"}
-    assert all(gate.passed for gate in made.gates)
+def test_it_becomes_a_bundle_that_passes_its_gates(styled: Exported) -> None:
+    assert {gate.artifact for gate in styled.gates} == {"onnx fp32", "onnx fp16 (emulated)"}
+    assert sum(gate.gate.startswith("styles, ") for gate in styled.gates) == 2
+    assert all(gate.passed for gate in styled.gates)
     generator, _ = stylegan2.read(state_of(CLASSES), truncation_psi=0.7)
-    with Sampler(made.path) as sampler:
+    with Sampler(styled.path) as sampler:
         assert sampler.info["family"] == "stylegan2"
         assert sampler.classes == ["cat", "dog", "fox"]
         assert sampler.info["truncation_modes"] == ["network"]
@@ -435,8 +449,8 @@ def test_it_becomes_a_bundle_that_passes_its_gates(made: Exported) -> None:
     assert np.abs(found - (images.numpy() + 1) * 127.5).max() <= 0.5 + 1e-3
 
 
-def test_all_images_of_a_batch_share_one_convolution(made: Exported) -> None:
-    graph = onnx.load(made.path / "onnx/fp32.onnx").graph
+def test_all_images_of_a_batch_share_one_convolution(styled: Exported) -> None:
+    graph = onnx.load(styled.path / "onnx/fp32.onnx").graph
     constants = {weight.name for weight in graph.initializer}
     convolutions = [node for node in graph.node if node.op_type in ("Conv", "ConvTranspose")]
     assert len(convolutions) == 5 + 3 + 2 + 2  # layers, images, filters of maps and of images

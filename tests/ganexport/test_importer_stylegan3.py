@@ -1,6 +1,7 @@
 """StyleGAN3's importer, against the paper's formulas written out slowly, in float64."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ganexport.importers._stylegan3 import LayerPlan, Plan
 from ganexport.subjects.pickles import Published
 from ganexport.subjects.subject import of_module
 from ganexport.subjects.weights import read_state
+from ganinfer.drawing.model import StyleInput
 from ganinfer.errors import ExportError
 
 CLAMP = 0.9
@@ -198,9 +200,16 @@ def slow_network(
     state: dict[str, Tensor], made: Plan, z: Tensor, y: int | None, psi: float, cutoff: int
 ) -> np.ndarray:
     whole, truncated = (slow_mapping(state, z, y, share) for share in (1.0, psi))
-    x = slow_input(state, truncated if cutoff > 0 else whole)
-    for n, layer in enumerate(made.layers):
-        x = slow_layer(state, layer, x, truncated if cutoff > n + 1 else whole)
+    return slow_synthesis(
+        state, made, [truncated if cutoff > n else whole for n in range(len(made.layers) + 1)]
+    )
+
+
+def slow_synthesis(state: dict[str, Tensor], made: Plan, w: Sequence[np.ndarray]) -> np.ndarray:
+    """A style for the input, and one for each layer."""
+    x = slow_input(state, w[0])
+    for layer, style in zip(made.layers, w[1:], strict=True):
+        x = slow_layer(state, layer, x, style)
     return SCALE * x
 
 
@@ -241,6 +250,17 @@ def test_the_network_is_the_papers(tmp_path: Path, num_classes: int, cutoff: int
     close(found, np.stack(expected))
 
 
+def test_styles_that_are_given_go_to_their_layers_as_they_are(tmp_path: Path) -> None:
+    made = plan()
+    state = saved(tmp_path, made)
+    generator, spec = stylegan3.read(state)
+    assert spec.style_input == StyleInput(num_styles=5, w_dim=8)
+    z, psi, w = torch.randn(2, 7), torch.rand(2), torch.randn(2, 5, 8)
+    found = generator(z, psi, w, torch.tensor([1.0, 0.0]))
+    close(found[0], slow_synthesis(state, made, list(w[0].double().numpy())))
+    torch.testing.assert_close(found[1], generator(z, psi)[1], rtol=0, atol=1e-6)
+
+
 def test_an_image_is_independent_of_its_batch(tmp_path: Path) -> None:
     generator, _ = stylegan3.read(saved(tmp_path, plan()), truncation_psi=0.7)
     z = torch.randn(4, 7)
@@ -253,6 +273,7 @@ def test_its_graph_gives_the_same_images(tmp_path: Path) -> None:
     file = subject.to_onnx(subject.twin())
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     given = [torch.randn(5, 7), torch.tensor([0, 2, 1, 1, 0]), torch.full((5,), 0.6)]
+    given += [torch.randn(5, 5, 8), torch.tensor([1.0, 0.0, 1.0, 0.0, 0.0])]
     names = [value.name for value in session.get_inputs()]
     (found,) = session.run(None, {n: v.numpy() for n, v in zip(names, given, strict=True)})
     images = subject.network(*given)

@@ -8,19 +8,10 @@ from test_importer_stylegan2 import CLASSES, state_of
 
 from ganexport.graph.extract import extract
 from ganexport.importers import stylegan2
-from ganexport.options import ExportOptions
-from ganexport.pipeline import export
+from ganexport.pipeline import Exported
 from ganinfer import Sampler, to_uint8
 from ganinfer.drawing.latents import draw_latents
 from ganinfer.errors import BundleError, ExportError
-
-
-@pytest.fixture(scope="module")
-def styled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    generator, spec = stylegan2.read(state_of(CLASSES))
-    return export(
-        generator, spec, tmp_path_factory.mktemp("s") / "x.gan", ExportOptions(num_images=1000)
-    ).path
 
 
 def session(file: Path) -> onnxruntime.InferenceSession:
@@ -43,14 +34,28 @@ def test_the_graph_as_it_is(bundle: Path, tmp_path: Path) -> None:
     assert inputs == {"z": ["batch", 16], "y": ["batch"]}
 
 
-def test_mapped_latents_go_in_behind_the_mapping_network(styled: Path, tmp_path: Path) -> None:
-    extract(styled, tmp_path / "g.onnx", pixels="float", latents="mapped")
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_mapped_latents_go_in_behind_the_mapping_network(
+    styled: Exported, tmp_path: Path, precision: str
+) -> None:
+    extract(styled.path, tmp_path / "g.onnx", precision=precision, latents="mapped")
+    found = session(tmp_path / "g.onnx")
+    assert {i.name: i.shape for i in found.get_inputs()} == {"w": ["batch", 6, 12]}
+    with Sampler(styled.path, precision=precision) as sampler:
+        w = sampler.mapped(3, truncation=0.6)
+        w[:, 2] = w[::-1, 2]
+        assert np.array_equal(found.run(["images"], {"w": w})[0], sampler.synthesize(w))
+
+
+def test_without_styles_the_graph_takes_what_it_took(styled: Exported, tmp_path: Path) -> None:
+    extract(styled.path, tmp_path / "g.onnx", pixels="float")
     generator, _ = stylegan2.read(state_of(CLASSES))
     z, y = torch.from_numpy(draw_latents(range(3), 10)), torch.tensor([0, 1, 2])
-    w, psi = generator.mapping(z, y), torch.tensor([1.0, 0.5, 0.7])
+    psi = torch.tensor([1.0, 0.5, 0.7])
     found = session(tmp_path / "g.onnx")
-    assert [i.name for i in found.get_inputs()] == ["w", "truncation"]
-    (images,) = found.run(["images"], {"w": w.numpy(), "truncation": psi.numpy()})
+    assert [i.name for i in found.get_inputs()] == ["z", "y", "truncation"]
+    given = {"z": z.numpy(), "y": y.numpy(), "truncation": psi.numpy()}
+    (images,) = found.run(["images"], given)
     np.testing.assert_allclose(images, generator(z, y, psi).numpy(), atol=1e-5)
 
 
@@ -58,7 +63,7 @@ def test_what_a_bundle_has_not_is_said_by_name(bundle: Path, tmp_path: Path) -> 
     file = tmp_path / "g.onnx"
     with pytest.raises(BundleError, match="no int8 graph; it holds fp32, fp16"):
         extract(bundle, file, precision="int8")
-    with pytest.raises(ExportError, match="no mapping network"):
+    with pytest.raises(ExportError, match="its graphs take no styles"):
         extract(bundle, file, latents="mapped")
     with pytest.raises(ExportError, match="pixels 'half': expected uint8 or float"):
         extract(bundle, file, pixels="half")

@@ -15,6 +15,7 @@ from ganinfer.backends.onnxruntime_tensorrt import (
 )
 from ganinfer.bundle.archive import Bundle
 from ganinfer.drawing.inputs import draw_inputs
+from ganinfer.drawing.model import StyleInput
 from ganinfer.errors import BackendUnavailable, RequestError
 
 ABSENT = not {TENSORRT, TENSORRT_RTX} & set(onnxruntime.get_available_providers())
@@ -73,6 +74,16 @@ def test_labels_as_weights_have_one_for_each_class(bundle: Path) -> None:
         TENSORRT, device="cuda:0", model=model, batches=(1, 8, 32), cache=Path("host/sha")
     )
     assert options["trt_profile_max_shapes"] == "z:32x16,y:32x3"
+
+
+def test_styles_have_a_shape_of_their_own(bundle: Path) -> None:
+    styles = StyleInput(num_styles=6, w_dim=12)
+    with Bundle(bundle) as opened:
+        model = opened.manifest.model.model_copy(update={"style_input": styles})
+    options = provider_options(
+        TENSORRT, device="cuda:0", model=model, batches=(1, 8, 32), cache=Path("host/sha")
+    )
+    assert options["trt_profile_opt_shapes"] == "z:8x16,y:8,w:8x6x12,takes_w:8"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import pytest
 import simulated_gpu
 from simulated_gpu import Cuda, Status
 
+from ganexport.pipeline import Exported
 from ganinfer import Sampler
 from ganinfer.backends import _tensorrt_library
 from ganinfer.backends._cuda import gpus_at_rest
@@ -114,6 +115,14 @@ def add_engine(bundle: Path, target: Path, product: str) -> None:
         files = {name: opened.read(name) for name in opened.manifest.files}
         engine = {entry.path: opened.read_graph("fp32"), entry.report: b"{}"}
     write_bundle(target, manifest, files | engine)
+
+
+def test_an_engine_takes_styles(styled: Exported, tmp_path: Path, simulate) -> None:
+    simulate()
+    add_engine(styled.path, tmp_path / "x.gan", "tensorrt")
+    with Sampler(tmp_path / "x.gan", backend="tensorrt") as sampler:
+        w = sampler.mapped(7, truncation=0.5)
+        assert np.array_equal(sampler.synthesize(w), sampler.sample(7, truncation=0.5))
 
 
 @pytest.mark.parametrize("product", ["tensorrt", "tensorrt_rtx"])
