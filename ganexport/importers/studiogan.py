@@ -16,8 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from ganexport.importers._biggan import (
-    Norm,
-    Published,
     SelfAttention,
     class_names,
     conv,
@@ -25,11 +23,10 @@ from ganexport.importers._biggan import (
     linear,
     modulate,
     of_condition,
-    plain,
     start_size,
-    torch_norm,
     up_conv,
 )
+from ganexport.importers._published import Norm, Published, plain, torch_norm
 from ganexport.subjects.spec import Spec
 from ganinfer.errors import ExportError
 from gantrain.models.biggan import joined

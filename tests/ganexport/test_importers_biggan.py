@@ -27,7 +27,7 @@ import torch
 from torch.nn import functional
 
 from ganexport.importers import ajbrock_biggan, hf_biggan_deep, studiogan
-from ganexport.importers._biggan import Published
+from ganexport.importers._published import Published
 from ganexport.options import ExportOptions
 from ganexport.pipeline import export
 from ganexport.subjects.subject import of_module
