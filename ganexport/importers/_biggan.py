@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ganexport.importers._published import Norm, Published
+from ganexport.importers._resampling import double
 from ganinfer.errors import ExportError
 from gantrain.models._layers import UpConv2d
 
@@ -36,11 +37,6 @@ def linear(norm: Norm, in_features: int, out_features: int, *, bias: bool = True
     layer = nn.Linear(in_features, out_features, bias=bias)
     norm(layer)
     return layer
-
-
-def double(x: Tensor) -> Tensor:
-    """Nearest-neighbour upsampling: (N, C, H, W) -> (N, C, 2H, 2W)."""
-    return functional.interpolate(x, scale_factor=2.0)
 
 
 def of_condition(layer: nn.Module, condition: Tensor) -> Tensor:

@@ -21,10 +21,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ganexport.importers._modulation import Layer, Modulated
+
 GAIN = math.sqrt(2)  # keeps the variance through a leaky ReLU
 MAPPING_RATE = 0.01  # learning rate of the mapping network, relative to the rest
 SLOPE = 0.2
-LEAST_SCALE = 1e-2  # of a scale that is divided by; demodulation takes it out again
 
 
 @dataclass(frozen=True)
@@ -77,32 +78,6 @@ def labels_and_psi(
         return given, fixed
     *y, psi = given
     return tuple(y), psi[:, None]
-
-
-class Layer(nn.Module):
-    """A layer that takes from its weights, whenever they are loaded, what it computes with.
-
-    The weights keep their published names and values; gains, sums and tiled filters are worked out
-    once, in float32, and are constants of the graph.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_load_state_dict_post_hook(_derive)  # type: ignore[no-untyped-call]
-
-    def derive(self) -> None:
-        """Work them out."""
-        raise NotImplementedError
-
-    def keep(self, name: str, value: Tensor) -> None:
-        """Keep one as a buffer that is not in the state dict."""
-        self.register_buffer(name, value.contiguous(), persistent=False)
-
-
-@torch.no_grad()
-def _derive(layer: nn.Module, _: object) -> None:
-    assert isinstance(layer, Layer)
-    layer.derive()
 
 
 class Dense(Layer):
@@ -220,18 +195,11 @@ def tiled(filter_: Tensor, channels: int) -> Tensor:
     return (4 * filter_).expand(channels, 1, -1, -1)
 
 
-class Convolution(Layer):
-    """x (N, I, H/up, W/up), w (N, W) -> (N, O, H, W): modulated, demodulated, with noise.
-
-    A style scales the weights of each image differently. Here it scales the maps instead: those
-    that go in by s, those that come out by the demodulation, and all images share one convolution.
-    """
+class Convolution(Modulated):
+    """x (N, I, H/up, W/up), w (N, W) -> (N, O, H, W): modulated, demodulated, with noise."""
 
     resample_filter: Tensor
     noise_const: Tensor
-    kernel: Tensor
-    squares: Tensor
-    epsilon: Tensor
     noise: Tensor
     offset: Tensor
     taps: Tensor
@@ -249,14 +217,10 @@ class Convolution(Layer):
         self.register_buffer("resample_filter", torch.empty(4, 4))
 
     def derive(self) -> None:
-        # Demodulation takes out any scale of the weights and of s. Of length 1 and of at most 1,
-        # they let half precision neither overflow nor lose the sum of squares.
-        length = self.weight.flatten(1).norm(dim=1).clamp(min=LEAST_SCALE)
-        kernel = self.weight / length[:, None, None, None]
-        self.keep("squares", kernel.square().sum((2, 3)).T)
-        self.keep("epsilon", 1e-8 / length.square())
+        super().derive()
         # The gain may stand before the leaky ReLU: it is positive.
-        self.keep("kernel", GAIN * (kernel if self._up == 1 else kernel.transpose(0, 1)))
+        kernel = self.kernel if self._up == 1 else self.kernel.transpose(0, 1)
+        self.keep("kernel", GAIN * kernel)
         self.keep("noise", GAIN * self.noise_strength * self.noise_const)
         self.keep("offset", GAIN * self.bias[:, None, None])
         if self._up == 2:
@@ -264,17 +228,14 @@ class Convolution(Layer):
             self.keep("taps", tiled(self.resample_filter.flip(0, 1), self.weight.shape[0]))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        style = self.affine(w)
-        largest = style.abs().amax(dim=1, keepdim=True).clamp(min=LEAST_SCALE)
-        style = style / largest
-        power = style.square() @ self.squares + self.epsilon / largest.square()
-        x = x * style[:, :, None, None]
+        scale_in, scale_out = self.modulation(self.affine(w))
+        x = x * scale_in
         if self._up == 2:
             x = functional.conv_transpose2d(x, self.kernel, stride=2)
             x = functional.conv2d(x, self.taps, padding=1, groups=self.taps.shape[0])
         else:
             x = functional.conv2d(x, self.kernel, padding=1)
-        x = x * torch.rsqrt(power)[:, :, None, None] + self.noise + self.offset
+        x = x * scale_out + self.noise + self.offset
         return clamped(functional.leaky_relu(x, SLOPE), self._clamp)
 
 

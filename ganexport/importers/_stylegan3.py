@@ -21,12 +21,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ganexport.importers import _stylegan2
+from ganexport.importers._modulation import LEAST_SCALE, Layer
 from ganexport.importers._stylegan2 import (
     GAIN,
-    LEAST_SCALE,
     SLOPE,
     Dense,
-    Layer,
     Mapping,
     clamped,
     labels_and_psi,

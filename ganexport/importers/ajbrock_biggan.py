@@ -20,7 +20,6 @@ from ganexport.importers._biggan import (
     bottleneck,
     class_names,
     conv,
-    double,
     linear,
     modulate,
     of_condition,
@@ -28,6 +27,7 @@ from ganexport.importers._biggan import (
     up_conv,
 )
 from ganexport.importers._published import Norm, Published, brock_norm, plain
+from ganexport.importers._resampling import double
 from ganexport.subjects.spec import Spec
 
 MakeNorm = Callable[[int], nn.Module]  # of so many channels; takes maps and condition

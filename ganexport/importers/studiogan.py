@@ -19,7 +19,6 @@ from ganexport.importers._biggan import (
     SelfAttention,
     class_names,
     conv,
-    double,
     linear,
     modulate,
     of_condition,
@@ -27,6 +26,7 @@ from ganexport.importers._biggan import (
     up_conv,
 )
 from ganexport.importers._published import Norm, Published, plain, torch_norm
+from ganexport.importers._resampling import double
 from ganexport.subjects.spec import Spec
 from ganinfer.errors import ExportError
 from gantrain.models.biggan import joined

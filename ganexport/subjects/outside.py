@@ -48,10 +48,11 @@ def of_factory(
     if spec is not None:
         given = vars(spec) | {"classes": spec.class_names} | given
     taken = given.pop("truncation_input", None)  # only a factory's Spec has one
+    notes = given.pop("notes", ())  # likewise
     checked = check_options(_spec, given, where="--set", name="a generator")
     if weights is not None:
         load_weights(module, weights, key, say=say)
-    return of_module(module, Spec(**checked, truncation_input=taken))
+    return of_module(module, Spec(**checked, truncation_input=taken, notes=notes))
 
 
 def of_import(

@@ -162,7 +162,7 @@ def of_module(module: Any, spec: Any) -> Subject:
         source,
         name,
         lambda: adapted(_plain(network)),
-        (*notes, *_unnamed_classes(network, num_classes)),
+        (*notes, *_unnamed_classes(network, num_classes), *spec.notes),
     )
 
 
