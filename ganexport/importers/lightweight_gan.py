@@ -8,7 +8,8 @@ Image Synthesis, 2101.04775, with lucidrains' changes. Maps of 2^r pixels, from 
 
 The averaged generator, GE, is taken. Its noise is drawn once here and kept, where the original
 draws it for each image. Of its options, attention, `freq_chan_attn`, grey images and widths are
-read off the weights. Versions from 1.0 on are read.
+read off the weights. Versions from 0.21 on are read; before 1.0 they
+doubled maps by nearest neighbours.
 """
 
 import torch
@@ -49,10 +50,10 @@ def read(state: dict[str, Tensor]) -> tuple[nn.Module, Spec]:
     parts = averaged(state, ("G",), EXPECTED)
     weights = {name.removeprefix("G."): value for name, value in parts.items()}
     published = Published(weights, EXPECTED)
-    if "layers.0.0.1.f" in published and "layers.0.0.0.net.0.weight" not in published:
+    if "layers.0.0.2.weight" in published:
         raise ExportError(
-            f"{EXPECTED}, version 1.0 or later: this one doubles its maps otherwise, as 0.x does;"
-            " export it with --module"
+            f"{EXPECTED}, version 0.21 or later: this one's convolutions are older ones; export it"
+            " with --module"
         )
     with torch.device("meta"):
         network = Generator(published)
@@ -98,10 +99,14 @@ def layer(published: Published, number: int) -> nn.ModuleDict:
     """What doubles the maps, "0"; perhaps what a skip takes of them, "1", and attention, "2"."""
     prefix = f"layers.{number}."
     num_out, num_in = published.shape(f"{prefix}0.2.1.weight", 4)[:2]
+    upsample: nn.Module = nn.Upsample(scale_factor=2.0)
+    shuffled = f"{prefix}0.0.net.0.weight"
+    if shuffled in published:
+        upsample = ShuffleUpsample(*published.shape(shuffled, 4)[:2])
     size = 8 << number
     parts: dict[str, nn.Module] = {
         "0": nn.Sequential(
-            ShuffleUpsample(num_in),
+            upsample,
             Blur(num_in),
             nn.Sequential(nn.ZeroPad2d((2, 1, 2, 1)), nn.Conv2d(num_in, num_out, 4)),
             FixedNoise(size, [number]),
@@ -123,13 +128,11 @@ def layer(published: Published, number: int) -> nn.ModuleDict:
 
 
 class ShuffleUpsample(nn.Module):
-    """(N, C, H, W) -> (N, C, 2H, 2W): four values of each place are its four pixels."""
+    """(N, I, H, W) -> (N, P / 4, 2H, 2W): the P values of each place are four pixels."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, num_pixels: int, num_in: int) -> None:
         super().__init__()
-        self.net = nn.Sequential(
-            nn.Conv2d(channels, 4 * channels, 1), nn.SiLU(), nn.PixelShuffle(2)
-        )
+        self.net = nn.Sequential(nn.Conv2d(num_in, num_pixels, 1), nn.SiLU(), nn.PixelShuffle(2))
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.net(x)

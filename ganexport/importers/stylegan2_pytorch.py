@@ -8,7 +8,7 @@ That noise is drawn once here and kept, where the original draws it for each ima
 of the graph; the mean of w, which the original takes over 2,000 latents of its own at each start,
 is that of the latents of the seeds 0 to 4095.
 
-Versions from 1.6 on are read, and older ones from 1.0 on that have no attention.
+Versions from 1.8 on are read, and from 1.0 on those that have no attention.
 """
 
 import torch
@@ -192,7 +192,9 @@ class Block(nn.Module):
         self.to_style2 = nn.Linear(z_dim, num_out)
         self.to_noise2 = nn.Linear(1, num_out)
         self.conv2 = Convolution(num_out, num_out)
-        self.to_rgb = ToRGB(num_out, z_dim, published, f"G.blocks.{number}.to_rgb.")
+        not_last = f"G.blocks.{number + 1}.conv1.weight" in published
+        prefix = f"G.blocks.{number}.to_rgb."
+        self.to_rgb = ToRGB(num_out, z_dim, published, prefix, doubles=not_last)
 
     def forward(
         self, x: Tensor, image: Tensor | None, w: Tensor, noise: Tensor
@@ -221,11 +223,17 @@ class Convolution(Modulated):
 
 
 class ToRGB(nn.Module):
-    """x (N, I, H, W), image (N, C, H, W) or None, w -> image, doubled but for the last block."""
+    """x (N, I, H, W), image (N, C, H, W) or None, w -> image.
 
-    def __init__(self, num_in: int, z_dim: int, published: Published, prefix: str) -> None:
+    What is doubled is blurred, but in version 1.0.
+    """
+
+    def __init__(
+        self, num_in: int, z_dim: int, published: Published, prefix: str, *, doubles: bool
+    ) -> None:
         super().__init__()
         num_out = published.shape(f"{prefix}conv.weight", 4)[0]
+        self._doubles = doubles
         self.to_style = nn.Linear(z_dim, num_in)
         self.conv = nn.Conv2d(num_in, num_out, 1, bias=False)
         self.upsample = nn.ModuleDict()
@@ -236,7 +244,9 @@ class ToRGB(nn.Module):
         rgb: Tensor = self.conv(x * (1 + self.to_style(w))[:, :, None, None])
         if image is not None:
             rgb = rgb + image
-        return self.upsample["1"](double_bilinearly(rgb)) if self.upsample else rgb
+        if self._doubles:
+            rgb = double_bilinearly(rgb)
+        return self.upsample["1"](rgb) if self.upsample else rgb
 
 
 class Residual(nn.Module):

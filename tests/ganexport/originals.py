@@ -27,7 +27,8 @@ from ganinfer.drawing.images import to_uint8
 FIXTURES = Path(__file__).parent / "importers"
 Shapes = dict[str, tuple[int, ...]]
 ONLY_FOR_TRAINING = {
-    *("aim", "fire", "retry", "torchvision", "vector_quantize_pytorch", "adabelief_pytorch"),
+    *("aim", "fire", "retry", "torchvision", "adabelief_pytorch"),
+    *("vector_quantize_pytorch", "linear_attention_transformer"),
     *("torch_mimicry.training", "torch_mimicry.metrics", "torch_mimicry.datasets"),
 }
 
