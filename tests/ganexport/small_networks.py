@@ -42,8 +42,8 @@ class Case:
     Attributes:
         name: of its configuration in the importer's file of names.
         importer: the module. options: of its `read`.
-        original: of (arguments, state), the original's network: z, y -> images; its own generator.
-        arguments: of the original.
+        original: makes, of its arguments and a state, the project's own modules, and what calls
+            them: z, with classes y -> images.
         shape: of an image. num_classes: K. scales: see `draw`.
         reference: eight values of the original's images.
     """
