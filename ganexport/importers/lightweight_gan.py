@@ -1,15 +1,15 @@
 """Generators of lucidrains' lightweight-gan, from its checkpoint `model_N.pt`.
 
 Liu, Zhu, Song, Elgammal, Towards Faster and Stabilized GAN Training for High-fidelity Few-shot
-Image Synthesis, 2101.04775, with lucidrains' changes. Maps of 2^r pixels, from a skip r to r + 4:
+Image Synthesis, 2101.04775, with lucidrains' changes. Skips go from maps of size s to those of 8 s:
 
     up          x <- glu(norm(conv(blur(shuffle(silu(conv(x))))) + weight noise))
-    skip        x <- x sigmoid(conv(lrelu(conv(pooled(x_r))))); pooled by attention, or by cosines
+    skip        x_8s <- x_8s sigmoid(conv(lrelu(conv(pooled x_s)))); pooled by attention or cosines
 
 The averaged generator, GE, is taken. Its noise is drawn once here and kept, where the original
 draws it for each image. Of its options, attention, `freq_chan_attn`, grey images and widths are
-read off the weights. Versions from 0.21 on are read; before 1.0 they
-doubled maps by nearest neighbours.
+read off the weights. Versions from 0.21 on are read; before 1.0 they doubled maps by nearest
+neighbours.
 """
 
 import torch
@@ -30,7 +30,7 @@ from ganexport.subjects.spec import Spec
 from ganinfer.errors import ExportError
 
 EXPECTED = "lightweight_gan: expected a checkpoint of lucidrains' lightweight-gan"
-SKIPPED = 4  # doublings from where a skip is taken to where it counts
+SKIPPED = 3  # doublings from where a skip is taken to where it counts
 SLOPE = 0.1
 
 
@@ -88,7 +88,7 @@ class Generator(nn.Module):
                 x = x + parts["2"](x)
             x = parts["0"](x)
             if "1" in parts:
-                skips[n + SKIPPED - 1] = parts["1"](x)
+                skips[n + SKIPPED] = parts["1"](x)
             if n in skips:
                 x = x * skips[n]
         images: Tensor = self.out_conv(x)
