@@ -14,36 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ganexport.importers._modulation import Layer
+
 GAIN = math.sqrt(2)  # keeps the variance through a leaky ReLU
 MAPPING_RATE = 0.01  # learning rate of the mapping network, relative to the rest
 SLOPE = 0.2
-LEAST_SCALE = 1e-2  # of a scale that is divided by; demodulation takes it out again
-
-
-class Layer(nn.Module):
-    """A layer that takes from its weights, whenever they are loaded, what it computes with.
-
-    The weights keep their published names and values; gains, sums and tiled filters are worked out
-    once, in float32, and are constants of the graph.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_load_state_dict_post_hook(_derive)  # type: ignore[no-untyped-call]
-
-    def derive(self) -> None:
-        """Work them out."""
-        raise NotImplementedError
-
-    def keep(self, name: str, value: Tensor) -> None:
-        """Keep one as a buffer that is not in the state dict."""
-        self.register_buffer(name, value.contiguous(), persistent=False)
-
-
-@torch.no_grad()
-def _derive(layer: nn.Module, _: object) -> None:
-    assert isinstance(layer, Layer)
-    layer.derive()
 
 
 class Dense(Layer):

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ganexport.importers._mapping import GAIN, LEAST_SCALE, SLOPE, Dense, Layer, Mapping, Styled
+from ganexport.importers._mapping import GAIN, SLOPE, Dense, Mapping, Styled
+from ganexport.importers._modulation import Layer, Modulated
 
 
 @dataclass(frozen=True)
@@ -126,18 +127,11 @@ def tiled(filter_: Tensor, channels: int) -> Tensor:
     return (4 * filter_).expand(channels, 1, -1, -1)
 
 
-class Convolution(Layer):
-    """x (N, I, H/up, W/up), w (N, D) -> (N, O, H, W): modulated, demodulated, with noise.
-
-    A style scales the weights of each image differently. Here it scales the maps instead: those
-    that go in by s, those that come out by the demodulation, and all images share one convolution.
-    """
+class Convolution(Modulated):
+    """x (N, I, H/up, W/up), w (N, D) -> (N, O, H, W): modulated, demodulated, with noise."""
 
     resample_filter: Tensor
     noise_const: Tensor
-    kernel: Tensor
-    squares: Tensor
-    epsilon: Tensor
     noise: Tensor
     offset: Tensor
     taps: Tensor
@@ -155,14 +149,10 @@ class Convolution(Layer):
         self.register_buffer("resample_filter", torch.empty(4, 4))
 
     def derive(self) -> None:
-        # Demodulation takes out any scale of the weights and of s. Of length 1 and of at most 1,
-        # they let half precision neither overflow nor lose the sum of squares.
-        length = self.weight.flatten(1).norm(dim=1).clamp(min=LEAST_SCALE)
-        kernel = self.weight / length[:, None, None, None]
-        self.keep("squares", kernel.square().sum((2, 3)).T)
-        self.keep("epsilon", 1e-8 / length.square())
+        super().derive()
         # The gain may stand before the leaky ReLU: it is positive.
-        self.keep("kernel", GAIN * (kernel if self._up == 1 else kernel.transpose(0, 1)))
+        kernel = self.kernel if self._up == 1 else self.kernel.transpose(0, 1)
+        self.keep("kernel", GAIN * kernel)
         self.keep("noise", GAIN * self.noise_strength * self.noise_const)
         self.keep("offset", GAIN * self.bias[:, None, None])
         if self._up == 2:
@@ -170,17 +160,14 @@ class Convolution(Layer):
             self.keep("taps", tiled(self.resample_filter.flip(0, 1), self.weight.shape[0]))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        style = self.affine(w)
-        largest = style.abs().amax(dim=1, keepdim=True).clamp(min=LEAST_SCALE)
-        style = style / largest
-        power = style.square() @ self.squares + self.epsilon / largest.square()
-        x = x * style[:, :, None, None]
+        scale_in, scale_out = self.modulation(self.affine(w))
+        x = x * scale_in
         if self._up == 2:
             x = functional.conv_transpose2d(x, self.kernel, stride=2)
             x = functional.conv2d(x, self.taps, padding=1, groups=self.taps.shape[0])
         else:
             x = functional.conv2d(x, self.kernel, padding=1)
-        x = x * torch.rsqrt(power)[:, :, None, None] + self.noise + self.offset
+        x = x * scale_out + self.noise + self.offset
         return clamped(functional.leaky_relu(x, SLOPE), self._clamp)
 
 

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ganexport.importers import _stylegan2
-from ganexport.importers._mapping import GAIN, LEAST_SCALE, SLOPE, Dense, Layer, Mapping, Styled
+from ganexport.importers._mapping import GAIN, SLOPE, Dense, Mapping, Styled
+from ganexport.importers._modulation import LEAST_SCALE, Layer
 from ganexport.importers._stylegan2 import clamped
 
 

@@ -16,21 +16,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ganexport.importers._biggan import (
-    Norm,
-    Published,
     SelfAttention,
     bottleneck,
-    brock_norm,
     class_names,
     conv,
-    double,
     linear,
     modulate,
     of_condition,
-    plain,
     start_size,
     up_conv,
 )
+from ganexport.importers._published import Norm, Published, brock_norm, plain
+from ganexport.importers._resampling import double
 from ganexport.subjects.spec import Spec
 
 MakeNorm = Callable[[int], nn.Module]  # of so many channels; takes maps and condition

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ganexport.importers._biggan import (
-    Published,
     SelfAttention,
     bottleneck,
     class_names,
@@ -26,9 +25,9 @@ from ganexport.importers._biggan import (
     modulate,
     of_condition,
     start_size,
-    torch_norm,
     up_conv,
 )
+from ganexport.importers._published import Published, torch_norm
 from ganexport.subjects.spec import Spec
 from ganexport.subjects.standing import Found, Place, StandingNorm
 from ganinfer.drawing.model import TruncationInput

@@ -16,20 +16,17 @@ import torch
 from torch import Tensor, nn
 
 from ganexport.importers._biggan import (
-    Norm,
-    Published,
     SelfAttention,
     class_names,
     conv,
-    double,
     linear,
     modulate,
     of_condition,
-    plain,
     start_size,
-    torch_norm,
     up_conv,
 )
+from ganexport.importers._published import Norm, Published, plain, torch_norm
+from ganexport.importers._resampling import double
 from ganexport.subjects.spec import Spec
 from ganinfer.errors import ExportError
 from gantrain.models.biggan import joined

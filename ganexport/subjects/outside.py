@@ -47,11 +47,13 @@ def of_factory(
     given = dict(options)
     if spec is not None:
         given = vars(spec) | {"classes": spec.class_names} | given
+    # Only a factory's Spec has these.
     inputs = {name: given.pop(name, None) for name in ("truncation_input", "style_input")}
+    notes = given.pop("notes", ())
     checked = check_options(_spec, given, where="--set", name="a generator")
     if weights is not None:
         load_weights(module, weights, key, say=say)
-    return of_module(module, Spec(**checked, **inputs))
+    return of_module(module, Spec(**checked, **inputs, notes=notes))
 
 
 def of_import(

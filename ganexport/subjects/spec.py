@@ -48,6 +48,7 @@ class Spec:
         output_range: of the network's values: "-1:1", "0:1", "0:255", or "imagenet", normalised by
             that set's mean and deviation; they are brought to [-1, 1] in the graph. None expects
             [-1, 1] and looks whether the images bear it out.
+        notes: what the user has to know of the network, said when it is exported.
 
     Raises:
         ExportError: a value that no network can have; the message says what would do.
@@ -61,6 +62,7 @@ class Spec:
     style_input: StyleInput | None = None
     family: str = "custom"
     output_range: str | None = None
+    notes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         _check(_is_integer(self.z_dim) and 1 <= self.z_dim <= 65536, "z_dim", self.z_dim,

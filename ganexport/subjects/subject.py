@@ -190,7 +190,7 @@ def of_module(module: Any, spec: Any) -> Subject:
         source,
         name,
         lambda: adapted(_plain(network)),
-        (*notes, *unusual, *_unnamed_classes(network, num_classes)),
+        (*notes, *unusual, *_unnamed_classes(network, num_classes), *spec.notes),
     )
 
 

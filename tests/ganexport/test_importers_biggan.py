@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional
+from originals import Shapes, draw, eight
 
 from ganexport.importers import ajbrock_biggan, hf_biggan_deep, studiogan
-from ganexport.importers._biggan import Published
+from ganexport.importers._published import Published
 from ganexport.options import ExportOptions
 from ganexport.pipeline import export
 from ganexport.subjects.subject import of_module
@@ -38,7 +38,6 @@ from ganinfer.errors import ExportError
 from ganinfer.lookup import check_options
 
 FIXTURES = Path(__file__).parent / "importers"
-Shapes = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -83,45 +82,10 @@ class Case:
         return self.name
 
 
-def draw(shapes: Shapes) -> dict[str, torch.Tensor]:
-    """A state whose images are neither flat nor saturated; u and v are one power iteration old."""
-    random = np.random.RandomState(0)
-    state = {}
-    for name, shape in shapes.items():
-        value = torch.tensor(random.standard_normal(shape), dtype=torch.float32)
-        last = name.rsplit(".", 1)[-1]
-        if last == "num_batches_tracked":
-            value = torch.tensor(7)
-        elif "var" in last:
-            value = value.abs() + 0.5
-        elif last == "weight" and value.ndim > 1:
-            value = value / value[0].numel() ** 0.5
-        elif last == "bias":
-            value = 0.1 * value
-        elif last == "u0":
-            value = functional.normalize(value)
-        state[name] = value
-    for name in shapes:
-        if name.endswith("weight_orig"):
-            layer = name.removesuffix("weight_orig")
-            matrix = state[name].flatten(1)
-            v = functional.normalize(matrix.T @ state[layer + "weight_u"], dim=0)
-            u = functional.normalize(matrix @ v, dim=0)
-            state[layer + "weight_u"] = u
-            state[layer + "weight_v"] = functional.normalize(matrix.T @ u, dim=0)
-    return state
-
-
 def inputs(z_dim: int, num_classes: int) -> tuple[torch.Tensor, ...]:
     """Four latents and, with classes, labels."""
     z = torch.tensor(np.random.RandomState(1).standard_normal((4, z_dim)), dtype=torch.float32)
     return (z, torch.tensor([0, 1, 2, 1])) if num_classes else (z,)
-
-
-def eight(images: torch.Tensor) -> list[float]:
-    """Eight values from all over the images."""
-    values = images.flatten()
-    return [round(float(v), 5) for v in values[:: len(values) // 8 + 1]]
 
 
 CASES = [
