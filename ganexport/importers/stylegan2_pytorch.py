@@ -20,7 +20,7 @@ from ganexport.importers._lucidrains import DepthwiseConv, PreNorm, attend_linea
 from ganexport.importers._modulation import Layer, Modulated
 from ganexport.importers._published import Published
 from ganexport.importers._resampling import Blur, double_bilinearly
-from ganexport.importers.stylegan2 import PSI
+from ganexport.importers.stylegan2 import psi_input
 from ganexport.subjects.spec import Spec
 from ganinfer.drawing.latents import draw_latents
 from ganinfer.errors import ExportError
@@ -58,7 +58,7 @@ def read(
     network.average()
     return network, Spec(
         network.z_dim,
-        truncation_input=PSI if truncation_psi is None else None,
+        truncation_input=psi_input(truncation_psi, None),
         family="stylegan2",
         output_range="0:1",
         notes=[NOTE],
