@@ -23,6 +23,8 @@ from ganinfer.host.machine import gpu_present, usable_cpus
 
 log = logging.getLogger(__name__)
 
+# onnxruntime's CPU crashes in it (1.31) when it opens attention in half precision.
+_CRASH_IN_HALF = ("MatmulTransposeFusion",)
 # Each has memory of its own, and a CUDA graph.
 GPU_BATCH_SIZES = tuple(1 << n for n in range(13))
 
@@ -90,7 +92,10 @@ class OnnxRuntimeBackend:
         self._closed = False
         self.details = {"onnxruntime": ort.__version__, "threads": str(self._threads)}
         if on_cpu:
-            self._open = functools.partial(_open_session, ort, graph, providers or [CPU])
+            without = _CRASH_IN_HALF if precision == "fp16" else ()
+            self._open = functools.partial(
+                _open_session, ort, graph, providers or [CPU], without=without
+            )
             self.details["provider"] = self._session(self._threads).get_providers()[0]
         else:
             self._open_on_gpu(ort, graph, [providers] if providers else cuda_attempts(device))
@@ -237,6 +242,7 @@ def _open_session(
     threads: int,
     *,
     fuse: bool = True,
+    without: Sequence[str] = (),
 ) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -249,11 +255,17 @@ def _open_session(
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
         # Without the fallback, with which it goes on on the CPU after a failure on the GPU.
-        return ort.InferenceSession(graph, options, providers=list(providers), enable_fallback=0)
+        return ort.InferenceSession(
+            graph,
+            options,
+            providers=list(providers),
+            enable_fallback=0,
+            disabled_optimizers=list(without),
+        )
     except Exception as error:  # onnxruntime raises a dozen unrelated classes
         if "float8" in str(error) and fuse:
             # It fuses float8 into operators that it has for int8 alone.
-            return _open_session(ort, graph, providers, threads, fuse=False)
+            return _open_session(ort, graph, providers, threads, fuse=False, without=without)
         raise BackendUnavailable(
             f"onnxruntime {ort.__version__} refuses the graph: {error}"
         ) from None

@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from ganexport.graph.precision import convert, emulate, layers
@@ -335,3 +336,25 @@ def test_the_search_keeps_layers_until_the_target_is_met(
     assert hard.psnr_db >= plain + 20
     with pytest.raises(ExportError, match="with every layer in fp32, and 999 are asked for"):
         keep_worst_layers(subject, graph, "fp16", 999, calibration=calibration)
+
+
+def test_attention_in_half_precision_opens() -> None:
+    """Its fusions crash onnxruntime's process."""
+
+    class Tokens(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = torch.nn.Linear(8, 16 * 16)
+            self.layer = torch.nn.TransformerEncoderLayer(16, 2, 32, 0.0, batch_first=True)
+            self.last = torch.nn.Linear(16, 12)
+
+        def forward(self, z: torch.Tensor) -> torch.Tensor:
+            x = self.last(self.layer(self.first(z).view(-1, 16, 16)))
+            return torch.tanh(torch.nn.functional.pixel_shuffle(x.mT.reshape(-1, 12, 4, 4), 2))
+
+    torch.manual_seed(0)
+    network = Tokens().eval()
+    graph = convert(to_onnx(network, z_dim=8, num_classes=0), "fp16")
+    z = draw_latents(range(2), 8)
+    found = OnnxRuntimeBackend(graph, "cpu", "fp16").run(Inputs(z))
+    assert found.shape == (2, 8, 8, 3)
