@@ -19,6 +19,7 @@ from ganexport.graph.owners import nodes_of
 from ganexport.graph.precision import PRECISIONS, Feed, convert
 from ganexport.graph.styles import cut_mapping
 from ganexport.options import ExportOptions
+from ganexport.proof.batches import check_any_batch
 from ganexport.proof.overflow import Overflowing, what_overflows
 from ganexport.proof.parity import LeftOut, Prover, open_prover
 from ganexport.proof.rounding import LEAST_PSNR_DB
@@ -190,6 +191,7 @@ def _graphs(
 ) -> tuple[dict[Precision, bytes], dict[Precision, Kept], list[LeftOut]]:
     """The graph in every precision, what stays float32 in it, and what cannot be made."""
     single = subject.to_onnx(rewrite(subject.twin(), options.without))
+    check_any_batch(subject, single)
     named = nodes_of(single, options.keep)
     wanted = [p for p in PRECISIONS if p == "fp32" or p in options.precisions]
     calibration = _calibration(subject)

@@ -36,8 +36,30 @@ class _FoldConstants(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, bool(found.modified))
 
 
+def _squeeze_ones_alone(model: ir.Model) -> None:
+    """Of a Squeeze that names no axes: those of size one, and not the batch, which may be one."""
+    for node in list(model.graph):
+        x = node.inputs[0] if node.op_type == "Squeeze" and len(node.inputs) == 1 else None
+        if x is None or x.shape is None:
+            continue
+        ones = [n for n, size in enumerate(x.shape) if size == 1]
+        if not ones:
+            ir.convenience.replace_all_uses_with(node.outputs[0], x)
+            continue
+        axes = ir.Value(
+            name=f"{node.outputs[0].name}_axes",
+            shape=ir.Shape([len(ones)]),
+            type=ir.TensorType(ir.DataType.INT64),
+            const_value=ir.tensor(ones, dtype=ir.DataType.INT64),
+        )
+        model.graph.register_initializer(axes)
+        node.resize_inputs(2)
+        node.replace_input_with(1, axes)
+
+
 def simplify(model: ir.Model) -> None:
     """Fold constants, take out what does nothing, merge what is there twice; in place."""
+    _squeeze_ones_alone(model)
     # An older onnxscript lacks some of the rules; they only make a graph smaller.
     exact = [getattr(rules, name) for name in _EXACT_RULES if hasattr(rules, name)]
     once = (

@@ -1,4 +1,4 @@
-"""Where does an image depend on what is drawn with it? Of a graph, layer by layer."""
+"""Does a graph take any number of images, and does each depend on itself alone?"""
 
 from typing import Any
 
@@ -8,10 +8,32 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from ganexport.graph.owners import layers_of
+from ganexport.proof.reference import probes
+from ganexport.subjects.subject import Subject
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.drawing.inputs import Inputs
+from ganinfer.errors import BackendUnavailable, ExportError
 
 _TOLERANCE = 1e-2  # of a tensor's largest number; more than rounding in any precision
+
+
+def check_any_batch(subject: Subject, graph: bytes) -> None:
+    """Refuse a graph that does not run for one, two and three images.
+
+    Raises:
+        ExportError: it does not; the message says for how many, and what the runtime says.
+    """
+    backend = OnnxRuntimeBackend(graph, "cpu", "fp32")
+    inputs, _ = probes(subject, 3)
+    for count in (3, 2, 1):
+        try:
+            backend.run(inputs.rows(0, count))
+        except BackendUnavailable as error:
+            raise ExportError(
+                f"{subject.where}: its graph fails for {count} images at once: forward does"
+                " something else for such a batch, as squeeze() and branches on shapes do; name"
+                f" the dimensions, and leave the first alone. {str(error).splitlines()[0][:300]}"
+            ) from None
 
 
 def where_batches_differ(graph: bytes, inputs: Inputs) -> str:

@@ -19,6 +19,7 @@ from ganexport.proof.reference import reference_of
 from ganexport.proof.rounding import Allowed, Deviation, least_uint8_psnr_db
 from ganexport.subjects.spec import Spec
 from ganexport.subjects.subject import Subject, of_module, of_run
+from ganinfer import Sampler
 from ganinfer.bundle.manifest import GateResult
 from gantrain.runs.checkpoint import load_generator
 
@@ -144,6 +145,27 @@ def test_a_shipped_graph_whose_images_depend_on_each_other_is_named() -> None:
     alone = gates["alone and in a batch, dB"]
     assert not alone.passed
     assert "makes an image depend on those it is drawn with" in alone.detail
+
+
+class Squeezed(nn.Module):
+    """A dimension of one taken away, and for a single image the batch with it and put back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = nn.Linear(8, 3 * 8 * 8)
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = z[:, :, None, None].squeeze()
+        x = x[None] if x.dim() == 1 else x
+        return torch.tanh(self.out(x)).view(-1, 3, 8, 8)
+
+
+def test_a_squeeze_leaves_a_batch_of_one_alone(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    options = ExportOptions(precisions=["fp32"], num_images=1000)
+    exported = export(Squeezed().eval(), Spec(z_dim=8), tmp_path / "x.gan", options)
+    with Sampler(exported.path) as sampler:
+        assert sampler.sample(1, seed=3).shape == (1, 8, 8, 3)
 
 
 def test_uint8_limits_do_not_contradict_those_before_rounding() -> None:
