@@ -54,7 +54,7 @@ MAX_PAIR = 0.5  # of the distance between two seeds' images; int8 of 35 dB comes
 _SEEDS_B = 1 << 32  # where the second set of seeds starts
 # The first look: of a network that takes long at fewer images, and FIDs to data at no fewer.
 _FIRST_LOOK, _LEAST_LOOK, _LEAST_LOOK_AT_DATA = 1000, 64, 500
-_OPERATIONS_OF_FIRST_LOOK = 2e12
+_OPERATIONS_OF_FIRST_LOOK = 4e11
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from ganexport.subjects.subject import Subject
 from ganinfer.drawing.inputs import Inputs, draw_inputs
 
 MOST_IMAGES, LEAST_IMAGES = 512, 16
-_OPERATIONS = 5e11  # in float64, some 20 seconds on two cores
+_OPERATIONS = 1.5e11  # in float64, some seconds on two cores
 _MOST_BATCH = 64  # the batches that `Sampler` sends
 _BATCH_PIXELS = 1 << 22  # a batch's memory: some hundred channels at the full size
 
