@@ -19,6 +19,7 @@ from platformdirs import user_cache_path
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 
 from ganinfer.files import write_atomic
 from gantrain.data.dataset import Dataset, to_floats
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 CLASSIFIER_VERSION = 1
 SPATIAL_CHANNELS = 7  # of an early map, as sFID takes them
 _BATCH = 100
+_MOST_PIXELS = 128  # of a side, that a random network sees
 
 Shape = tuple[int, int, int]  # (H, W, C)
 
@@ -89,7 +91,8 @@ class ClassifierExtractor:
 class RandomExtractor:
     """The same network untrained, for images that no dataset is known of: it only tells apart.
 
-    shape: of an image, (H, W, C).
+    shape: of an image, (H, W, C). Larger ones than 128 pixels are first made smaller, by means over
+    squares of whole pixels; the head would have 67 million weights at 1024.
     """
 
     name = "random network"
@@ -99,14 +102,17 @@ class RandomExtractor:
     def __init__(self, shape: Shape, device: torch.device | str = "cpu") -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            network = Classifier(shape, 2)
+            height, width, channels = shape
+            self._square = max(1, max(height, width) // _MOST_PIXELS)
+            size = height // self._square, width // self._square
+            network = Classifier((*size, channels), 2)
         self.network = network.eval().requires_grad_(False).to(device)
         self.device = torch.device(device)
         self.key = f"{self.name} v{CLASSIFIER_VERSION} {shape} {self.device.type}"
 
     def __call__(self, images: Tensor) -> Seen:
         """float32 (N, C, H, W) on [0, 255] -> Seen."""
-        features, logits, spatial = self.network(images / 127.5 - 1)
+        features, logits, spatial = self.network(avg_pool2d(images, self._square) / 127.5 - 1)
         return Seen(features, logits, spatial)
 
 
