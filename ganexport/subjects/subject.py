@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -183,7 +184,7 @@ def of_module(module: Any, spec: Any) -> Subject:
     def adapted(network: nn.Module) -> nn.Module:
         return Adapted(network, form, num_classes) if notes else network
 
-    images = check_contract(adapted(network), spec, name)
+    images = check_contract(adapted(network), spec, name, pixels=math.prod(form.shape[1:]))
     return Subject(
         adapted(network),
         _model(spec, (images.shape[2], images.shape[3]), images.shape[1]),
