@@ -171,7 +171,7 @@ FAULTS: dict[str, Callable[[Subject], bytes | None]] = {
     "images depend on each other": around(
         before=lambda z, *rest: (z - 0.1 * z.mean(0, keepdim=True), *rest)
     ),
-    "half overflow": around(after=lambda x: (x * 2.0**20) * 2.0**-20),
+    "half overflow": around(after=lambda x: x * 3e4 * 30.0 / 30.0 / 3e4),
     "one layer's weights of 8 bits": weights(eight_bits, which=-1),
     "all weights 1 % off (no EMA)": weights(noisy, which=None),
     "batch norm in training": norms(batch_statistics),
