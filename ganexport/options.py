@@ -1,5 +1,6 @@
 """How a generator is exported; light, so that `gan --help` may read it."""
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,9 +36,12 @@ def _profile(text: str) -> Profile:
 def _decibels(text: str) -> float:
     """From "55dB" or "55"."""
     try:
-        return float(text.lower().removesuffix("db"))
+        decibels = float(text.lower().removesuffix("db"))
     except ValueError:
-        raise ExportError(f"--auto-precision {text}: expected decibels, as in 55dB") from None
+        decibels = math.nan
+    if not math.isfinite(decibels):
+        raise ExportError(f"--auto-precision {text}: expected decibels, as in 55dB")
+    return decibels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,11 +152,16 @@ class ExportOptions:
         from ganexport.graph.precision import PRECISIONS
         from ganexport.subjects.rewrites import check_rewrites
 
+        for name in ("data", "held_out", "sign_key"):
+            if isinstance(found := getattr(self, name), str):
+                object.__setattr__(self, name, Path(found))
         for name in ("precisions", "keep", "without", "standing", "targets", "profiles"):
             if isinstance(found := getattr(self, name), str):
                 raise ExportError(f"{name}: found {found!r}; expected a list, [{found!r}]")
         if unknown := sorted(set(self.precisions) - set(PRECISIONS)):
             raise ExportError(f"--precision {unknown[0]!r}: expected {', '.join(PRECISIONS)}")
+        if self.min_psnr_db is not None and not math.isfinite(self.min_psnr_db):
+            raise ExportError(f"min_psnr_db {self.min_psnr_db:g}: expected decibels, as 55")
         if not self.minutes > 0:
             raise ExportError(f"--minutes {self.minutes:g}: expected more than 0")
         if self.held_out is not None and not self.with_discriminator:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import itertools
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,8 +67,8 @@ class Exported:
 
 
 def export_run(
-    run: Path,
-    destination: Path,
+    run: str | os.PathLike[str],
+    destination: str | os.PathLike[str],
     options: ExportOptions | None = None,
     *,
     progress: Progress | None = None,
@@ -83,13 +84,15 @@ def export_run(
     Raises:
         CheckpointError: the run cannot be used; and what `export_subject` raises.
     """
-    return export_subject(of_run(load_generator(run)), destination, options, progress=progress)
+    return export_subject(
+        of_run(load_generator(Path(run))), destination, options, progress=progress
+    )
 
 
 def export(
     module: nn.Module,
     spec: Spec,
-    destination: Path,
+    destination: str | os.PathLike[str],
     options: ExportOptions | None = None,
     *,
     progress: Progress | None = None,
@@ -112,7 +115,7 @@ def export(
 
 def export_subject(
     subject: Subject,
-    destination: Path,
+    destination: str | os.PathLike[str],
     options: ExportOptions | None = None,
     *,
     progress: Progress | None = None,
@@ -135,7 +138,7 @@ def export_subject(
         ParityError: a gate of fp32 fails; nothing is written. What else fails is left out.
     """
     # Complain before any work.
-    options = options or ExportOptions()
+    options, destination = options or ExportOptions(), Path(destination)
     check_destination(destination)
     product = None
     if options.wants_engines:

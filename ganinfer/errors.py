@@ -91,13 +91,18 @@ EXTRAS = {
 }
 
 
-def missing_extra(module: str) -> MissingExtra:
+def missing_extra(module: str, reason: ModuleNotFoundError | None = None) -> MissingExtra:
     """The error for an optional package that is not installed, with its pip command.
 
     Args:
         module: import name, one of the keys of EXTRAS.
+        reason: what importing it raised; it may be there, and something that it needs not.
 
     Returns:
         The error, to be raised by the caller.
     """
-    return MissingExtra(f"{module} is not installed; run: pip install 'ganpipe[{EXTRAS[module]}]'")
+    lacking = (reason and reason.name) or module
+    needed = "" if lacking.partition(".")[0] == module else f", which {module} needs,"
+    return MissingExtra(
+        f"{lacking}{needed} is not installed; run: pip install 'ganpipe[{EXTRAS[module]}]'"
+    )

@@ -130,8 +130,8 @@ def _mp4(frames: Iterator[Images], fps: int) -> bytes:
     """H.264 as every player takes it: even sides, and colours at half the resolution."""
     try:
         import av
-    except ModuleNotFoundError:
-        raise missing_extra("av") from None
+    except ModuleNotFoundError as error:
+        raise missing_extra("av", error) from None
     first = next(frames)
     height, width = first.shape[0] + first.shape[0] % 2, first.shape[1] + first.shape[1] % 2
     buffer = io.BytesIO()

@@ -18,6 +18,7 @@ from PIL import Image
 from ganexport.pipeline import Exported
 from ganinfer import Sampler
 from ganinfer.bundle.manifest import gate_result
+from ganinfer.cli.console import console
 from ganinfer.cli.tables import show_gates
 
 
@@ -233,25 +234,31 @@ def test_layers_are_printed_in_the_order_of_the_graph(gan, bundle: Path) -> None
     assert not [line for line in lines if line.startswith("[")]  # polygraphy's own log
 
 
-def test_the_table_of_gates_fits_a_terminal_and_long_reasons_stand_below(capsys) -> None:
+@pytest.mark.parametrize("columns", [80, 60])
+def test_the_table_of_gates_fits_a_terminal_and_long_reasons_stand_below(
+    columns, capsys, monkeypatch
+) -> None:
+    monkeypatch.setattr(console, "_width", columns)
     reason = "not run here: " + "the engine is for another GPU; " * 9
     gates = [
         gate_result(
             "tensorrt_rtx portable fp16",
-            "paired, worst class",
+            "alone and in a batch, dB",
             1.234e-05,
-            "<= 0.1",
-            True,
+            "<= 0.00101",
+            False,
             reason,
             num_images=10_000,
-            interval=(1.23e-05, 2.34e-05),
+            interval=(1.23e-05, 0.000234),
         )
     ]
     show_gates(gates)
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1].endswith(reason)
-    assert all(len(line.rstrip()) <= 80 for line in lines[:-1])
-    assert "1.23e-05\u20132.34e-05" in lines[-2]
+    assert all(len(line.rstrip()) <= columns for line in lines[:-1])
+    words = ["FAIL", "alone and in a batch, dB", "10,000", "1.234e-05", "<= 0.00101"]
+    assert all(word in lines[-2] for word in words)
+    assert ("1.23e-05\u20130.000234" in lines[-2]) == (columns == 80)
 
 
 def test_labels_by_name_and_range(gan, bundle: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import ganinfer
+from ganinfer.errors import missing_extra
 
 ROOT = Path(ganinfer.__file__).parent.parent
 PACKAGES = ("ganinfer", "gantrain", "ganexport")
@@ -207,6 +208,15 @@ main()
     assert result.returncode == 1
     assert "pip install 'ganpipe[train]'" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_what_an_optional_package_lacks_is_named() -> None:
+    reason = ModuleNotFoundError("No module named 'httpx'", name="httpx")
+    assert str(missing_extra("huggingface_hub", reason)) == (
+        "httpx, which huggingface_hub needs, is not installed; run: pip install 'ganpipe[hub]'"
+    )
+    itself = ModuleNotFoundError("No module named 'cuda.bindings'", name="cuda.bindings")
+    assert str(missing_extra("cuda", itself)).startswith("cuda.bindings is not installed; run")
 
 
 def test_public_names_are_complete() -> None:

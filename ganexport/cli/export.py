@@ -73,14 +73,11 @@ def export(
     for argument in arguments or []:
         apply_override(called_with, argument)
 
-    def say(note: str) -> None:
-        console.print(note, soft_wrap=True)
-
     def subject() -> "Subject":
         if module is not None:
-            return of_factory(module, weights, weights_key, given, called_with, say=say)
+            return of_factory(module, weights, weights_key, given, called_with)
         if importer is not None:
-            return of_import(importer, weights, weights_key, given, say=say)
+            return of_import(importer, weights, weights_key, given)
         assert run is not None
         return of_run(load_generator(run))
 
@@ -89,9 +86,9 @@ def export(
         console.print(note, style="yellow", soft_wrap=True)
     with progress_bars() as report:
         exported = export_subject(exporting, output, options, progress=report)
-    if exported.gates:
+    if exported.gates:  # with --no-verify there may be the discriminator's
         show_gates(exported.gates)
-    else:
+    if not options.verify:
         console.print(
             "unverified: parity was not checked; Sampler refuses it by default", style="yellow"
         )

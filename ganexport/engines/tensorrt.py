@@ -123,8 +123,8 @@ def build_engine(
     """
     try:
         trt = importlib.import_module(product)
-    except ModuleNotFoundError:
-        raise missing_extra(product) from None
+    except ModuleNotFoundError as error:
+        raise missing_extra(product, error) from None
     aim = find_target(trt, product, target)
     check_precision(aim.name, precision)
     sha = sha256_bytes(onnx_model)

@@ -65,8 +65,8 @@ def _to_int8(
             QuantType,
             quantize_static,
         )
-    except ModuleNotFoundError:
-        raise missing_extra("onnxruntime") from None
+    except ModuleNotFoundError as error:
+        raise missing_extra("onnxruntime", error) from None
     fixed = class_products(proto.graph) | style_products(proto.graph)
     layers = [n.name for n in proto.graph.node if n.op_type in _QUANTIZED and n.name not in fixed]
     with tempfile.TemporaryDirectory() as folder:

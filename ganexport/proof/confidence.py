@@ -60,7 +60,7 @@ class Resampled:
         """
         paired = frechet_distance(self._a, _resampled(shipped)).clip(min=0)
         distance = float(frechet_distance(_moments(self._torch_a), _moments(shipped)))
-        if not distance > 0 or not paired.all() or not (self._floors > 0).all():
+        if not share > 0 or not distance > 0 or not paired.all() or not (self._floors > 0).all():
             return Share(share)
         shares = paired / self._floors
         low, high = share * np.quantile(shares, _ENDS) / np.median(shares)

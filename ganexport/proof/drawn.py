@@ -23,6 +23,7 @@ from ganinfer.progress import Progress
 from gantrain.extractors._base import Extractor, see
 
 _KEEP_EVERY = 512  # images, so that little is lost when the program ends
+_MOST_FILES = 128  # that are kept, two a network and 2.6 MB each as a rule; the oldest go
 
 
 class Drawn:
@@ -91,15 +92,18 @@ class Drawn:
         return draw_labels(range(first_seed, first_seed + num_images), classes) if classes else None
 
 
-def file_for(reference: Reference, extractor: Extractor, first_seed: int) -> Path:
-    """Where torch's features are kept: for these very images, this extractor and this torch."""
+def file_for(reference: Reference, extractor: Extractor, first_seed: int, num_classes: int) -> Path:
+    """Where torch's features are kept: for these very images, this extractor and this torch.
+
+    num_classes: of which the seeds draw theirs; there may be more than the images show.
+    """
     key = hashlib.sha256()
     for part in (
         *reference.inputs.feed().values(),
         reference.images.astype(np.float32),
         np.frombuffer(extractor.key.encode(), np.uint8),
         np.frombuffer(importlib.metadata.version("torch").encode(), np.uint8),
-        np.array([first_seed]),
+        np.array([first_seed, num_classes]),
     ):
         key.update(np.ascontiguousarray(part).tobytes())
     return user_cache_path("ganpipe") / "torch_features" / f"{key.hexdigest()[:32]}.npy"
@@ -121,5 +125,9 @@ def _write(file: Path, features: Features) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(file, buffer.getvalue())
+        for old in sorted(file.parent.glob("*.npy"), key=lambda f: f.stat().st_mtime)[
+            :-_MOST_FILES
+        ]:
+            old.unlink()
     except OSError:  # kept for speed alone
         return

@@ -192,8 +192,8 @@ def _errors(graphs: Sequence[bytes], names: Sequence[str], feed: Feed) -> dict[s
         from polygraphy.backend.onnx import BytesFromOnnx, ModifyOutputs, OnnxFromBytes
         from polygraphy.backend.onnxrt import OnnxrtRunner, SessionFromOnnx
         from polygraphy.logger import G_LOGGER
-    except ModuleNotFoundError:
-        raise missing_extra("polygraphy") from None
+    except ModuleNotFoundError as error:
+        raise missing_extra("polygraphy", error) from None
     errors: dict[str, _Error] = {}
     with ExitStack() as stack:
         stack.enter_context(G_LOGGER.verbosity(G_LOGGER.CRITICAL))  # it writes to stdout

@@ -265,7 +265,8 @@ class Prover:
         return self._drawn_by_torch("torch, seeds B", _SEEDS_B)
 
     def _drawn_by_torch(self, name: str, first_seed: int) -> Drawn:
-        file = file_for(reference_of(self.subject), self.extractor, first_seed)
+        reference, classes = reference_of(self.subject), self.subject.num_classes
+        file = file_for(reference, self.extractor, first_seed, classes)
         return self._drawn(name, self._torch_pixels, first_seed, file)
 
     def _drawn(

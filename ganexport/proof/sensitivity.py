@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from ganexport.graph.precision import Feed, convert, layers
 from ganexport.proof.numeric import accuracy
+from ganexport.proof.reference import reference_of
 from ganexport.proof.rounding import LEAST_PSNR_DB, WORST_IMAGE_DB
 from ganexport.subjects.subject import Subject
 from ganinfer.bundle.manifest import Precision
@@ -67,7 +68,8 @@ def keep_worst_layers(
     Raises:
         ExportError: not even with all layers in float32.
     """
-    least = max(target_db, LEAST_PSNR_DB[precision] + _MARGIN_DB)
+    least_of_gates = reference_of(subject).allowed.least_psnr_db(precision)
+    least = max(target_db, least_of_gates + _MARGIN_DB)
     least_of_worst = LEAST_PSNR_DB[precision] - WORST_IMAGE_DB + _MARGIN_DB
 
     def psnr(layers_kept: list[str]) -> tuple[float, float]:

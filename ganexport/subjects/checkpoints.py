@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from ganexport.subjects import mistaken
+from ganexport.subjects.arrays import Array, DType
 from ganexport.subjects.states import shown
 from ganinfer.errors import ExportError
 
@@ -43,15 +44,11 @@ class _Mapping:
 
 
 # What lies beside tensors in people's checkpoints. None of these classes is ever made: torch's
-# unpickler is given the two stand-ins above under their names. All other names it refuses.
+# unpickler is given stand-ins under their names. All other names it refuses.
 _PASSED_OVER = (
     *("argparse.Namespace", "types.SimpleNamespace", "torch.torch_version.TorchVersion"),
-    *(f"numpy.{name}" for name in ("dtype", "ndarray")),
-    *(
-        f"numpy.{core}.multiarray.{name}"
-        for core in ("core", "_core")
-        for name in ("scalar", "_reconstruct")
-    ),
+    "numpy.ndarray",
+    *(f"numpy.{core}.multiarray.scalar" for core in ("core", "_core")),
     *(
         f"{module}.{system}Path"
         for module in ("pathlib", "pathlib._local")
@@ -62,6 +59,13 @@ _PASSED_OVER = (
         f"pytorch_lightning.callbacks.{name}"  # old versions keep their state by class
         for name in ("model_checkpoint.ModelCheckpoint", "early_stopping.EarlyStopping")
     ),
+    *(f"omegaconf.{name}" for name in ("dictconfig.DictConfig", "listconfig.ListConfig")),
+    *(f"omegaconf.base.{name}" for name in ("Metadata", "ContainerMetadata")),
+    *(
+        f"omegaconf.nodes.{kind}Node"
+        for kind in ("Any", "String", "Integer", "Float", "Boolean", "Bytes", "Path", "Enum")
+    ),
+    "typing.Any",
     *(f"builtins.{name}" for name in ("int", "float", "str", "bool", "list", "dict")),
 )
 _MAPPINGS = (
@@ -75,6 +79,8 @@ _MAPPINGS = (
 _STAND_INS: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
     *((_PassedOver, name) for name in _PASSED_OVER),
     *((_Mapping, name) for name in _MAPPINGS),
+    (DType, "numpy.dtype"),
+    *((Array, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
 ]
 
 # No network is made of these; a file that names them wants to do something.

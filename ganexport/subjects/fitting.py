@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -121,6 +121,13 @@ def _part(state: State, prefix: str, tensors: dict[str, Tensor]) -> State:
 
 def _unwrapped(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)
+
+
+def shared_wrapper(names: Collection[str]) -> str | None:
+    """What a wrapper put before all names, such as "module."; None if there is no such thing."""
+    prefixes = {name[: name.find(".") + 1] for name in names}
+    shared = prefixes.pop() if len(prefixes) == 1 else ""
+    return shared if shared.removesuffix(".") in WRAPPERS else None
 
 
 def _shared_prefixes(names: Mapping[str, str]) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """Generators that gantrain did not train: a factory's of the user's own, or an importer's."""
 
+import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import nn
 
 from ganexport.subjects.spec import Spec
 from ganexport.subjects.subject import Subject, of_module
-from ganexport.subjects.weights import Say, load_weights, log, read_state
+from ganexport.subjects.weights import load_weights, read_state
 from ganinfer.errors import ConfigError, ExportError
 from ganinfer.lookup import Kind, check_options, find_part, held_function
 from ganinfer.outside import current_folder, load, load_file
@@ -23,18 +24,19 @@ def of_factory(
     key: str | None,
     options: Mapping[str, Any],
     arguments: Mapping[str, Any] | None = None,
-    *,
-    say: Say = log.info,
 ) -> Subject:
     """A network that a function makes.
 
     Args:
         factory: "package.module:function" or "path/to/file.py:function"; it gives an nn.Module,
             or an nn.Module and its Spec. A class will do as well.
-        weights, key, say: as in `load_weights`; no weights if it has them.
+        weights, key: as in `load_weights`; no weights if it has them.
         options: z_dim, classes (names, or how many), z_distribution, truncation, family,
             output_range; they go before the factory's Spec.
         arguments: keyword arguments of the factory.
+
+    Returns:
+        The subject; its notes begin with what was chosen in the file of weights.
 
     Raises:
         ExportError: there is no such function, or what it makes cannot be exported.
@@ -51,9 +53,10 @@ def of_factory(
     inputs = {name: given.pop(name, None) for name in ("truncation_input", "style_input")}
     notes = given.pop("notes", ())
     checked = check_options(_spec, given, where="--set", name="a generator")
+    chosen: list[str] = []
     if weights is not None:
-        load_weights(module, weights, key, say=say)
-    return of_module(module, Spec(**checked, **inputs, notes=notes))
+        load_weights(module, weights, key, say=chosen.append)
+    return _noted(chosen, of_module(module, Spec(**checked, **inputs, notes=notes)))
 
 
 def of_import(
@@ -61,16 +64,17 @@ def of_import(
     weights: Path | None,
     key: str | None,
     options: Mapping[str, Any],
-    *,
-    say: Say = log.info,
 ) -> Subject:
     """Another project's generator, from its state dict.
 
     Args:
         importer: module in ganexport.importers, or package.module or package.module:function of
             the user's own.
-        weights, key, say: as in `read_state`.
+        weights, key: as in `read_state`.
         options: of the importer's `read`.
+
+    Returns:
+        The subject; its notes begin with what was chosen in the file of weights.
 
     Raises:
         ConfigError: an unknown importer or option.
@@ -80,8 +84,13 @@ def of_import(
     checked = check_options(module.read, dict(options), where="--set", name=importer)
     if weights is None:
         raise ExportError(f"--from {importer}: it needs the published weights; give --weights")
-    network, spec = module.read(read_state(weights, key, say=say), **checked)
-    return of_module(network, spec)
+    chosen: list[str] = []
+    network, spec = module.read(read_state(weights, key, say=chosen.append), **checked)
+    return _noted(chosen, of_module(network, spec))
+
+
+def _noted(chosen: Sequence[str], subject: Subject) -> Subject:
+    return dataclasses.replace(subject, notes=(*chosen, *subject.notes))
 
 
 def _spec(

@@ -6,6 +6,8 @@ from typing import TypeGuard
 
 from torch import Tensor
 
+from ganexport.subjects.arrays import Array
+
 DEEPEST = 16  # levels of containers that are looked into
 LONGEST = 120  # characters of a name that are shown
 AVERAGED = {"ema", "averaged", "average", "avg", "swa", "shadow", "running"}  # words of a key
@@ -34,7 +36,10 @@ class State:
 
 
 def find_states(node: object, key: str = "") -> list[State]:
-    """All dicts of tensors in a tree of dicts, lists and tuples, but those of optimizers."""
+    """All dicts of tensors, or of arrays, in a tree of dicts, lists and tuples.
+
+    But those of optimizers.
+    """
     found: list[State] = []
     seen: set[int] = set()  # a pickle may hold itself
 
@@ -44,6 +49,9 @@ def find_states(node: object, key: str = "") -> list[State]:
             return
         seen.add(id(node))
         tensors = {n: Tensor.detach(v) for n, v in children.items() if isinstance(v, Tensor)}
+        if not tensors:  # arrays beside tensors are something else, as a mean of the data
+            arrays = {n: v.tensor for n, v in children.items() if isinstance(v, Array)}
+            tensors = {n: v for n, v in arrays.items() if v is not None}
         if tensors and (isinstance(node, dict) or _is_paired(node)):
             found.append(State(key, tensors))
         for name, child in children.items():
@@ -51,6 +59,27 @@ def find_states(node: object, key: str = "") -> list[State]:
 
     walk(node, key, 0)
     return found
+
+
+def find_unnamed(node: object) -> str | None:
+    """The path of a list of tensors in a tree, as list(parameters()) gives; None if there is none.
+
+    What lies in an optimizer is none.
+    """
+    seen: set[int] = set()
+
+    def look(node: object, key: str, depth: int) -> str | None:
+        children = _children(node)
+        if id(node) in seen or depth > DEEPEST or {"state", "param_groups"} <= children.keys():
+            return None
+        seen.add(id(node))
+        if isinstance(node, list | tuple) and any(isinstance(c, Tensor) for c in children.values()):
+            return key
+        places = ((f"{key}.{name}" if key else name, child) for name, child in children.items())
+        found = (look(child, place, depth + 1) for place, child in places)
+        return next((place for place in found if place is not None), None)
+
+    return look(node, "", 0)
 
 
 def look_up(node: object, key: str) -> object | None:

@@ -16,7 +16,7 @@ from torch.nn.utils import parametrize
 
 from ganexport.graph import tracing as graph
 from ganexport.graph.class_weights import take_weights
-from ganexport.subjects.casting import cast, computes_in_float64
+from ganexport.subjects.casting import cast, computes_in_float64, held_modules
 from ganexport.subjects.contract import check_contract
 from ganexport.subjects.forms import Adapted, embedded_classes, find_form
 from ganexport.subjects.spec import Spec
@@ -41,7 +41,8 @@ class Subject:
         source: where it comes from.
         where: its name in messages.
         twin: makes the network that is traced: the same function, its weights plain.
-        notes: what was found by trying and is out of the ordinary, for the user to check.
+        notes: what was chosen of it or found by trying, and is out of the ordinary, for the user
+            to check.
         open_discriminator: loads the one that it was trained against, where there is one.
     """
 
@@ -156,17 +157,17 @@ def of_module(module: Any, spec: Any) -> Subject:
     if not isinstance(module, nn.Module) or not isinstance(spec, Spec):
         wrong, kind = (spec, "Spec") if isinstance(module, nn.Module) else (module, "nn.Module")
         raise ExportError(f"found {type(wrong).__name__}; expected a {kind}")
-    if isinstance(module, torch.jit.ScriptModule):
-        raise ExportError(
-            f"found a TorchScript program, of {module.original_name}; expected the nn.Module that"
-            " it was made from, without torch.jit"
-        )
+    for layer, part in module.named_modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            raise ExportError(
+                f"found a TorchScript program, of {part.original_name}"
+                f"{f', as layer {layer}' if layer else ''}; expected the nn.Module that it was made"
+                " from, without torch.jit"
+            )
     name = type(module).__name__
-    for part in module.modules():  # a weight that a hook computed cannot be copied with its graph
-        for key, value in vars(part).items():
-            if isinstance(value, Tensor) and not value.is_leaf:
-                vars(part)[key] = value.detach()
-    network = cast(module, torch.float32).eval().requires_grad_(False)
+    network = cast(module, torch.float32)
+    for part in held_modules(network):
+        part.eval().requires_grad_(False)
     form = find_form(network, spec, name)
     state = {key: value.contiguous().clone() for key, value in network.state_dict().items()}
     source = Source(
@@ -221,7 +222,7 @@ def _plain(network: nn.Module) -> nn.Module:
     torch's own removal works on the class, which a copy shares with its original.
     """
     twin = copy.deepcopy(network)
-    for module in twin.modules():
+    for module in held_modules(twin):
         if parametrize.is_parametrized(module):
             values = {n: getattr(module, n).detach() for n in module.parametrizations}  # type: ignore[union-attr]
             module.__class__ = type(module).__bases__[0]

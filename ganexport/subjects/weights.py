@@ -10,8 +10,8 @@ from torch.nn.parameter import is_lazy
 
 from ganexport.subjects import pickles
 from ganexport.subjects.checkpoints import open_checkpoint
-from ganexport.subjects.fitting import are_alike, find_fits, near_fits, nearest
-from ganexport.subjects.states import State, find_states, is_averaged, look_up, shown
+from ganexport.subjects.fitting import are_alike, find_fits, near_fits, nearest, shared_wrapper
+from ganexport.subjects.states import State, find_states, find_unnamed, is_averaged, look_up, shown
 from ganinfer.errors import ExportError
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,8 @@ def read_state(path: Path, key: str | None = None, *, say: Say = log.info) -> di
         path, key, say: as in `load_weights`.
 
     Returns:
-        Tensors by name, floats as float32; what else lies beside them is left out.
+        Tensors by name, floats as float32; what else lies beside them is left out, and what
+        wrappers such as DataParallel put before all names.
 
     Raises:
         ExportError: the file is broken or something else; or there are several state dicts.
@@ -85,7 +86,10 @@ def read_state(path: Path, key: str | None = None, *, say: Say = log.info) -> di
     states = _open(path, key)
     named = [state for state in states if any("." in name for name in state.tensors)]
     chosen = _choose(path, named or states, key, say, fitting="")
-    return {name: _float32(value) for name, value in chosen.tensors.items()}
+    tensors = chosen.tensors
+    while (wrapper := shared_wrapper(tensors)) is not None:
+        tensors = {name.removeprefix(wrapper): value for name, value in tensors.items()}
+    return {name: _float32(value) for name, value in tensors.items()}
 
 
 def _open(path: Path, key: str | None) -> list[State]:
@@ -145,9 +149,17 @@ def _contents(tree: object) -> str:
     """What there is in a file: its state dicts, or else its keys, or else its type."""
     if states := find_states(tree):
         return f"found, by --weights-key:{_listed(states)}"
+    found = f"found {type(tree).__name__}"
     if isinstance(tree, dict):
-        return f"found {[shown(name) for name in tree if isinstance(name, str)][:8]}"
-    return f"found {type(tree).__name__}"
+        found = f"found {[shown(name) for name in tree if isinstance(name, str)][:8]}"
+    unnamed = find_unnamed(tree)
+    if unnamed is None:
+        return found
+    return (
+        f"{found}, and tensors without names{f' in {shown(unnamed)}' if unnamed else ''}, as"
+        " list(parameters()) gives: they do not say what they are. Load them where they come from,"
+        " and save state_dict() of the network"
+    )
 
 
 def _float32(value: Tensor) -> Tensor:

@@ -53,8 +53,8 @@ def find_library(entry: Engine, capability: str) -> ModuleType:
         raise BackendUnavailable(f"one was built for {entry.target}, this GPU is {capability}")
     try:
         trt = importlib.import_module(entry.product)
-    except ModuleNotFoundError:
-        raise BackendUnavailable(str(missing_extra(entry.product))) from None
+    except ModuleNotFoundError as error:
+        raise BackendUnavailable(str(missing_extra(entry.product, error))) from None
     except (ImportError, OSError) as error:
         raise BackendUnavailable(f"{entry.product} cannot be loaded: {error}") from None
     if trt.__version__ != entry.version:

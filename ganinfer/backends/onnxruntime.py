@@ -284,8 +284,8 @@ def installed() -> tuple[str, list[str]]:
 def _import() -> ModuleType:
     try:
         import onnxruntime
-    except ModuleNotFoundError:
-        raise BackendUnavailable(str(missing_extra("onnxruntime"))) from None
+    except ModuleNotFoundError as error:
+        raise BackendUnavailable(str(missing_extra("onnxruntime", error))) from None
     except (ImportError, OSError) as error:
         raise BackendUnavailable(
             f"onnxruntime is installed and cannot be loaded: {error}"

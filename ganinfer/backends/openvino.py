@@ -157,8 +157,8 @@ def _signal_stack_kept() -> Iterator[None]:
 def _import() -> ModuleType:
     try:
         import openvino
-    except ModuleNotFoundError:
-        raise BackendUnavailable(str(missing_extra("openvino"))) from None
+    except ModuleNotFoundError as error:
+        raise BackendUnavailable(str(missing_extra("openvino", error))) from None
     except (ImportError, OSError) as error:
         raise BackendUnavailable(f"openvino is installed and cannot be loaded: {error}") from None
     with _first_use:

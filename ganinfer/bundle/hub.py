@@ -43,8 +43,8 @@ def local_path(name: str | os.PathLike[str]) -> Path:
         raise BundleError(f"{text}: expected hf://owner/name or hf://owner/name@revision")
     try:
         from huggingface_hub import hf_hub_download
-    except ModuleNotFoundError:
-        raise missing_extra("huggingface_hub") from None
+    except ModuleNotFoundError as error:
+        raise missing_extra("huggingface_hub", error) from None
     with _errors_in_words(text):
         return Path(hf_hub_download(repository, MODEL, revision=revision or None))
 
@@ -81,8 +81,8 @@ def push(
 
     try:
         from huggingface_hub import CommitOperationAdd, HfApi
-    except ModuleNotFoundError:
-        raise missing_extra("huggingface_hub") from None
+    except ModuleNotFoundError as error:
+        raise missing_extra("huggingface_hub", error) from None
     name = f"hf://{repository}" + (f"@{revision}" if revision else "")
     if not _REPOSITORY.fullmatch(repository):
         raise BundleError(f"{repository}: expected owner/name, a repository on the Hub")

@@ -167,8 +167,12 @@ def gate_result(
     num_images: int,
     interval: Interval | None = None,
 ) -> GateResult:
-    """A gate's result; JSON has neither infinity nor NaN: 999 and -999 stand for them."""
-    low, high = interval or (None, None)
+    """A gate's result; JSON has neither infinity nor NaN: 999 and -999 stand for them.
+
+    There is no interval of them.
+    """
+    known = interval is not None and all(map(math.isfinite, interval))
+    low, high = interval if interval is not None and known else (None, None)
     return GateResult(
         artifact=artifact,
         gate=gate,

@@ -46,8 +46,8 @@ def make_keys(path: Path) -> Path:
             PrivateFormat,
             PublicFormat,
         )
-    except ModuleNotFoundError:
-        raise missing_extra("cryptography") from None
+    except ModuleNotFoundError as error:
+        raise missing_extra("cryptography", error) from None
     public = path.with_suffix(".pub.pem")
     if taken := [file for file in (path, public) if file.exists()]:
         raise ConfigError(f"{taken[0]}: exists, and a key is never replaced; choose another name")
@@ -71,8 +71,8 @@ def open_private_key(path: Path) -> Sign:
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
-    except ModuleNotFoundError:
-        raise missing_extra("cryptography") from None
+    except ModuleNotFoundError as error:
+        raise missing_extra("cryptography", error) from None
     data = _read(path)
     try:
         key = load_pem_private_key(data, password=None)
@@ -103,8 +103,8 @@ def open_public_key(given: PublicKey) -> Check:
         from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
         from cryptography.hazmat.primitives.serialization import load_pem_public_key
-    except ModuleNotFoundError:
-        raise missing_extra("cryptography") from None
+    except ModuleNotFoundError as error:
+        raise missing_extra("cryptography", error) from None
     where, data = _pem(given)
     try:
         key = load_pem_public_key(data)

@@ -16,6 +16,7 @@ from ganinfer.bundle.manifest import GateResult, gate_result
 from ganinfer.errors import BundleError
 
 MAX_PAIRED_SHARE = 0.10  # of the sampling floor
+_LEAST_FLOOR = 1e-12  # of features whose size is about 1
 PAIRED, PAIRED_OF_CLASS = "paired FID / floor", "paired, worst class"
 
 Features = NDArray[np.float32]  # (N, F)
@@ -52,7 +53,8 @@ class Witness:
         """
         groups_a, groups_b = (_groups(part, num_classes) for part in labels)
         moments = [_moments(a[rows]) for rows in groups_a]
-        least = 1e-6 * float(np.trace(moments[0][1]))  # a floor of 0 counts as a bit
+        # A floor of 0 counts as a bit, and as something where all images are equal.
+        least = max(1e-6 * float(np.trace(moments[0][1])), _LEAST_FLOOR)
         floors = [
             max(float(frechet_distance(own, _moments(b[rows]))), least)
             for own, rows in zip(moments, groups_b, strict=True)

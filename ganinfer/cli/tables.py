@@ -39,27 +39,32 @@ def engine_table(entry: "Engine", report: "EngineReport") -> Table:
 
 
 def show_gates(gates: "Sequence[GateResult]") -> None:
-    """Print gates as a table, artifact by artifact; what there is to say of them stands below."""
-    table = Table(title="parity", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    table.add_column()
-    table.add_column("gate", no_wrap=True)
-    for column in ("images", "value", "95 %"):
+    """Print gates as a table, artifact by artifact; what there is to say of them stands below.
+
+    A terminal of less than 80 columns has no room for intervals.
+    """
+    wide = console.width >= 80
+    table = Table(title="parity", title_justify="left", box=None, padding=(0, 1, 0, 0))
+    table.add_column(no_wrap=True, min_width=len("FAIL"))
+    table.add_column("gate")
+    for column in ("images", "value", *(["95 %"] if wide else [])):
         table.add_column(column, no_wrap=True, justify="right")
-    table.add_column("limit", no_wrap=True)
+    table.add_column("limit")
     for artifact in dict.fromkeys(gate.artifact for gate in gates):
         table.add_row("", Text(artifact, style="bold"))
         for gate in gates:
             if gate.artifact == artifact:
-                table.add_row(*_gate_row(gate))
+                table.add_row(*_gate_row(gate, wide=wide))
     console.print(table)
     for gate in gates:
         if gate.detail:
             console.print(f"{gate.artifact}: {gate.gate}: {gate.detail}", soft_wrap=True)
 
 
-def _gate_row(gate: "GateResult") -> tuple[Text | str, ...]:
+def _gate_row(gate: "GateResult", *, wide: bool) -> list[Text | str]:
     mark = Text("pass", style="green") if gate.passed else Text("FAIL", style="red")
     images = "" if gate.num_images is None else f"{gate.num_images:,}"
     known = gate.low is not None and gate.high is not None
     interval = f"{gate.low:.3g}\u2013{gate.high:.3g}" if known else ""
-    return mark, gate.gate, images, f"{gate.value:.4g}", interval, gate.limit
+    value = f"{gate.value:.4g}"
+    return [mark, gate.gate, images, value, *([interval] if wide else []), gate.limit]

@@ -77,8 +77,8 @@ def digits() -> Source:
     """scikit-learn's handwritten digits: 1,797 grey 8x8 images, values 0-16 spread to 0-255."""
     try:
         from sklearn.datasets import load_digits
-    except ModuleNotFoundError:
-        raise missing_extra("sklearn") from None
+    except ModuleNotFoundError as error:
+        raise missing_extra("sklearn", error) from None
     data = load_digits()
     pixels = np.rint(data.images * (255 / 16)).astype(np.uint8)
     return _in_memory("digits", pixels, data.target.astype(np.int64), [str(n) for n in range(10)])

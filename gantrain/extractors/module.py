@@ -40,8 +40,8 @@ class OnnxModule:
     def __init__(self, path: Path, device: torch.device) -> None:
         try:
             import onnxruntime
-        except ModuleNotFoundError:
-            raise missing_extra("onnxruntime") from None
+        except ModuleNotFoundError as error:
+            raise missing_extra("onnxruntime", error) from None
         providers = ["CUDAExecutionProvider"] if device.type == "cuda" else []
         available = [p for p in providers if p in onnxruntime.get_available_providers()]
         try:

@@ -183,6 +183,7 @@ def test_a_bundle_of_an_older_checkpoint_is_stale(run: Path, tmp_path: Path) -> 
     ("options", "error", "message"),
     [
         ({"precisions": ["int3"]}, ExportError, "'int3': expected fp32, fp16"),
+        ({"min_psnr_db": float("nan")}, ExportError, "nan: expected decibels"),
         ({"num_images": 10}, ExportError, "need 1000 or more"),
         ({"precisions": "fp16"}, ExportError, "found 'fp16'; expected a list"),
         ({"tensorrt": True, "profiles": [(4, 2, 8)]}, ExportError, "smallest:likeliest:largest"),
@@ -191,7 +192,7 @@ def test_a_bundle_of_an_older_checkpoint_is_stale(run: Path, tmp_path: Path) -> 
         ({"without": ["norm"]}, ConfigError, "there is no 'norm'; did you mean 'norms'"),
         ({"tensorrt": True, "product": "trt"}, ExportError, "auto, tensorrt or tensorrt_rtx"),
         ({"tensorrt": True, "targets": ["sm1"]}, ExportError, "target sm1: tensorrt_rtx"),
-        ({"data": Path("nowhere")}, DataError, "nowhere: no prepared dataset"),
+        ({"data": "nowhere"}, DataError, "nowhere: no prepared dataset"),
     ],
 )
 def test_mistakes_are_named_before_any_work(run, tmp_path, options, error, message) -> None:

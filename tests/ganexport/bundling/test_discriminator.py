@@ -145,3 +145,12 @@ def test_a_generator_without_a_run_has_none(tmp_path: Path) -> None:
         export_subject(
             of_module(Plain(), Spec(4)), tmp_path / "x.gan", ExportOptions(with_discriminator=True)
         )
+
+
+def test_a_bundle_that_is_not_verified_says_so_beside_a_proven_discriminator(
+    gan, run: Path, tmp_path: Path
+) -> None:
+    options = ("--with-discriminator", "--num", 100, "--precision", "fp32", "-o", "x.gan")
+    done = gan("export", run, "--no-verify", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "unverified: parity was not checked" in done.stdout

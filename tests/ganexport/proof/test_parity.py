@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 from faults import FAULTS
 
@@ -46,4 +47,8 @@ def test_a_collapsed_generator_is_judged_without_dividing_by_zero(prover: Prover
     same, others = (drawn.upto(1000, of=1000) for drawn in (prover._torch_a, prover._torch_b))
     witness = Witness.of(same, same, (None, None), 0)
     assert witness.shares(same, None)[0] == pytest.approx(0, abs=1e-3)
+    assert witness.shares(others, None)[0] > 0.1
+    constant = np.repeat(same[:1], 1000, axis=0)
+    witness = Witness.of(constant, constant, (None, None), 0)
+    assert witness.shares(constant, None)[0] == 0
     assert witness.shares(others, None)[0] > 0.1

@@ -151,7 +151,8 @@ def test_a_dict_of_some_librarys_is_a_dict(name: str, tmp_path: Path) -> None:
     "name",
     [
         *("types.SimpleNamespace", "pathlib._local.PosixPath", "pathlib.WindowsPath"),
-        *("torch.torch_version.TorchVersion", "numpy.dtype", "builtins.list"),
+        *("torch.torch_version.TorchVersion", "builtins.list", "typing.Any"),
+        *("omegaconf.dictconfig.DictConfig", "omegaconf.nodes.AnyNode"),
         "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
     ],
 )

@@ -1,5 +1,6 @@
 """Any generator: a module and a few words about it."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,7 @@ def test_a_module_becomes_a_bundle_that_is_that_module(tmp_path: Path) -> None:
 def test_classes_have_names(tmp_path: Path) -> None:
     spec = Spec(z_dim=8, classes=["cat", "dog"], family="somebodys", truncation=0.8)
     made = export(
-        trained(2), spec, tmp_path / "x.gan", ExportOptions(num_images=1000, precisions=["fp32"])
+        trained(2), spec, f"{tmp_path}/x.gan", ExportOptions(num_images=1000, precisions=["fp32"])
     )
     with Sampler(made.path) as sampler:
         assert sampler.classes == ["cat", "dog"]
@@ -110,7 +111,7 @@ class Maps(Somebodys):
     [
         (Somebodys(), Spec(z_dim=9), "does not take z float32 .2, 9.*look at z_dim"),
         (Noisy(), Spec(z_dim=8), "other images for the same z"),
-        (Bytes(), Spec(z_dim=8), "to 255 .*as of bytes.*output_range"),
+        (Bytes(), Spec(z_dim=8), r"to 25\d .*as of bytes.*output_range"),
         (Maps(), Spec(z_dim=8), r"gives torch.float32 \(2, 12, 8, 8\)"),
         (nn.Sequential(nn.Linear(8, 8)), Spec(z_dim=8), r"gives torch.float32 \(2, 8\)"),
     ],
@@ -187,3 +188,43 @@ def test_the_twin_computes_the_same_with_plain_weights() -> None:
     torch.testing.assert_close(twin(z), subject.network(z), rtol=0, atol=1e-6)
     again = subject.twin()  # and the network is left as it was
     assert torch.equal(twin(z), again(z))
+
+
+class Kept(nn.Module):
+    """Keeps layers and numbers where torch does not look, and itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = {"all": [nn.Linear(8, 3 * 64), nn.BatchNorm1d(3 * 64)]}
+        self.register_buffer("phases", torch.exp(2j * torch.linspace(0, 1, 3 * 64)))
+        self.computed = [self.layers["all"][0].bias * 2]
+        self.register_buffer("also", self.layers["all"][0].bias * 3)
+        self.own = [self]
+
+    def forward(self, z: Tensor) -> Tensor:
+        first, norm = self.layers["all"]
+        turned = (norm(first(z)) * self.phases).imag + self.computed[0] + self.also
+        return torch.tanh(turned).view(-1, 3, 8, 8)
+
+
+def test_what_a_module_keeps_in_its_own_ways_is_part_of_it_and_left_as_it_is() -> None:
+    torch.manual_seed(0)
+    module = Kept()
+    subject = of_module(module, Spec(z_dim=8))
+    assert module.computed[0].grad_fn is not None
+    assert module.layers["all"][1].training
+    z = torch.randn(4, 8)
+    module.layers["all"][1].eval()
+    with torch.no_grad():
+        assert torch.equal(subject.network(z), module(z))
+        assert subject.precise is not None
+        torch.testing.assert_close(subject.precise(z.double()).float(), module(z))
+
+
+def test_a_layer_that_is_torchscript_is_named() -> None:
+    module = nn.Sequential(nn.Linear(8, 192), nn.Unflatten(1, (3, 8, 8)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module[0] = torch.jit.script(module[0])
+    with pytest.raises(ExportError, match="TorchScript program, of Linear, as layer 0;"):
+        of_module(module, Spec(z_dim=8))

@@ -427,3 +427,24 @@ def test_an_importer_gets_the_only_one_or_the_averaged_one(tmp_path: Path) -> No
     assert names(prefixed("module."), "module") == flat
     with pytest.raises(ExportError, match="2 state dicts; say which with --weights-key:\n    g: 9"):
         names({"g": STATE, "d": {"a.b": torch.ones(1)}})
+
+
+@pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8", "<f2"])
+def test_arrays_of_numpy_are_weights_where_a_dict_holds_no_tensors(dtype, tmp_path: Path) -> None:
+    state = {name: value.half().float() for name, value in STATE.items()}
+    arrays = {n: np.asfortranarray(v.numpy()).astype(dtype) for n, v in state.items()}
+    module = made(2)
+    load_weights(module, saved({"epoch": 3, "g": arrays}, tmp_path))
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, state[name]) or "num_batches" in name
+
+
+def test_tensors_without_names_are_told_of(tmp_path: Path) -> None:
+    path = saved({"decay": 0.9, "shadow_params": list(STATE.values())}, tmp_path)
+    with pytest.raises(ExportError, match="tensors without names in shadow_params.*state_dict"):
+        load_weights(made(2), path)
+
+
+def test_what_wrappers_put_before_all_names_is_left_out_for_importers_too(tmp_path: Path) -> None:
+    assert read_state(saved(prefixed("module._orig_mod."), tmp_path)).keys() == STATE.keys()
+    assert "module" in read_state(saved({"module": torch.ones(1)}, tmp_path))
