@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from ganexport.graph.large import check, require_one_file, split
 from ganexport.graph.refusals import FixedBatch, check_batch, explain
 from ganexport.graph.simplify import simplify
+from ganinfer.bundle.large_onnx import LargeOnnx
 from ganinfer.drawing.model import StyleInput
 from ganinfer.errors import ExportError
 from gantrain.data.dataset import to_floats
@@ -121,7 +123,9 @@ def discriminator_to_onnx(discriminator: nn.Module, shape: Shape, *, conditional
     if conditional:
         example["y"] = torch.zeros(2, dtype=torch.int64)
     graph = DiscriminatorGraph(discriminator).eval()
-    return _to_onnx(graph, tuple(example.values()), list(example), "logits")
+    file = _to_onnx(graph, tuple(example.values()), list(example), "logits")
+    require_one_file(file, "leave --with-discriminator out")
+    return file
 
 
 def to_onnx(
@@ -143,8 +147,8 @@ def to_onnx(
         styles: the shape of those that it takes, if any.
 
     Returns:
-        The file: inputs "z", "y" when conditional, "truncation" if it takes one, "w" and "takes_w"
-        if it takes styles; output "images"; dynamic batch.
+        The file, a `LargeOnnx` beyond 2 GB: inputs "z", "y" when conditional, "truncation" if it
+        takes one, "w" and "takes_w" if it takes styles; output "images"; dynamic batch.
 
     Raises:
         ExportError: the network cannot be traced or checked.
@@ -168,16 +172,19 @@ def _to_onnx(
     name, said = _name_of(next(graph.children())), io.StringIO()
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            model = _export(graph, example, inputs, output).model_proto
+            program = _export(graph, example, inputs, output)
+            beside = split(program.model)
+            model = program.model_proto
         _strip(model)
         _name_layers(model.graph)
-        onnx.checker.check_model(model, full_check=True)
+        check(model)
         check_batch(model, name)
     except FixedBatch as error:
         raise ExportError(str(error)) from None
     except Exception as error:  # torch and onnx raise a dozen unrelated classes
         raise ExportError(explain(error, name, said.getvalue())) from error
-    return bytes(model.SerializeToString(deterministic=True))
+    file = bytes(model.SerializeToString(deterministic=True))
+    return LargeOnnx(file, *beside) if beside else file
 
 
 def _name_of(network: nn.Module) -> str:

@@ -16,6 +16,7 @@ from ganinfer.backends._cuda import work_lock
 from ganinfer.backends._onnxruntime_bound import BoundSession
 from ganinfer.backends._onnxruntime_cuda import CPU, CUDA, Provider, cuda_attempts, prepare_gpu
 from ganinfer.bundle.archive import Bundle
+from ganinfer.bundle.large_onnx import LargeOnnx
 from ganinfer.drawing.images import Images
 from ganinfer.drawing.inputs import Inputs
 from ganinfer.errors import BackendUnavailable, GanError, RequestError, missing_extra
@@ -54,7 +55,7 @@ class OnnxRuntimeBackend:
     """Sessions over one ONNX file; see `ganinfer.backends.Backend`.
 
     On a CPU there are two: many runs at once are soonest done with a thread each, one run with all.
-    On a GPU there is one, bound to its memory.
+    A `LargeOnnx` has one, for each holds the weights. On a GPU there is one, bound to its memory.
     """
 
     name = "onnxruntime"
@@ -81,7 +82,7 @@ class OnnxRuntimeBackend:
         self.precision = precision
         on_cpu = device == "cpu"
         self._threads = usable_cpus()
-        self.parallel_runs = self._threads if on_cpu else 1
+        self.parallel_runs = self._threads if on_cpu and not isinstance(graph, LargeOnnx) else 1
         self.batch_sizes = () if on_cpu else GPU_BATCH_SIZES
         self.pads = not on_cpu
         self._lock = threading.Lock()
@@ -122,6 +123,7 @@ class OnnxRuntimeBackend:
             if self._bound is not None:
                 images = self._bound.run(inputs.feed())
             else:
+                alone = alone or self.parallel_runs == 1
                 session = self._session(self._threads if alone else 1)
                 images = session.run(None, inputs.feed())[0]
         if out is None:
@@ -247,6 +249,8 @@ def _open_session(
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     if CPU not in providers:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    if isinstance(graph, LargeOnnx):
+        _give_weights(ort, options, graph)
     try:
         # Without the fallback, with which it goes on on the CPU after a failure on the GPU.
         return ort.InferenceSession(graph, options, providers=list(providers), enable_fallback=0)
@@ -257,6 +261,17 @@ def _open_session(
         raise BackendUnavailable(
             f"onnxruntime {ort.__version__} refuses the graph: {error}"
         ) from None
+
+
+def _give_weights(ort: ModuleType, options: Any, graph: LargeOnnx) -> None:
+    """Give a session what its graph keeps beside it, from memory: the bytes that were checked."""
+    give = getattr(options, "add_external_initializers_from_files_in_memory", None)
+    if give is None:
+        raise BackendUnavailable(
+            f"onnxruntime {ort.__version__} takes no weights beside a graph, which this one has;"
+            " run: pip install --upgrade onnxruntime"
+        )
+    give([graph.location], [graph.weights], [len(graph.weights)])
 
 
 def installed() -> tuple[str, list[str]]:

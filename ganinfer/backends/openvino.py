@@ -2,8 +2,10 @@
 
 import contextlib
 import ctypes
+import tempfile
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy as np
 
 from ganinfer.backends._base import Backend, SupportsDLPack, pick_precision
 from ganinfer.bundle.archive import Bundle
+from ganinfer.bundle.large_onnx import LargeOnnx
 from ganinfer.drawing.images import Images
 from ganinfer.drawing.inputs import Inputs
 from ganinfer.errors import BackendUnavailable, RequestError, missing_extra
@@ -64,7 +67,7 @@ class OpenVINOBackend:
         self.parallel_runs = usable_cpus()
         self._core = core
         try:
-            self._model: Any = self._core.read_model(graph, b"")
+            self._model: Any = _read_model(self._core, graph)
         except RuntimeError as error:
             raise BackendUnavailable(
                 f"openvino {ov.__version__} refuses the graph: {error}"
@@ -122,6 +125,24 @@ class OpenVINOBackend:
                 )
                 self._compiled[num_streams] = compiled, []
             return self._compiled[num_streams]
+
+
+def _read_model(core: Any, graph: bytes) -> Any:
+    """OpenVINO's model of an ONNX file; weights beside it must lie in a folder for that."""
+    if not isinstance(graph, LargeOnnx):
+        return core.read_model(graph, b"")
+    core.set_property({"ENABLE_MMAP": False})  # else the model would need the folder as long
+    with tempfile.TemporaryDirectory(prefix="ganinfer-") as folder:
+        file = Path(folder, "graph.onnx")
+        try:
+            file.write_bytes(graph)
+            Path(folder, graph.location).write_bytes(graph.weights)
+        except OSError as error:
+            raise BackendUnavailable(
+                f"openvino reads weights beside a graph from a folder, and {folder} cannot take"
+                f" them ({error}); let TMPDIR name another place, or use backend='onnxruntime'"
+            ) from None
+        return core.read_model(file)
 
 
 def _new_core() -> Any:
