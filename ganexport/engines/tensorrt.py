@@ -10,7 +10,6 @@ import importlib
 import importlib.util
 import json
 import logging
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -175,10 +174,7 @@ def _read(parser: Any, onnx_model: bytes) -> bool:
     """Does the parser take a graph? It keeps the weights, also those that lay beside."""
     if not isinstance(onnx_model, LargeOnnx):
         return bool(parser.parse(onnx_model))
-    with tempfile.TemporaryDirectory(prefix="gan-export-") as folder:
-        file = Path(folder, "graph.onnx")
-        file.write_bytes(onnx_model)
-        Path(folder, onnx_model.location).write_bytes(onnx_model.weights)
+    with onnx_model.on_disk() as file:
         return bool(parser.parse_from_file(str(file)))
 
 

@@ -41,8 +41,8 @@ def weight_array(weight: TensorProto, graph: bytes) -> NDArray[Any]:
 
 def weight_bytes(weight: TensorProto) -> int:
     """How many bytes a weight's numbers take."""
-    item: int = helper.tensor_dtype_to_np_dtype(weight.data_type).itemsize
-    return math.prod(weight.dims) * item
+    numbers: int = math.prod(weight.dims)
+    return numbers * helper.tensor_dtype_to_np_dtype(weight.data_type).itemsize
 
 
 def file_bytes(graph: bytes) -> int:

@@ -5,6 +5,7 @@ rewritten (see ganexport.subjects.rewrites), and the quantisation to uint8 is pa
 """
 
 import contextlib
+import gc
 import io
 import logging
 import warnings
@@ -175,6 +176,9 @@ def _to_onnx(
             program = _export(graph, example, inputs, output)
             beside = split(program.model)
             model = program.model_proto
+            if beside:
+                del program  # it holds the weights once more, in cycles
+                gc.collect()
         _strip(model)
         _name_layers(model.graph)
         check(model)

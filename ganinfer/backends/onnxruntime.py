@@ -5,6 +5,7 @@ import functools
 import logging
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -249,11 +250,15 @@ def _open_session(
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     if CPU not in providers:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    if isinstance(graph, LargeOnnx):
-        _give_weights(ort, options, graph)
     try:
-        # Without the fallback, with which it goes on on the CPU after a failure on the GPU.
-        return ort.InferenceSession(graph, options, providers=list(providers), enable_fallback=0)
+        with contextlib.ExitStack() as stack:
+            file: bytes | Path = graph
+            if isinstance(graph, LargeOnnx):
+                file = stack.enter_context(graph.on_disk())
+            # Without the fallback, with which it goes on on the CPU after a failure on the GPU.
+            return ort.InferenceSession(file, options, providers=list(providers), enable_fallback=0)
+    except BackendUnavailable:
+        raise
     except Exception as error:  # onnxruntime raises a dozen unrelated classes
         if "float8" in str(error) and fuse:
             # It fuses float8 into operators that it has for int8 alone.
@@ -261,17 +266,6 @@ def _open_session(
         raise BackendUnavailable(
             f"onnxruntime {ort.__version__} refuses the graph: {error}"
         ) from None
-
-
-def _give_weights(ort: ModuleType, options: Any, graph: LargeOnnx) -> None:
-    """Give a session what its graph keeps beside it, from memory: the bytes that were checked."""
-    give = getattr(options, "add_external_initializers_from_files_in_memory", None)
-    if give is None:
-        raise BackendUnavailable(
-            f"onnxruntime {ort.__version__} takes no weights beside a graph, which this one has;"
-            " run: pip install --upgrade onnxruntime"
-        )
-    give([graph.location], [graph.weights], [len(graph.weights)])
 
 
 def installed() -> tuple[str, list[str]]:

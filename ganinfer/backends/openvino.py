@@ -2,10 +2,8 @@
 
 import contextlib
 import ctypes
-import tempfile
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -47,7 +45,10 @@ def open(bundle: Bundle, device: str, precision: str) -> Backend:
 
 
 class OpenVINOBackend:
-    """A model compiled twice: a thread for each of many runs, or all threads for one."""
+    """A model compiled twice: a thread for each of many runs, or all threads for one.
+
+    A `LargeOnnx` is compiled once, for each model holds the weights.
+    """
 
     name = "openvino"
     device = "cpu"
@@ -64,10 +65,15 @@ class OpenVINOBackend:
         """
         ov = _import()
         self.precision = precision
-        self.parallel_runs = usable_cpus()
+        self._threads = usable_cpus()
+        self.parallel_runs = 1 if isinstance(graph, LargeOnnx) else self._threads
         self._core = core
+        self._files = contextlib.ExitStack()  # weights beside a graph are read when it is compiled
         try:
-            self._model: Any = _read_model(self._core, graph)
+            if isinstance(graph, LargeOnnx):
+                self._model: Any = core.read_model(self._files.enter_context(graph.on_disk()))
+            else:
+                self._model = core.read_model(graph, b"")
         except RuntimeError as error:
             raise BackendUnavailable(
                 f"openvino {ov.__version__} refuses the graph: {error}"
@@ -77,7 +83,7 @@ class OpenVINOBackend:
         self._compiled: dict[int, tuple[Any, list[Any]]] = {}
         self.details = {
             "openvino": ov.__version__.partition("-")[0],
-            "threads": str(self.parallel_runs),
+            "threads": str(self._threads),
         }
         self._compile(self.parallel_runs)
 
@@ -108,6 +114,7 @@ class OpenVINOBackend:
         with self._lock:
             self._model = self._core = None
             self._compiled.clear()
+            self._files.close()
 
     def _compile(self, num_streams: int) -> tuple[Any, list[Any]]:
         with self._lock:
@@ -120,29 +127,11 @@ class OpenVINOBackend:
                     {
                         "INFERENCE_PRECISION_HINT": "bf16" if self.precision == "bf16" else "f32",
                         "NUM_STREAMS": str(num_streams),
-                        "INFERENCE_NUM_THREADS": str(self.parallel_runs),
+                        "INFERENCE_NUM_THREADS": str(self._threads),
                     },
                 )
                 self._compiled[num_streams] = compiled, []
             return self._compiled[num_streams]
-
-
-def _read_model(core: Any, graph: bytes) -> Any:
-    """OpenVINO's model of an ONNX file; weights beside it must lie in a folder for that."""
-    if not isinstance(graph, LargeOnnx):
-        return core.read_model(graph, b"")
-    core.set_property({"ENABLE_MMAP": False})  # else the model would need the folder as long
-    with tempfile.TemporaryDirectory(prefix="ganinfer-") as folder:
-        file = Path(folder, "graph.onnx")
-        try:
-            file.write_bytes(graph)
-            Path(folder, graph.location).write_bytes(graph.weights)
-        except OSError as error:
-            raise BackendUnavailable(
-                f"openvino reads weights beside a graph from a folder, and {folder} cannot take"
-                f" them ({error}); let TMPDIR name another place, or use backend='onnxruntime'"
-            ) from None
-        return core.read_model(file)
 
 
 def _new_core() -> Any:
