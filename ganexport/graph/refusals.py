@@ -66,6 +66,8 @@ def _reason(error: Exception, report: str) -> str:
             " activations by the style before the convolution and demodulate them after it"
             " (fused_modconv=False), which is the same function"
         )
+    if "larger than 2GB" in report or "2GiB" in report:
+        return "its weights have more than 2 GB, which one ONNX file cannot hold"
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__

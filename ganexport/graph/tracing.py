@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from ganexport.graph.large import check, require_one_file, split
+from ganexport.graph.large import check, split
 from ganexport.graph.refusals import FixedBatch, check_batch, explain
 from ganexport.graph.simplify import simplify
 from ganinfer.bundle.large_onnx import LargeOnnx
@@ -124,9 +124,7 @@ def discriminator_to_onnx(discriminator: nn.Module, shape: Shape, *, conditional
     if conditional:
         example["y"] = torch.zeros(2, dtype=torch.int64)
     graph = DiscriminatorGraph(discriminator).eval()
-    file = _to_onnx(graph, tuple(example.values()), list(example), "logits")
-    require_one_file(file, "leave --with-discriminator out")
-    return file
+    return _to_onnx(graph, tuple(example.values()), list(example), "logits")
 
 
 def to_onnx(
@@ -164,17 +162,24 @@ def to_onnx(
         example["w"] = torch.zeros(2, styles.num_styles, styles.w_dim)
         example["takes_w"] = torch.zeros(2)
     graph = SamplingGraph(generator).eval()
-    return _to_onnx(graph, tuple(example.values()), list(example), "images")
+    given = tuple(example.values())
+    return _to_onnx(graph, given, list(example), "images", weights_beside=True)
 
 
 def _to_onnx(
-    graph: nn.Module, example: tuple[Tensor, ...], inputs: list[str], output: str
+    graph: nn.Module,
+    example: tuple[Tensor, ...],
+    inputs: list[str],
+    output: str,
+    *,
+    weights_beside: bool = False,
 ) -> bytes:
+    """The file of a graph; weights_beside: beyond 2 GB they may lie beside it."""
     name, said = _name_of(next(graph.children())), io.StringIO()
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             program = _export(graph, example, inputs, output)
-            beside = split(program.model)
+            beside = split(program.model) if weights_beside else None
             model = program.model_proto
             if beside:
                 del program  # it holds the weights once more, in cycles

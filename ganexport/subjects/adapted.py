@@ -96,11 +96,13 @@ def _called(network: nn.Module, form: Form, spec: Spec, noise: Noise, count: int
 def _refuse_fixed_batch(network: nn.Module, spec: Spec, name: str, noise: Noise) -> None:
     """Say so of a network that takes one number of images alone."""
     form = Form(labels="int64 (N,)" if spec.class_names else None)
-    for count in _BATCHES:
+    for count in (2, *_BATCHES):
         try:
             _called(network, form, spec, noise, count)
         except Exception:  # whatever a stranger's forward raises
             continue
+        if count == 2:
+            return
         raise ExportError(
             f"{name}: takes {count} latents at once, and not 2: forward makes a number of the batch"
             " size, as in view(64, ...); write z.shape[0], or -1 in view and reshape"

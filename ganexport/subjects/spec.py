@@ -91,7 +91,8 @@ class Spec:
                 f" {suggest(str(self.output_range), list(RANGES))}"
             )
         _check(self.noise in NOISES, "noise", self.noise, " or ".join(NOISES))
-        _check(all(map(_is_shape, self.noise_shapes)), "noise_shape", self.noise_shape,
+        parts = self.noise_shape if self.noise_listed else [self.noise_shape]
+        _check(all(map(_is_shape, parts)), "noise_shape", self.noise_shape,
                "a shape, as [1,32,32], or a list of shapes")  # fmt: skip
         _check(isinstance(self.family, str) and bool(self.family), "family", self.family,
                "a name")  # fmt: skip
@@ -147,8 +148,10 @@ def _check(fits: bool, name: str, found: object, expected: str) -> None:
         raise ExportError(f"{name}: found {found!r}; expected {expected}")
 
 
-def _is_shape(shape: Sequence[Any]) -> bool:
-    return all(_is_integer(size) and 1 <= size <= 65536 for size in shape)
+def _is_shape(shape: Any) -> bool:
+    return isinstance(shape, Sequence) and all(
+        _is_integer(size) and 1 <= size <= 65536 for size in shape
+    )
 
 
 def _is_integer(value: object) -> bool:
