@@ -95,8 +95,7 @@ def weights(change: Callable[[np.ndarray], np.ndarray], which: int | None) -> Ca
 
     def plant(subject: Subject) -> bytes:
         model = onnx.load_from_string(subject.to_onnx(subject.twin()))
-        found = [w for w in model.graph.initializer if w.name.endswith("weight")]
-        found = [w for w in found if len(w.dims) >= 2]
+        found = [w for w in model.graph.initializer if len(w.dims) >= 2 and w.data_type == 1]
         for weight in found if which is None else [found[which]]:
             array = numpy_helper.to_array(weight)
             new = numpy_helper.from_array(change(array).astype(array.dtype), weight.name)

@@ -19,6 +19,7 @@ from ganexport.proof.rounding import uint8_images
 from ganexport.proof.sensitivity import Kept
 from ganexport.subjects.subject import Subject
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
+from ganinfer.bundle.large_onnx import LargeOnnx
 from ganinfer.bundle.manifest import (
     GateResult,
     Golden,
@@ -57,6 +58,8 @@ def assemble(
     buffer = io.BytesIO()
     np.save(buffer, uint8_images(golden), allow_pickle=False)
     files = {f"onnx/{precision}.onnx": data for precision, data in graphs.items()}
+    beside = [graph for graph in graphs.values() if isinstance(graph, LargeOnnx)]
+    files |= {f"onnx/{graph.location}": graph.weights for graph in beside}
     for engine in engines:
         files[engine.entry.path] = engine.plan
         files[engine.entry.report] = engine.report.model_dump_json(indent=1).encode() + b"\n"
@@ -80,7 +83,7 @@ def assemble(
         files[witness.moments] = found.save()
         files[witness.extractor] = prover.extractor_graph()
     manifest = Manifest(
-        format_version=format_version(subject.model),
+        format_version=format_version(subject.model, weights_beside=bool(beside)),
         model=subject.model.model_copy(update={"macs": macs_per_image(graphs["fp32"])}),
         graphs=[Graph(path=f"onnx/{p}.onnx", precision=p) for p in graphs],
         mapping=None if mapping is None else MAPPING,

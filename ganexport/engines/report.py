@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import onnx
-from onnx import numpy_helper
 
 from ganexport.engines.origins import layers_of_nodes
+from ganexport.graph.large import weight_bytes
 from ganinfer.bundle.engine_report import EngineLayer, EngineReport
 
 
@@ -36,7 +36,7 @@ def of_network(network: Any, onnx_model: bytes, plan: bytes) -> EngineReport:
             )
     return EngineReport(
         read_from="network",
-        weights_bytes=sum(numpy_helper.to_array(w).nbytes for w in model.graph.initializer),
+        weights_bytes=sum(map(weight_bytes, model.graph.initializer)),
         plan_bytes=len(plan),
         device_memory_bytes=None,
         layers=layers,

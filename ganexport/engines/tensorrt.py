@@ -34,6 +34,7 @@ from ganexport.options import DEFAULT_PROFILES, Profile
 from ganinfer.backends._cuda import compute_capability
 from ganinfer.backends._tensorrt_library import host_platform, product_logger
 from ganinfer.bundle.engine_report import EngineReport
+from ganinfer.bundle.large_onnx import LargeOnnx
 from ganinfer.bundle.manifest import Engine, Precision
 from ganinfer.errors import ExportError, missing_extra
 from ganinfer.files import sha256_bytes
@@ -162,11 +163,19 @@ def _parse(trt: ModuleType, onnx_model: bytes) -> _Parsed:
     builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
-    if not parser.parse(onnx_model):
+    if not _read(parser, onnx_model):
         errors = [parser.get_error(i) for i in range(parser.num_errors)]
         words = explain_parser(errors, onnx_model)
         raise ExportError(f"{trt.__name__} {trt.__version__} cannot take the graph: {words}")
     return _Parsed(builder, network, parser)
+
+
+def _read(parser: Any, onnx_model: bytes) -> bool:
+    """Does the parser take a graph? It keeps the weights, also those that lay beside."""
+    if not isinstance(onnx_model, LargeOnnx):
+        return bool(parser.parse(onnx_model))
+    with onnx_model.on_disk() as file:
+        return bool(parser.parse_from_file(str(file)))
 
 
 def _compile(

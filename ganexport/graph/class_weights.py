@@ -5,10 +5,13 @@ other weights is a mixture of its rows. N images, K classes.
 """
 
 import math
+from typing import Any
 
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from ganexport.graph.large import check, packed, weight_array
 from ganinfer.errors import ExportError
 
 # What torch puts between y and a table, according to how the table is indexed.
@@ -43,14 +46,16 @@ def take_weights(model: bytes, num_classes: int) -> bytes:
                     f" float32 table of the {num_classes} classes; leave --class-weights out"
                 )
             assert table is not None
-            nodes += _product(graph, node, table, shapes[node.output[0]][1:])
+            array = weight_array(table, model)
+            nodes += _product(graph, node, table.name, array, shapes[node.output[0]][1:])
     del graph.node[:]
     graph.node.extend(nodes)
     y = next(value for value in graph.input if value.name == "y")
     y.type.tensor_type.elem_type = TensorProto.FLOAT
     y.type.tensor_type.shape.dim.add().dim_value = num_classes
-    onnx.checker.check_model(proto, full_check=True)
-    return bytes(proto.SerializeToString(deterministic=True))
+    file = packed(proto, model)
+    check(proto)
+    return file
 
 
 def class_products(graph: onnx.GraphProto) -> set[str]:
@@ -69,13 +74,13 @@ def _looks_up(node: onnx.NodeProto, table: onnx.TensorProto | None, num_classes:
 
 
 def _product(
-    graph: onnx.GraphProto, node: onnx.NodeProto, table: onnx.TensorProto, row: list[int]
+    graph: onnx.GraphProto, node: onnx.NodeProto, table: str, values: NDArray[Any], row: list[int]
 ) -> list[onnx.NodeProto]:
-    """What gives for weights y the rows (N, *row) that a node gives for classes."""
-    if len(table.dims) == 2 and len(row) == 1:
-        return [helper.make_node("MatMul", ["y", table.name], node.output, node.name)]
+    """What gives for weights y the rows (N, *row) of a table that a node gives for classes."""
+    if values.ndim == 2 and len(row) == 1:
+        return [helper.make_node("MatMul", ["y", table], node.output, node.name)]
     flat, shape, product = (f"{node.name}_{part}" for part in ("table", "shape", "product"))
-    array = numpy_helper.to_array(table).reshape(table.dims[0], math.prod(row))
+    array = values.reshape(len(values), math.prod(row))
     graph.initializer.append(numpy_helper.from_array(array, flat))
     graph.initializer.append(
         helper.make_tensor(shape, TensorProto.INT64, [1 + len(row)], [-1, *row])

@@ -10,6 +10,7 @@ import jinja2
 import onnx
 from onnx import TensorProto, helper
 
+from ganexport.graph.large import file_bytes
 from ganexport.graph.macs import Shape, dims, node_macs, shapes_of
 from ganexport.graph.owners import layers_of
 from ganinfer.bundle.archive import Bundle
@@ -71,7 +72,7 @@ def draw_bundle(path: Path, output: Path) -> None:
     context = {
         "title": path.name,
         "manifest": manifest,
-        "sizes": {name: len(data) for name, data in graphs.items()},
+        "sizes": {name: file_bytes(data) for name, data in graphs.items()},
         "opset": variants["fp32"].opset_import[0].version,
         "values": [
             (kind, value.name, _dtype(value), dims(value))

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import onnx
 
+from ganexport.graph.large import packed
 from ganexport.graph.styles import cut, drop_styles, rename, start_at_styles
 from ganexport.graph.tracing import float_images
 from ganinfer.bundle.archive import Bundle
+from ganinfer.bundle.large_onnx import LargeOnnx
 from ganinfer.errors import BundleError, ExportError
 from ganinfer.files import write_atomic
 
@@ -31,7 +33,7 @@ def extract(
 
     Args:
         bundle: whose every byte is checked first.
-        destination: the ONNX file.
+        destination: the ONNX file; beyond 2 GB its weights lie beside it, in a file that it names.
         precision: which graph.
         pixels: "uint8": images (N, H, W, C) as the sampler gives them; "float": float32
             (N, C, H, W), nominally on [-1, 1], neither clipped nor rounded.
@@ -49,7 +51,8 @@ def extract(
         held = [graph.precision for graph in opened.manifest.graphs]
         if precision not in held:
             raise BundleError(f"{bundle}: no {precision} graph; it holds {', '.join(held)}")
-        model = onnx.load_from_string(opened.read_graph(precision))
+        graph = opened.read_graph(precision)
+    model = onnx.load_from_string(graph)
     inputs = [value.name for value in model.graph.input]
     if latents == "mapped":
         if "w" not in inputs:
@@ -68,4 +71,7 @@ def extract(
     plain = cut(model, inputs, output)
     if pixels == "float":
         rename(plain.graph, output, "images")
-    write_atomic(destination, plain.SerializeToString(deterministic=True))
+    file = packed(plain, graph)
+    if isinstance(file, LargeOnnx):
+        write_atomic(destination.with_name(file.location), file.weights)
+    write_atomic(destination, file)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from ganexport.graph.class_weights import class_products
+from ganexport.graph.large import check, packed, weight_array
 from ganexport.graph.styles import style_nodes
 from ganexport.graph.tracing import float_images
 from ganinfer.bundle.manifest import Precision
@@ -98,7 +99,7 @@ def convert(
         return quantize(model, precision, calibration=calibration, keep=keep)
     if precision == "bf16":
         proto = version_converter.convert_version(proto, _OPSET_OF_BFLOAT16)
-    return _to_half(proto, _HALVES[precision], frozenset(keep))
+    return _to_half(proto, model, _HALVES[precision], frozenset(keep))
 
 
 def layers(model: bytes) -> list[str]:
@@ -138,7 +139,7 @@ def emulate(model: bytes, precision: Precision) -> bytes:
     nodes: list[onnx.NodeProto] = []
     for weight in graph.initializer:
         if weight.data_type == half.onnx_type:
-            array = numpy_helper.to_array(weight).astype(np.float32)
+            array = weight_array(weight, model).astype(np.float32)
             weight.CopyFrom(numpy_helper.from_array(array, weight.name))
     for node in graph.node:
         _retype_attributes(node, half.onnx_type, TensorProto.FLOAT, np.float32)
@@ -156,7 +157,7 @@ def emulate(model: bytes, precision: Precision) -> bytes:
     del graph.node[:]
     graph.node.extend(nodes)
     del graph.value_info[:]
-    return bytes(proto.SerializeToString(deterministic=True))
+    return packed(proto, model)
 
 
 def before_rounding(name: str) -> str:
@@ -201,7 +202,8 @@ def tensors_of_type(model: onnx.ModelProto, onnx_type: int) -> set[str]:
     }
 
 
-def _to_half(model: onnx.ModelProto, half: _Half, keep: frozenset[str]) -> bytes:
+def _to_half(model: onnx.ModelProto, file: bytes, half: _Half, keep: frozenset[str]) -> bytes:
+    """The model of a file in half precision."""
     graph = model.graph
     kept = (
         _tail(model)
@@ -245,7 +247,7 @@ def _to_half(model: onnx.ModelProto, half: _Half, keep: frozenset[str]) -> bytes
             if wants_float32 and name in made_in_half:
                 node.input[slot] = cast(name, TensorProto.FLOAT)
             elif not wants_float32 and name in weights:
-                node.input[slot] = _half_weight(graph, weights[name], half)
+                node.input[slot] = _half_weight(graph, weights[name], file, half)
             elif not wants_float32 and name in floats and name not in made_in_half:
                 node.input[slot] = cast(name, half.onnx_type)
         if index not in kept:
@@ -259,8 +261,9 @@ def _to_half(model: onnx.ModelProto, half: _Half, keep: frozenset[str]) -> bytes
     del graph.initializer[:]
     graph.initializer.extend(needed)
     del graph.value_info[:]
-    onnx.checker.check_model(model, full_check=True)
-    return bytes(model.SerializeToString(deterministic=True))
+    converted = packed(model, file)
+    check(model)
+    return converted
 
 
 def _tail(model: onnx.ModelProto) -> set[int]:
@@ -295,10 +298,10 @@ def _of_truncation(graph: onnx.GraphProto) -> set[int]:
     return found
 
 
-def _half_weight(graph: onnx.GraphProto, weight: onnx.TensorProto, half: _Half) -> str:
+def _half_weight(graph: onnx.GraphProto, weight: onnx.TensorProto, file: bytes, half: _Half) -> str:
     name = f"{weight.name}_{half.name}"
     if all(w.name != name for w in graph.initializer):
-        array = numpy_helper.to_array(weight)
+        array = weight_array(weight, file)
         largest = float(np.abs(array).max(initial=0.0))
         if not largest <= half.largest:
             raise ExportError(

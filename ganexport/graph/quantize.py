@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from ganexport.graph.class_weights import class_products
+from ganexport.graph.large import require_one_file
 from ganexport.graph.styles import style_products
 from ganinfer.errors import missing_extra
 
@@ -45,6 +46,7 @@ def quantize(
     Returns:
         ONNX file with the same inputs and outputs; equal arguments give equal bytes.
     """
+    require_one_file(model, f"{precision} is calibrated in one file: leave it out, or take fp16")
     proto = onnx.load_from_string(model)
     if precision == "fp8":
         proto = version_converter.convert_version(proto, _OPSET_OF_OUTPUT_TYPE)

@@ -7,6 +7,7 @@ mapping network before it gives. N images, L styles of length D.
 import onnx
 from onnx.utils import Extractor
 
+from ganexport.graph.large import check, inline
 from ganinfer.errors import ExportError
 
 
@@ -52,7 +53,9 @@ def cut_mapping(model: bytes) -> bytes:
     mapped = _choice(proto.graph).input[2]
     rename(proto.graph, "w", "w_given")
     rename(proto.graph, mapped, "w")
-    return bytes(cut(proto, inputs, "w").SerializeToString(deterministic=True))
+    part = cut(proto, inputs, "w")
+    inline(part, model)
+    return bytes(part.SerializeToString(deterministic=True))
 
 
 def drop_styles(graph: onnx.GraphProto) -> None:
@@ -77,7 +80,7 @@ def cut(model: onnx.ModelProto, inputs: list[str], output: str) -> onnx.ModelPro
     part: onnx.ModelProto = Extractor(typed).extract_model(inputs, [output])
     for value in (*part.graph.input, *part.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
-    onnx.checker.check_model(part, full_check=True)
+    check(part)
     return part
 
 

@@ -5,6 +5,7 @@ rewritten (see ganexport.subjects.rewrites), and the quantisation to uint8 is pa
 """
 
 import contextlib
+import gc
 import io
 import logging
 import warnings
@@ -14,8 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from ganexport.graph.large import check, split
 from ganexport.graph.refusals import FixedBatch, check_batch, explain
 from ganexport.graph.simplify import simplify
+from ganinfer.bundle.large_onnx import LargeOnnx
 from ganinfer.drawing.model import StyleInput
 from ganinfer.errors import ExportError
 from gantrain.data.dataset import to_floats
@@ -143,8 +146,8 @@ def to_onnx(
         styles: the shape of those that it takes, if any.
 
     Returns:
-        The file: inputs "z", "y" when conditional, "truncation" if it takes one, "w" and "takes_w"
-        if it takes styles; output "images"; dynamic batch.
+        The file, a `LargeOnnx` beyond 2 GB: inputs "z", "y" when conditional, "truncation" if it
+        takes one, "w" and "takes_w" if it takes styles; output "images"; dynamic batch.
 
     Raises:
         ExportError: the network cannot be traced or checked.
@@ -159,25 +162,38 @@ def to_onnx(
         example["w"] = torch.zeros(2, styles.num_styles, styles.w_dim)
         example["takes_w"] = torch.zeros(2)
     graph = SamplingGraph(generator).eval()
-    return _to_onnx(graph, tuple(example.values()), list(example), "images")
+    given = tuple(example.values())
+    return _to_onnx(graph, given, list(example), "images", weights_beside=True)
 
 
 def _to_onnx(
-    graph: nn.Module, example: tuple[Tensor, ...], inputs: list[str], output: str
+    graph: nn.Module,
+    example: tuple[Tensor, ...],
+    inputs: list[str],
+    output: str,
+    *,
+    weights_beside: bool = False,
 ) -> bytes:
+    """The file of a graph; weights_beside: beyond 2 GB they may lie beside it."""
     name, said = _name_of(next(graph.children())), io.StringIO()
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            model = _export(graph, example, inputs, output).model_proto
+            program = _export(graph, example, inputs, output)
+            beside = split(program.model) if weights_beside else None
+            model = program.model_proto
+            if beside:
+                del program  # it holds the weights once more, in cycles
+                gc.collect()
         _strip(model)
         _name_layers(model.graph)
-        onnx.checker.check_model(model, full_check=True)
+        check(model)
         check_batch(model, name)
     except FixedBatch as error:
         raise ExportError(str(error)) from None
     except Exception as error:  # torch and onnx raise a dozen unrelated classes
         raise ExportError(explain(error, name, said.getvalue())) from error
-    return bytes(model.SerializeToString(deterministic=True))
+    file = bytes(model.SerializeToString(deterministic=True))
+    return LargeOnnx(file, *beside) if beside else file
 
 
 def _name_of(network: nn.Module) -> str:

@@ -7,6 +7,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from ganexport.graph.large import resaved
 from ganexport.graph.owners import layers_of
 from ganexport.proof.reference import probes
 from ganexport.subjects.subject import Subject
@@ -49,7 +50,7 @@ def where_batches_differ(graph: bytes, inputs: Inputs) -> str:
     layers = layers_of(model.graph)
     for node, layer in zip(model.graph.node, layers, strict=True):
         for name in node.output:
-            if name in floats and _differs(model, name, inputs):
+            if name in floats and _differs(model, graph, name, inputs):
                 return (
                     f"layer {layer} ({node.op_type}) makes an image depend on those it is drawn"
                     " with: no mean, norm or shape may be taken over the batch"
@@ -57,13 +58,13 @@ def where_batches_differ(graph: bytes, inputs: Inputs) -> str:
     return ""
 
 
-def _differs(model: onnx.ModelProto, name: str, inputs: Inputs) -> bool:
+def _differs(model: onnx.ModelProto, graph: bytes, name: str, inputs: Inputs) -> bool:
     """Is a tensor's row for the second of four images another one for it alone?"""
     shown = onnx.ModelProto()
     shown.CopyFrom(model)
     del shown.graph.output[:]
     shown.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
-    backend = OnnxRuntimeBackend(shown.SerializeToString(), "cpu", "fp32")
+    backend = OnnxRuntimeBackend(resaved(shown, graph), "cpu", "fp32")
     many: NDArray[Any] = np.nan_to_num(backend.run(inputs.rows(0, 4)))
     alone: NDArray[Any] = np.nan_to_num(backend.run(inputs.rows(1, 2)))
     if many.ndim == 0 or len(many) != 4 or len(alone) != 1:

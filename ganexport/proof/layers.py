@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from ganexport.graph.large import require_one_file
 from ganexport.graph.owners import layers_of
 from ganexport.graph.precision import Feed
 from ganexport.proof.numeric import runnable
@@ -128,6 +129,8 @@ def compare_graphs(
     """
     graph = onnx.load_from_string(reference).graph
     graphs = reference, runnable(variant, precision)[0]
+    for one in graphs:
+        require_one_file(one, "tensors are compared in one file each: leave --layers out")
     names = _shared(graphs)
     if not names:
         raise ExportError("the two graphs share no tensor's name; export the bundle again")

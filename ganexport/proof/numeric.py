@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from ganexport.graph.large import resaved
 from ganexport.graph.precision import emulate
 from ganexport.graph.tracing import float_images
 from ganexport.proof.batches import where_batches_differ
@@ -171,7 +172,7 @@ class _FloatImages:
         value = next(v for v in typed.value_info if v.name == name)
         del model.graph.output[:]
         model.graph.output.append(value)
-        self._backend = OnnxRuntimeBackend(model.SerializeToString(), "cpu", "fp32")
+        self._backend = OnnxRuntimeBackend(resaved(model, graph), "cpu", "fp32")
 
     def __call__(self, subject: Subject, inputs: Inputs) -> NDArray[np.float32]:
         """float32 (N, C, H, W)."""

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from ganexport.graph.large import resaved, weight_array
 from ganexport.graph.owners import layer_of_weight, layers_of
 from ganexport.graph.precision import before_rounding, convert, emulate, spell_out, tensors_of_type
 from ganexport.proof.reference import probes
@@ -82,7 +83,7 @@ def what_overflows(subject: Subject, graph: bytes) -> Overflowing:
     single = {tensor.name: tensor for tensor in largest_values(subject, graph, "fp32")}
     named = [t for t in single.values() if t.held and t.largest > LARGEST / MARGIN]
     proto = onnx.load_from_string(graph).graph
-    constants = _largest_weights(proto)
+    constants = _largest_weights(proto, graph)
     weights = {name: value for name, value in constants.items() if not value <= LARGEST}
     sizes = constants | {tensor.name: tensor.largest for tensor in single.values()}
     small = {name for name, value in sizes.items() if 0 < value < SMALLEST}
@@ -128,7 +129,7 @@ def overflow_gate(subject: Subject, graph: bytes) -> GateResult:
         graph: ONNX file in fp16.
     """
     found = largest_values(subject, graph, "fp16")
-    weights = _largest_weights(onnx.load_from_string(graph).graph)
+    weights = _largest_weights(onnx.load_from_string(graph).graph, graph)
     masks = {name for name, largest in weights.items() if largest == np.inf}
     beyond = _beginnings(found, masks)
     halves = beyond[:1] or [tensor for tensor in found if tensor.in_half]
@@ -175,7 +176,8 @@ def largest_values(subject: Subject, graph: bytes, precision: Precision) -> tupl
     origins = spell_out(model.graph)
     in_half = tensors_of_type(model, TensorProto.FLOAT16)
     wanted = in_half | tensors_of_type(model, TensorProto.FLOAT)
-    run = onnx.load_from_string(emulate(graph, "fp16")) if precision == "fp16" else model
+    file = emulate(graph, "fp16") if precision == "fp16" else graph
+    run = onnx.load_from_string(file) if precision == "fp16" else model
     made = {name for node in run.graph.node for name in node.output}
     layers = layers_of(model.graph)
     outputs = [
@@ -188,7 +190,7 @@ def largest_values(subject: Subject, graph: bytes, precision: Precision) -> tupl
     seen = [
         long if long in made else name for long, (name, _, _) in zip(exact, outputs, strict=True)
     ]
-    largest = _measure(subject, run, seen)
+    largest = _measure(subject, run, file, seen)
     return tuple(
         Tensor(
             name,
@@ -203,7 +205,9 @@ def largest_values(subject: Subject, graph: bytes, precision: Precision) -> tupl
     )
 
 
-def _measure(subject: Subject, model: onnx.ModelProto, names: Sequence[str]) -> list[float]:
+def _measure(
+    subject: Subject, model: onnx.ModelProto, file: bytes, names: Sequence[str]
+) -> list[float]:
     """Largest absolute value of each tensor; the graph itself works it out, to save memory."""
     measuring = onnx.ModelProto()
     measuring.CopyFrom(model)
@@ -224,7 +228,7 @@ def _measure(subject: Subject, model: onnx.ModelProto, names: Sequence[str]) -> 
     del graph.output[:]
     shape = [1, len(columns)]
     graph.output.append(helper.make_tensor_value_info("measure", TensorProto.FLOAT, shape))
-    backend = OnnxRuntimeBackend(measuring.SerializeToString(), "cpu", "fp32")
+    backend = OnnxRuntimeBackend(resaved(measuring, file), "cpu", "fp32")
     num_images = _num_images(subject)
     inputs, _ = probes(subject, num_images)
     batch = max(1, _BATCH_PIXELS // _pixels(subject))
@@ -258,10 +262,10 @@ def _beginnings(tensors: Iterable[Tensor], infinite: Set[str] = frozenset()) -> 
     return found
 
 
-def _largest_weights(graph: onnx.GraphProto) -> dict[str, float]:
-    """Largest absolute value of each."""
+def _largest_weights(graph: onnx.GraphProto, file: bytes) -> dict[str, float]:
+    """Largest absolute value of each; file: that the graph was read from."""
     return {
-        weight.name: float(np.abs(numpy_helper.to_array(weight)).max(initial=0.0))
+        weight.name: float(np.abs(weight_array(weight, file)).max(initial=0.0))
         for weight in graph.initializer
         if weight.data_type == TensorProto.FLOAT
     }

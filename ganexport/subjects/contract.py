@@ -20,6 +20,8 @@ LARGE = 1 << 19
 LARGEST = 8.0  # what lies farther from [-1, 1] is on another scale
 # Of values on [-1, 1]: a quarter of a uint8 step. More than rounding, less than can be seen.
 TOLERANCE = 2e-3
+# Ends of the names of what a batch norm counts in training.
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 MAX_SHARE_OUTSIDE = 0.2  # of values that [-1, 1] would cut off; more is another scale
 
 Arguments = tuple[Tensor, ...]
@@ -47,6 +49,13 @@ def check_contract(network: nn.Module, spec: Spec, name: str, *, pixels: int = 0
     images = _call(network, arguments, name)
     changed = [k for k, v in network.state_dict().items() if not _equal(v, before[k])]
     if changed:
+        if statistics := [key for key in changed if key.endswith(_STATISTICS)]:
+            layer = statistics[0].removeprefix("network.").rpartition(".")[0]
+            raise ExportError(
+                f"{name}: layer {layer} normalises by the batch at hand, and counts it, although"
+                " the network is in eval mode: its forward, or a train() of its own, keeps training"
+                " on. Take that out, so that it uses its running statistics"
+            )
         raise ExportError(
             f"{name}: calling it in eval mode changes {', '.join(changed[:3])}; a bundle's network"
             " stays as it is: forward must not write to weights or buffers"
@@ -108,8 +117,9 @@ def _check_repeatable(network: nn.Module, arguments: Arguments, images: Tensor, 
         return
     layer = _first_difference(network, arguments, arguments, rows=None)
     raise ExportError(
-        f"{name}: other images for the same z: noise is drawn inside{layer}; make it a buffer that"
-        " stays, or take it out, and leave dropout out of what is exported"
+        f"{name}: other images for the same z: something random is drawn inside{layer}, by other"
+        " means than randn, rand, normal_, uniform_ and dropout, which would be kept; make it a"
+        " buffer that stays, or take it out"
     )
 
 
@@ -159,6 +169,8 @@ def _first_difference(
 ) -> str:
     """In words the innermost layer that makes different values of equal ones, in two calls.
 
+    Where forward itself does so between two layers, the one before.
+
     rows: which of the first call's rows the second has; None for all.
     """
     seen: list[dict[str, tuple[list[Tensor], list[Tensor]]]] = []
@@ -181,17 +193,20 @@ def _first_difference(
                 handle.remove()
         seen.append(found)
     first, second = seen
+    before = ""
     for layer in first:  # inner layers are done before those that hold them
         if layer not in second:
             continue
         inputs = zip(first[layer][0], second[layer][0], strict=False)
         outputs = zip(first[layer][1], second[layer][1], strict=False)
-        if all(_alike(a, b, rows) for a, b in inputs) and not all(
-            _alike(a, b, rows) for a, b in outputs
-        ):
-            kind = type(network.get_submodule(layer)).__name__
-            return f", in layer {layer.removeprefix('network.')} ({kind})"
-    return ""
+        kind = type(network.get_submodule(layer)).__name__
+        told = f"layer {layer.removeprefix('network.')} ({kind})"
+        if not all(_alike(a, b, rows) for a, b in inputs):
+            break
+        if not all(_alike(a, b, rows) for a, b in outputs):
+            return f", in {told}"
+        before = told
+    return f", in forward itself, after {before}" if before else ""
 
 
 def _copies(values: Any) -> list[Tensor]:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ganexport.subjects.noise import Noise
 from ganexport.subjects.spec import RANGES, Spec
 from ganinfer.errors import ExportError
 
@@ -109,19 +110,6 @@ class Form:
         return [f"images are {height}x{width}x{channels} (height, width, channels){planes}"]
 
 
-class Adapted(nn.Module):
-    """A network behind one form: z, y if there are classes, and what else it takes."""
-
-    def __init__(self, network: nn.Module, form: Form, num_classes: int) -> None:
-        super().__init__()
-        self.network, self._form, self._num_classes = network, form, num_classes
-
-    def forward(self, z: Tensor, *given: Tensor) -> Tensor:
-        y, more = (given[0], given[1:]) if self._num_classes else (None, given)
-        output = self._form.call(self.network, z, y, *more, k=self._num_classes)
-        return self._form.image(output, z.dtype)
-
-
 def more_arguments(spec: Spec, n: int) -> list[Tensor]:
     """What a network is called with after z and y for n images: no truncation, styles of z."""
     more = []
@@ -133,13 +121,14 @@ def more_arguments(spec: Spec, n: int) -> list[Tensor]:
 
 
 @torch.no_grad()
-def find_form(network: nn.Module, spec: Spec, name: str) -> Form:
+def find_form(network: nn.Module, spec: Spec, name: str, noise: Noise) -> Form:
     """Try the network with latents and labels in the forms that authors use.
 
     Args:
         network: in eval mode, float32.
         spec: what it does not say of itself.
         name: of the network, for messages.
+        noise: that it takes.
 
     Raises:
         ExportError: it takes none of them, or gives no images; the message says what was tried.
@@ -147,7 +136,7 @@ def find_form(network: nn.Module, spec: Spec, name: str) -> Form:
     num_classes = len(spec.class_names)
     z = torch.linspace(-1, 1, 2 * spec.z_dim).reshape(2, spec.z_dim)
     y = torch.tensor([0, num_classes - 1]) if num_classes else None
-    more = more_arguments(spec, 2)
+    more = [*noise.given(z), *more_arguments(spec, 2)]
     refusals: dict[Form, Exception] = {}
     others: list[str] = []
     for form in _candidates(network, num_classes):
@@ -266,12 +255,13 @@ def _refusal(network: nn.Module, spec: Spec, name: str, refusals: dict[Form, Exc
             f"{message} It embeds {' or '.join(map(str, sizes))} classes, and"
             f" {len(spec.class_names)} were named; set classes to what it embeds"
         )
-    more = _needed(network)[1:]
+    more = needed_arguments(network)[1:]
     if not spec.class_names and (sizes or _LABEL_NAMES & {name.lower() for name in more}):
         return f"{message} Does it take classes? set classes to their number or names"
     if more and not spec.class_names:
         return (
             f"{message} Its forward needs {', '.join(more)} as well, which no bundle gives."
+            " A noise is named by its shape, as in noise_shape=[1,32,32]."
             f" {_wrapper('call the network with what it needs')}"
         )
     tried = ", ".join(dict.fromkeys(tried.latent for tried in refusals))
@@ -281,7 +271,7 @@ def _refusal(network: nn.Module, spec: Spec, name: str, refusals: dict[Form, Exc
     )
 
 
-def _needed(network: nn.Module) -> list[str]:
+def needed_arguments(network: nn.Module) -> list[str]:
     """The arguments that forward cannot do without."""
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     parameters = _parameters(network)

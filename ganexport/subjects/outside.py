@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -32,7 +32,7 @@ def of_factory(
             or an nn.Module and its Spec. A class will do as well.
         weights, key: as in `load_weights`; no weights if it has them.
         options: z_dim, classes (names, or how many), z_distribution, truncation, family,
-            output_range; they go before the factory's Spec.
+            output_range, noise, noise_shape; they go before the factory's Spec.
         arguments: keyword arguments of the factory.
 
     Returns:
@@ -101,6 +101,8 @@ def _spec(
     truncation: float | None = None,
     family: str = "custom",
     output_range: str | None = None,
+    noise: Literal["fixed", "off"] = "fixed",
+    noise_shape: list[int] | list[list[int]] = [],  # noqa: B006 - read, never called
 ) -> None:
     """The options of a Spec, as `check_options` reads them."""
 

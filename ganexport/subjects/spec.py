@@ -29,6 +29,8 @@ RANGES: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "imagenet": ((0.458, 0.448, 0.45), (-0.03, -0.088, -0.188)),
 }
 
+NOISES = ("fixed", "off")
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -48,6 +50,10 @@ class Spec:
         output_range: of the network's values: "-1:1", "0:1", "0:255", or "imagenet", normalised by
             that set's mean and deviation; they are brought to [-1, 1] in the graph. None expects
             [-1, 1] and looks whether the images bear it out.
+        noise: what the network gets for noise that it takes or draws: "fixed", drawn once from the
+            shared stream and the same for all images, or "off", zeros.
+        noise_shape: of a noise that it takes after z and y: that for one image, (1, 32, 32), or a
+            list of them; where it is not found by trying.
         notes: what the user has to know of the network, said when it is exported.
 
     Raises:
@@ -62,6 +68,8 @@ class Spec:
     style_input: StyleInput | None = None
     family: str = "custom"
     output_range: str | None = None
+    noise: str = "fixed"
+    noise_shape: Sequence[int] | Sequence[Sequence[int]] = ()
     notes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -82,8 +90,23 @@ class Spec:
                 f"output_range: found {self.output_range!r};"
                 f" {suggest(str(self.output_range), list(RANGES))}"
             )
+        _check(self.noise in NOISES, "noise", self.noise, " or ".join(NOISES))
+        parts = self.noise_shape if self.noise_listed else [self.noise_shape]
+        _check(all(map(_is_shape, parts)), "noise_shape", self.noise_shape,
+               "a shape, as [1,32,32], or a list of shapes")  # fmt: skip
         _check(isinstance(self.family, str) and bool(self.family), "family", self.family,
                "a name")  # fmt: skip
+
+    @property
+    def noise_shapes(self) -> list[tuple[int, ...]]:
+        """Of each noise that the network takes, for one image."""
+        shapes: Any = self.noise_shape if self.noise_listed else [self.noise_shape]
+        return [tuple(shape) for shape in shapes if shape]
+
+    @property
+    def noise_listed(self) -> bool:
+        """Does it take them as a list?"""
+        return any(isinstance(part, Sequence) for part in self.noise_shape)
 
     @property
     def class_names(self) -> list[str]:
@@ -123,6 +146,12 @@ def _distribution(name: Any) -> str:
 def _check(fits: bool, name: str, found: object, expected: str) -> None:
     if not fits:
         raise ExportError(f"{name}: found {found!r}; expected {expected}")
+
+
+def _is_shape(shape: Any) -> bool:
+    return isinstance(shape, Sequence) and all(
+        _is_integer(size) and 1 <= size <= 65536 for size in shape
+    )
 
 
 def _is_integer(value: object) -> bool:

@@ -16,9 +16,10 @@ from torch.nn.utils import parametrize
 
 from ganexport.graph import tracing as graph
 from ganexport.graph.class_weights import take_weights
+from ganexport.subjects.adapted import Adapted, adapt
 from ganexport.subjects.casting import cast, computes_in_float64, held_modules
 from ganexport.subjects.contract import check_contract
-from ganexport.subjects.forms import Adapted, embedded_classes, find_form
+from ganexport.subjects.forms import embedded_classes
 from ganexport.subjects.spec import Spec
 from ganinfer.bundle.manifest import Source
 from ganinfer.drawing.inputs import Inputs, draw_inputs
@@ -168,10 +169,9 @@ def of_module(module: Any, spec: Any) -> Subject:
     network = cast(module, torch.float32)
     for part in held_modules(network):
         part.eval().requires_grad_(False)
-    form = find_form(network, spec, name)
-    state = {key: value.contiguous().clone() for key, value in network.state_dict().items()}
+    form, noise = adapt(network, spec, name)
     source = Source(
-        checkpoint_sha256=sha256_bytes(save(state)),
+        checkpoint_sha256=_sha256_of(network),
         images_seen=None,
         ema=None,
         dataset_sha256=None,
@@ -179,11 +179,11 @@ def of_module(module: Any, spec: Any) -> Subject:
         config={},
     )
     num_classes = len(spec.class_names)
-    notes = form.words(spec.z_dim, num_classes)
+    notes = [*form.words(spec.z_dim, num_classes), *noise.words()]
     unusual = form.unusual_shape()
 
     def adapted(network: nn.Module) -> nn.Module:
-        return Adapted(network, form, num_classes) if notes else network
+        return Adapted(network, form, num_classes, noise) if notes else network
 
     images = check_contract(adapted(network), spec, name, pixels=math.prod(form.shape[1:]))
     return Subject(
@@ -194,6 +194,19 @@ def of_module(module: Any, spec: Any) -> Subject:
         lambda: adapted(_plain(network)),
         (*notes, *unusual, *_unnamed_classes(network, num_classes), *spec.notes),
     )
+
+
+def _sha256_of(network: nn.Module) -> str:
+    """Of its weights, as a safetensors file would have them."""
+    state: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for key, value in network.state_dict().items():
+        whole = value.contiguous()
+        place = whole.untyped_storage().data_ptr()
+        # Such a file holds no two weights of the same memory.
+        state[key] = whole.clone() if place in places else whole
+        places.add(place)
+    return sha256_bytes(save(state))
 
 
 def _unnamed_classes(network: nn.Module, num_classes: int) -> list[str]:

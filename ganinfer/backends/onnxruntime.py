@@ -5,6 +5,7 @@ import functools
 import logging
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -16,6 +17,7 @@ from ganinfer.backends._cuda import work_lock
 from ganinfer.backends._onnxruntime_bound import BoundSession
 from ganinfer.backends._onnxruntime_cuda import CPU, CUDA, Provider, cuda_attempts, prepare_gpu
 from ganinfer.bundle.archive import Bundle
+from ganinfer.bundle.large_onnx import LargeOnnx
 from ganinfer.drawing.images import Images
 from ganinfer.drawing.inputs import Inputs
 from ganinfer.errors import BackendUnavailable, GanError, RequestError, missing_extra
@@ -56,7 +58,7 @@ class OnnxRuntimeBackend:
     """Sessions over one ONNX file; see `ganinfer.backends.Backend`.
 
     On a CPU there are two: many runs at once are soonest done with a thread each, one run with all.
-    On a GPU there is one, bound to its memory.
+    A `LargeOnnx` has one, for each holds the weights. On a GPU there is one, bound to its memory.
     """
 
     name = "onnxruntime"
@@ -83,7 +85,7 @@ class OnnxRuntimeBackend:
         self.precision = precision
         on_cpu = device == "cpu"
         self._threads = usable_cpus()
-        self.parallel_runs = self._threads if on_cpu else 1
+        self.parallel_runs = self._threads if on_cpu and not isinstance(graph, LargeOnnx) else 1
         self.batch_sizes = () if on_cpu else GPU_BATCH_SIZES
         self.pads = not on_cpu
         self._lock = threading.Lock()
@@ -127,6 +129,7 @@ class OnnxRuntimeBackend:
             if self._bound is not None:
                 images = self._bound.run(inputs.feed())
             else:
+                alone = alone or self.parallel_runs == 1
                 session = self._session(self._threads if alone else 1)
                 images = session.run(None, inputs.feed())[0]
         if out is None:
@@ -254,14 +257,20 @@ def _open_session(
     if CPU not in providers:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
-        # Without the fallback, with which it goes on on the CPU after a failure on the GPU.
-        return ort.InferenceSession(
-            graph,
-            options,
-            providers=list(providers),
-            enable_fallback=0,
-            disabled_optimizers=list(without),
-        )
+        with contextlib.ExitStack() as stack:
+            file: bytes | Path = graph
+            if isinstance(graph, LargeOnnx):
+                file = stack.enter_context(graph.on_disk())
+            # Without the fallback, with which it goes on on the CPU after a failure on the GPU.
+            return ort.InferenceSession(
+                file,
+                options,
+                providers=list(providers),
+                enable_fallback=0,
+                disabled_optimizers=list(without),
+            )
+    except BackendUnavailable:
+        raise
     except Exception as error:  # onnxruntime raises a dozen unrelated classes
         if "float8" in str(error) and fuse:
             # It fuses float8 into operators that it has for int8 alone.

@@ -18,6 +18,7 @@ from ganinfer.backends.onnxruntime import (
     precisions,
 )
 from ganinfer.bundle.archive import Bundle
+from ganinfer.bundle.large_onnx import LargeOnnx
 from ganinfer.drawing.images import Images
 from ganinfer.drawing.inputs import Inputs
 from ganinfer.drawing.model import Model
@@ -45,6 +46,12 @@ def open(bundle: Bundle, device: str, precision: str) -> Backend:
             f"this onnxruntime {version} has no TensorRT, only {', '.join(available)}; run:"
             " pip uninstall onnxruntime; pip install 'ganpipe[gpu]'; or use backend='onnxruntime'"
         )
+    graph = bundle.read_graph(chosen)
+    if isinstance(graph, LargeOnnx):
+        raise BackendUnavailable(
+            f"{bundle.path}: the weights of {chosen} lie beside its graph, which onnxruntime does"
+            " not pass on to TensorRT; use backend='onnxruntime', or an engine: gan export --trt"
+        )
     # onnxruntime knows a kept engine by its graph's names, not by its weights: a folder for each.
     folder = user_cache_path("ganpipe") / "onnxruntime_tensorrt" / version
     cache = folder / bundle.manifest.files[graphs[chosen]].sha256
@@ -54,9 +61,7 @@ def open(bundle: Bundle, device: str, precision: str) -> Backend:
         name, device=place, model=bundle.manifest.model, batches=batches, cache=cache
     )
     providers = [(name, options)] + ([cuda(place)] if CUDA in available else [])
-    return TensorRTSession(
-        bundle.read_graph(chosen), place, chosen, providers=providers, largest=batches[2]
-    )
+    return TensorRTSession(graph, place, chosen, providers=providers, largest=batches[2])
 
 
 def provider_options(

@@ -11,6 +11,7 @@ import numpy as np
 
 from ganinfer.backends._base import Backend, SupportsDLPack, pick_precision
 from ganinfer.bundle.archive import Bundle
+from ganinfer.bundle.large_onnx import LargeOnnx
 from ganinfer.drawing.images import Images
 from ganinfer.drawing.inputs import Inputs
 from ganinfer.errors import BackendUnavailable, RequestError, missing_extra
@@ -44,7 +45,10 @@ def open(bundle: Bundle, device: str, precision: str) -> Backend:
 
 
 class OpenVINOBackend:
-    """A model compiled twice: a thread for each of many runs, or all threads for one."""
+    """A model compiled twice: a thread for each of many runs, or all threads for one.
+
+    A `LargeOnnx` is compiled once, for each model holds the weights.
+    """
 
     name = "openvino"
     device = "cpu"
@@ -61,10 +65,15 @@ class OpenVINOBackend:
         """
         ov = _import()
         self.precision = precision
-        self.parallel_runs = usable_cpus()
+        self._threads = usable_cpus()
+        self.parallel_runs = 1 if isinstance(graph, LargeOnnx) else self._threads
         self._core = core
+        self._files = contextlib.ExitStack()  # weights beside a graph are read when it is compiled
         try:
-            self._model: Any = self._core.read_model(graph, b"")
+            if isinstance(graph, LargeOnnx):
+                self._model: Any = core.read_model(self._files.enter_context(graph.on_disk()))
+            else:
+                self._model = core.read_model(graph, b"")
         except RuntimeError as error:
             raise BackendUnavailable(
                 f"openvino {ov.__version__} refuses the graph: {error}"
@@ -74,7 +83,7 @@ class OpenVINOBackend:
         self._compiled: dict[int, tuple[Any, list[Any]]] = {}
         self.details = {
             "openvino": ov.__version__.partition("-")[0],
-            "threads": str(self.parallel_runs),
+            "threads": str(self._threads),
         }
         self._compile(self.parallel_runs)
 
@@ -105,6 +114,7 @@ class OpenVINOBackend:
         with self._lock:
             self._model = self._core = None
             self._compiled.clear()
+            self._files.close()
 
     def _compile(self, num_streams: int) -> tuple[Any, list[Any]]:
         with self._lock:
@@ -117,7 +127,7 @@ class OpenVINOBackend:
                     {
                         "INFERENCE_PRECISION_HINT": "bf16" if self.precision == "bf16" else "f32",
                         "NUM_STREAMS": str(num_streams),
-                        "INFERENCE_NUM_THREADS": str(self.parallel_runs),
+                        "INFERENCE_NUM_THREADS": str(self._threads),
                     },
                 )
                 self._compiled[num_streams] = compiled, []

@@ -4,6 +4,7 @@ manifest.json      what the model is, and the sha256 and size of every other fil
 manifest.sha256    the manifest's own, in the format of sha256sum
 manifest.sig       of a signed bundle: see ganinfer.bundle.signature
 onnx/<precision>.onnx   engines/<key>.plan   golden/images.npy   parity.json   preview.png
+onnx/<sha256>.weights   of a graph that is too large for one ONNX file
 
 Only JSON and pickle-free arrays are ever parsed. Whatever the manifest does not declare, or
 declares differently, is refused.
@@ -14,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
+from ganinfer.bundle.large_onnx import WEIGHTS_SUFFIX, LargeOnnx
 from ganinfer.bundle.manifest import (
     MANIFEST,
     MANIFEST_DIGEST,
@@ -94,20 +96,34 @@ class Bundle:
         )
 
     def read_onnx(self, name: str) -> bytes:
-        """An ONNX file, refused if it would make a runtime read other files."""
-        from ganinfer.bundle.onnx_wire import uses_external_data
+        """An ONNX file; a `LargeOnnx` if its weights lie beside it.
+
+        Refused if it would make a runtime read any other file.
+        """
+        from ganinfer.bundle.onnx_wire import external_data
 
         data = self.read(name)
         try:
-            external = uses_external_data(data)
+            places = external_data(data)
         except ValueError as error:
             raise BundleError(f"{self.path}: {name}: not an ONNX file ({error})") from None
-        if external:
+        if not places:
+            return data
+        location = places[0].location
+        beside = f"{name.rpartition('/')[0]}/{location}"
+        entry = self.manifest.files.get(beside)
+        if entry is None or location != f"{entry.sha256}{WEIGHTS_SUFFIX}":
             raise BundleError(
-                f"{self.path}: {name}: keeps weights outside the file; a bundle's graph holds"
-                " its own. Export it again"
+                f"{self.path}: {name}: keeps weights outside the file, in {location[:100]!r};"
+                f" expected none, or a file of the bundle called <sha256>{WEIGHTS_SUFFIX}."
+                " Export it again"
             )
-        return data
+        if any(p.location != location or p.offset + p.length > entry.size for p in places):
+            raise BundleError(
+                f"{self.path}: {name}: keeps weights outside the file, beyond the end of"
+                f" {beside} or in another one. Export it again"
+            )
+        return LargeOnnx(data, self.read(beside), location)
 
     def tree(self, sign: Sign | None = None) -> dict[str, bytes]:
         """The content of every file, in the order of writing; signed anew, if told how."""

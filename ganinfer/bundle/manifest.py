@@ -12,7 +12,8 @@ from ganinfer.files import sha256_bytes
 from ganinfer.lookup import explain
 from ganinfer.record import Record
 
-FORMAT_VERSIONS = (1, 2)  # 2: images that are not square, or have 2 or 4 channels
+# 2: images that are not square, or have 2 or 4 channels. 3: weights beside an ONNX file.
+FORMAT_VERSIONS = (1, 2, 3)
 MANIFEST = "manifest.json"
 MANIFEST_DIGEST = "manifest.sha256"
 
@@ -231,8 +232,10 @@ class Manifest(Record):
         return text.encode() + b"\n"
 
 
-def format_version(model: Model) -> int:
-    """The oldest format that such images can be said in: older readers still open the others."""
+def format_version(model: Model, *, weights_beside: bool = False) -> int:
+    """The oldest format that such a bundle can be said in: older readers still open the others."""
+    if weights_beside:
+        return 3
     return 1 if isinstance(model.resolution, int) and model.channels in (1, 3) else 2
 
 
@@ -249,7 +252,7 @@ def parse_manifest(data: bytes, *, where: str) -> Manifest:
     if version not in FORMAT_VERSIONS:
         raise BundleError(
             f"{where}: format_version {version}, this ganinfer reads"
-            f" {' and '.join(map(str, FORMAT_VERSIONS))}; upgrade ganpipe"
+            f" {FORMAT_VERSIONS[0]} to {FORMAT_VERSIONS[-1]}; upgrade ganpipe"
         )
     try:
         return Manifest.model_validate_json(data)

@@ -1,13 +1,15 @@
 """Reads just enough of an ONNX file's protobuf wire format to find weights kept in other files.
 
-A runtime follows such references to any path that the file names; a bundle's graph has none.
-Field numbers are those of onnx.proto3.
+A runtime follows such references to any path that the file names; a bundle's graph names one file
+at most, and that is in the bundle. Field numbers are those of onnx.proto3.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14  # of TensorProto
 _EXTERNAL = 1
+_KEYS = {b"location", b"offset", b"length"}
 
 # message -> {field: message of the submessage}
 _SUBMESSAGES = {
@@ -21,22 +23,71 @@ _SUBMESSAGES = {
 }
 
 
-def uses_external_data(model: bytes) -> bool:
-    """Does any tensor of an ONNX model lie in another file?
+@dataclass(frozen=True)
+class ExternalData:
+    """Where a tensor lies that is kept in another file: its name, and bytes in it."""
+
+    location: str
+    offset: int
+    length: int
+
+
+def external_data(model: bytes) -> list[ExternalData]:
+    """All references of an ONNX model to other files.
 
     Raises:
-        ValueError: these bytes are no protobuf message.
+        ValueError: these bytes are no protobuf message, or a reference is not one location with at
+            most one offset and one length; parsers differ in what they make of anything else.
     """
+    return [
+        _reference(fields)
+        for fields in _tensors(model)
+        if any(
+            field == _EXTERNAL_DATA or (field == _DATA_LOCATION and _is_external(value))
+            for field, value in fields
+        )
+    ]
+
+
+def _tensors(model: bytes) -> Iterator[list[tuple[int, int | memoryview]]]:
+    """The fields of every tensor of a model, wherever it is."""
     stack = [("model", memoryview(model))]
     while stack:
         message, data = stack.pop()
+        if message == "tensor":
+            yield list(_fields(data))
+            continue
         for field, value in _fields(data):
-            if message == "tensor":
-                if field == _EXTERNAL_DATA or (field == _DATA_LOCATION and _is_external(value)):
-                    return True
-            elif (child := _SUBMESSAGES[message].get(field)) and isinstance(value, memoryview):
+            if (child := _SUBMESSAGES[message].get(field)) and isinstance(value, memoryview):
                 stack.append((child, value))
-    return False
+
+
+def _reference(fields: list[tuple[int, int | memoryview]]) -> ExternalData:
+    """What the fields of a tensor say of another file."""
+    marks = [value for field, value in fields if field == _DATA_LOCATION]
+    entries: dict[bytes, bytes] = {}
+    for field, entry in fields:
+        if field != _EXTERNAL_DATA or not isinstance(entry, memoryview):
+            continue
+        (key_field, key), (value_field, value) = _pair(entry)
+        if (key_field, value_field) != (1, 2) or key in entries:
+            raise ValueError("a reference to another file that says something twice")
+        entries[key] = value
+    location = entries.get(b"location")
+    if marks != [_EXTERNAL] or location is None or not entries.keys() <= _KEYS:
+        raise ValueError("a reference to another file that is not a location, offset and length")
+    numbers = entries.get(b"offset", b"0"), entries.get(b"length", b"0")
+    if not all(number.isdigit() and len(number) <= 18 for number in numbers):
+        raise ValueError("a place in another file that is no number")
+    return ExternalData(location.decode("utf-8", "replace"), *map(int, numbers))
+
+
+def _pair(entry: memoryview) -> list[tuple[int, bytes]]:
+    """The two fields of a StringStringEntryProto."""
+    found = [(field, bytes(value)) for field, value in _fields(entry) if not isinstance(value, int)]
+    if len(found) != 2:
+        raise ValueError("a reference to another file that is no pair of a key and a value")
+    return found
 
 
 def _is_external(value: int | memoryview) -> bool:

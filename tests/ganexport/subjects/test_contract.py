@@ -28,16 +28,18 @@ class Batch(nn.Module):
         return (x - x.mean(0)) / (x.std(0, correction=0) + 1e-3)
 
 
-class Noise(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x + torch.randn_like(x)
-
-
-class SeededNoise(nn.Module):
-    """The same each time, but of an image's place in the batch."""
+class Masking(nn.Module):
+    """Draws by other means than noise is drawn."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+        return x * torch.bernoulli(torch.full_like(x, 0.5))
+
+
+class InPlace(nn.Module):
+    """Another image at another place of the batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.arange(len(x))[:, None]
 
 
 class Counting(nn.Module):
@@ -53,6 +55,19 @@ class Counting(nn.Module):
 class Forced(nn.BatchNorm1d):
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.batch_norm(x, None, None, self.weight, self.bias, training=True)
+
+
+class Kept(nn.BatchNorm1d):
+    """Stays in training whatever it is told."""
+
+    def train(self, mode: bool = True) -> "Kept":
+        return super().train(True)
+
+
+class ByHand(Net):
+    def forward(self, z: Tensor) -> Tensor:
+        x = self.first(z)
+        return self.last((x - x.mean(0)).reshape(-1, 3, 4, 4))
 
 
 class Even(nn.Module):
@@ -79,8 +94,10 @@ class Scaled(nn.Module):
             r"batch of 16 than in one of .*middle.1 \(Forced\).*running statistics",
         ),
         (Net(nn.Sequential(nn.ReLU(), Batch())), r"in layer middle.1 \(Batch\)"),
-        (Net(SeededNoise()), r"another one in a batch of 16.*middle \(SeededNoise\)"),
-        (Net(Noise()), r"noise is drawn inside, in layer middle \(Noise\)"),
+        (Net(InPlace()), r"another one in a batch of 16.*middle \(InPlace\)"),
+        (Net(Masking()), r"something random is drawn inside, in layer middle \(Masking\)"),
+        (Net(Kept(48)), r"layer middle normalises by the batch at hand.* keeps training on"),
+        (ByHand(), r"batch of 16.*, in forward itself, after layer first \(Linear\)"),
         (Net(Counting()), r"changes middle.calls;"),
         (Net(Even()), "fails for 3 images at once: AssertionError: even batches"),
         (Net(last=nn.Sigmoid()), "never below 0, as of a sigmoid.*output_range=0:1"),

@@ -22,8 +22,8 @@ def test_the_manifest_verifies_with_sha256sum(copied: Path) -> None:
 
 
 def test_a_newer_format_version_asks_for_an_upgrade(copied: Path) -> None:
-    rewrite_manifest(copied, lambda manifest: manifest.update(format_version=3))
-    with pytest.raises(BundleError, match=r"format_version 3, this ganinfer reads 1 and 2; upgr"):
+    rewrite_manifest(copied, lambda manifest: manifest.update(format_version=4))
+    with pytest.raises(BundleError, match=r"format_version 4, this ganinfer reads 1 to 3; upgr"):
         Bundle(copied)
 
 

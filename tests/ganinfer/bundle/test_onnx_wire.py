@@ -3,7 +3,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from ganinfer.bundle.onnx_wire import uses_external_data
+from ganinfer.bundle.onnx_wire import ExternalData, external_data
 
 
 def external(name: str = "w") -> TensorProto:
@@ -44,7 +44,7 @@ INNER = helper.make_graph([], "inner", [], [], [external()])
     ids=["initializer", "constant", "subgraph", "function"],
 )
 def test_external_data_is_found_wherever_it_hides(model: onnx.ModelProto) -> None:
-    assert uses_external_data(model.SerializeToString())
+    assert external_data(model.SerializeToString()) == [ExternalData("weights.bin", 0, 0)]
 
 
 def test_a_tag_that_parsers_read_differently_is_refused() -> None:
@@ -61,17 +61,45 @@ def test_a_tag_that_parsers_read_differently_is_refused() -> None:
     entry = field(1, b"location") + field(2, b"/etc/passwd")
     tensor = varint((13 << 3 | 2) + 2**32) + varint(len(entry)) + entry
     with pytest.raises(ValueError, match="field tag"):
-        uses_external_data(field(7, field(5, tensor)))
+        external_data(field(7, field(5, tensor)))
     location = varint(14 << 3) + varint(2**32 + 1)
-    assert uses_external_data(field(7, field(5, location)))
+    with pytest.raises(ValueError, match="reference to another file"):
+        external_data(field(7, field(5, location)))
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [],
+        [("location", "a"), ("location", "b")],
+        [("location", "a"), ("offset", "-1")],
+        [("location", "a"), ("checksum", "0")],
+        [("offset", "0")],
+    ],
+    ids=str,
+)
+def test_a_reference_that_parsers_read_differently_is_refused(entries) -> None:
+    tensor = external()
+    del tensor.external_data[:]
+    for key, value in entries:
+        tensor.external_data.add(key=key, value=value)
+    with pytest.raises(ValueError, match="another file"):
+        external_data(model_with([tensor]).SerializeToString())
+
+
+def test_a_place_without_a_mark_is_refused() -> None:
+    tensor = external()
+    tensor.ClearField("data_location")
+    with pytest.raises(ValueError, match="another file"):
+        external_data(model_with([tensor]).SerializeToString())
 
 
 def test_data_inside_is_fine() -> None:
     node = helper.make_node("Constant", [], ["c"], value=INSIDE)
-    assert not uses_external_data(model_with([INSIDE], [node]).SerializeToString())
+    assert external_data(model_with([INSIDE], [node]).SerializeToString()) == []
 
 
 @pytest.mark.parametrize("data", [b"\x0a", b"\x0a\xff\xff", b"\xff" * 20, b"\x0b", b"\x09abc"])
 def test_what_is_no_message_is_an_error(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"\w"):
-        uses_external_data(data)
+        external_data(data)
