@@ -107,7 +107,7 @@ def pixel_gates(subject: Subject, backend: Backend, artifact: str) -> list[GateR
                 psnr_db(2 * float(np.sqrt(squares.max())) / 255),
                 limits.min_psnr_db,
                 count,
-                f"seed {int(squares.argmax())}",
+                f"image {int(squares.argmax())}",
             ),
         ]
     return results
@@ -209,8 +209,9 @@ def _at_least(
     artifact: str, gate: str, value: float, limit: float, num_images: int, detail: str
 ) -> GateResult:
     passed = value >= limit
+    said = "" if passed else detail
     return gate_result(
-        artifact, gate, value, f">= {limit:.3g}", passed, detail, num_images=num_images
+        artifact, gate, value, f">= {limit:.3g}", passed, said, num_images=num_images
     )
 
 
