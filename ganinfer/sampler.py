@@ -466,7 +466,7 @@ class Sampler:
             w[start:stop] = mapping(draw_wanted(self._model, [wanted.rows(start, stop)]))
         return w
 
-    def synthesize(self, w: Styles, *, out: Images | None = None) -> Images:
+    def synthesize(self, w: NDArray[np.floating[Any]], *, out: Images | None = None) -> Images:
         """Images of styles: `synthesize(mapped(8))` is `sample(8)`.
 
         Args:
