@@ -25,7 +25,7 @@ from ganexport.proof.overflow import Overflowing, what_overflows
 from ganexport.proof.parity import LeftOut, Prover, open_prover
 from ganexport.proof.rounding import LEAST_PSNR_DB
 from ganexport.proof.sensitivity import Kept, keep_worst_layers
-from ganexport.proof.styles import style_gate, style_gates
+from ganexport.proof.styles import style_gate, style_gate_of_graph
 from ganexport.subjects.rewrites import rewrite
 from ganexport.subjects.spec import Spec
 from ganexport.subjects.standing import with_standing_statistics
@@ -159,12 +159,12 @@ def export_subject(
     mapping = cut_mapping(graphs["fp32"]) if subject.model.style_input else None
     gates: list[GateResult] = []
     if prover:
-        checked = prover.check_graphs(graphs)
-        for precision, results in checked.items():
+        for precision, results in prover.check_graphs(dict(graphs)):
             if mapping and not _failures(results):
-                results += style_gates(subject, mapping, {precision: graphs[precision]})
-        _require(checked["fp32"], subject.where)
-        for precision, results in checked.items():
+                graph = graphs[precision]
+                results.append(style_gate_of_graph(subject, mapping, graph, precision))
+            if precision == "fp32":
+                _require(results, subject.where)
             if _failures(results):
                 left_out.append(LeftOut(precision, _why(precision, results), results))
                 del graphs[precision]

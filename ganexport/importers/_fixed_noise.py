@@ -10,20 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ganexport.importers._modulation import Layer
-from ganinfer.drawing.latents import draw_latents
+from ganexport.subjects.noise import NORMAL, Draw, drawn
 
 NOTE = "its noise, which the original draws anew for each image, is drawn once and kept"
-
-
-def fixed_normal(seed: int, size: int) -> Tensor:
-    """From N(0, 1): float32 (H, H)."""
-    return torch.from_numpy(draw_latents([seed], size * size)).reshape(size, size)
-
-
-def fixed_uniform(seed: int, size: int) -> Tensor:
-    """From U(0, 1): float32 (H, H)."""
-    drawn = draw_latents([seed], size * size, distribution="uniform")
-    return (torch.from_numpy(drawn).reshape(size, size) + 1) / 2
 
 
 class FixedNoise(Layer):
@@ -41,8 +30,8 @@ class FixedNoise(Layer):
         self._size, self._seeds = size, list(seeds)
 
     def derive(self) -> None:
-        drawn = torch.stack([fixed_normal(seed, self._size) for seed in self._seeds])
-        self.keep("noise", self.weight * drawn)
+        draw = Draw(NORMAL, (self._size, self._size))
+        self.keep("noise", self.weight * torch.stack([drawn(draw, seed) for seed in self._seeds]))
 
     def forward(self, x: Tensor, call: int = 0) -> Tensor:
         return x + self.noise[call]

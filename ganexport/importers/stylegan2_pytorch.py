@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ganexport.importers._fixed_noise import NOTE, fixed_uniform
+from ganexport.importers._fixed_noise import NOTE
 from ganexport.importers._lucidrains import DepthwiseConv, PreNorm, attend_linearly, averaged
 from ganexport.importers._modulation import Layer, Modulated
 from ganexport.importers._published import Published
 from ganexport.importers._resampling import Blur, double_bilinearly
 from ganexport.importers.stylegan2 import psi_input
+from ganexport.subjects.noise import UNIFORM, Draw, drawn
 from ganexport.subjects.spec import Spec
 from ganinfer.drawing.latents import draw_latents
 from ganinfer.errors import ExportError
@@ -156,7 +157,7 @@ class Synthesis(Layer):
         )
 
     def derive(self) -> None:
-        self.keep("noise", fixed_uniform(0, self._size))
+        self.keep("noise", drawn(Draw(UNIFORM, (self._size, self._size)), 0))
 
     def forward(self, w: Tensor) -> Tensor:
         if self._constant:

@@ -8,7 +8,7 @@ And no image is another one: of each seed, torch's and the shipped one look alik
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -111,7 +111,9 @@ class Prover:
         self._progress = progress
         self._ends = time.monotonic() + 60 * minutes
         self._artifacts_left = 1
-        self._resampled = lru_cache(maxsize=2)(self._resample)  # one for all artifacts
+        # One for all artifacts.
+        self._resampled = lru_cache(maxsize=2)(self._resample)
+        self._witness = lru_cache(maxsize=2)(self._make_witness)
 
     @cached_property
     def extractor(self) -> Extractor:
@@ -120,9 +122,10 @@ class Prover:
             return self.reference.extractor
         return RandomExtractor(self.subject.model.shape)
 
-    def check_graphs(self, graphs: Mapping[Precision, bytes]) -> dict[Precision, list[GateResult]]:
-        """All gates of all variants; of each the distribution only if every number is right."""
-        gates: dict[Precision, list[GateResult]] = {}
+    def check_graphs(
+        self, graphs: Mapping[Precision, bytes]
+    ) -> Iterator[tuple[Precision, list[GateResult]]]:
+        """All gates of one variant after the other; the distribution if every number is right."""
         for left, (precision, graph) in zip(range(len(graphs), 0, -1), graphs.items(), strict=True):
             self._artifacts_left = left
             own = numeric_gates(self.subject, graph, precision)
@@ -135,8 +138,7 @@ class Prover:
                 runs, artifact = runnable(graph, precision)
                 backend = OnnxRuntimeBackend(runs, "cpu", precision)
                 own += self.distributional_gates(backend, artifact)
-            gates[precision] = own
-        return gates
+            yield precision, own
 
     def check_backend(self, backend: Backend, artifact: str) -> list[GateResult]:
         """All gates that need no look inside: pixels, then distribution."""
@@ -239,7 +241,7 @@ class Prover:
         )
         return _Judged(result, answer)
 
-    def _witness(self, num_images: int) -> Witness:
+    def _make_witness(self, num_images: int) -> Witness:
         a, b = (
             drawn.upto(num_images, of=self.num_images) for drawn in (self._torch_a, self._torch_b)
         )

@@ -42,13 +42,12 @@ class Deviation:
     """How far images on [-1, 1], cut off there, are from those of float64.
 
     Attributes:
-        rms: over all values. largest, mean: absolute. worst: the largest rms of an image.
+        squares: mean squared error of each image, (N,). largest, mean: absolute.
     """
 
-    rms: float
+    squares: NDArray[np.float64]
     largest: float
     mean: float
-    worst: float
 
     @classmethod
     def of(cls, found: NDArray[np.floating], expected: NDArray[np.floating]) -> "Deviation":
@@ -60,8 +59,17 @@ class Deviation:
             squares.append(float(np.mean(error**2)))
             means.append(float(error.mean()))
             largest = max(largest, float(error.max()))
-        rms, worst = math.sqrt(float(np.mean(squares))), math.sqrt(max(squares))
-        return cls(rms, largest, float(np.mean(means)), worst)
+        return cls(np.array(squares), largest, float(np.mean(means)))
+
+    @property
+    def rms(self) -> float:
+        """Root mean square over all values."""
+        return math.sqrt(float(np.mean(self.squares)))
+
+    @property
+    def worst(self) -> float:
+        """The largest root mean square of an image."""
+        return math.sqrt(float(self.squares.max()))
 
 
 @dataclass(frozen=True)

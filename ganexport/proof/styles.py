@@ -7,7 +7,6 @@ image of these.
 """
 
 import dataclasses
-from collections.abc import Mapping
 
 import numpy as np
 
@@ -23,16 +22,12 @@ from ganinfer.bundle.manifest import GateResult, Precision, gate_result
 NUM_IMAGES = 32
 
 
-def style_gates(
-    subject: Subject, mapping: bytes, graphs: Mapping[Precision, bytes]
-) -> list[GateResult]:
-    """The gate of every variant, as onnxruntime runs it on the CPU; see `style_gate`."""
-    gates = []
-    for precision, graph in graphs.items():
-        graph, artifact = runnable(graph, precision)
-        backend = OnnxRuntimeBackend(graph, "cpu", precision)
-        gates.append(style_gate(subject, mapping, backend, artifact))
-    return gates
+def style_gate_of_graph(
+    subject: Subject, mapping: bytes, graph: bytes, precision: Precision
+) -> GateResult:
+    """The gate of a variant, as onnxruntime runs it on the CPU; see `style_gate`."""
+    graph, artifact = runnable(graph, precision)
+    return style_gate(subject, mapping, OnnxRuntimeBackend(graph, "cpu", precision), artifact)
 
 
 def style_gate(subject: Subject, mapping: bytes, backend: Backend, artifact: str) -> GateResult:

@@ -52,5 +52,4 @@ def verify_against_run(
         num_images=0,
     )
     prover = open_prover(as_shipped(of_run(trained), model), data, num_images, minutes, progress)
-    checked = prover.check_graphs(graphs).values()
-    return [newest, *(gate for gates in checked for gate in gates)]
+    return [newest, *(gate for _, gates in prover.check_graphs(graphs) for gate in gates)]

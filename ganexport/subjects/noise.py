@@ -63,7 +63,7 @@ class Noise(nn.Module):
         self.dropout, self._off = dropout, off
         wanted = [Draw(NORMAL, (1, *shape)) for shape in shapes] + self.draws
         for seed, draw in enumerate(wanted):
-            value = torch.zeros(draw.shape) if off else _drawn(draw, seed)
+            value = torch.zeros(draw.shape) if off else drawn(draw, seed)
             self.register_buffer(f"noise_{seed}", value)
 
     def given(self, z: Tensor) -> list[Any]:
@@ -166,7 +166,7 @@ def find_noise(
 
         def note(number: int, kind: str, shape: Sequence[int], draws: list[Draw] = draws) -> Tensor:
             draws.append(Draw(kind, tuple(shape)))
-            return _drawn(draws[-1], number)
+            return drawn(draws[-1], number)
 
         with Draws(note) as drawing:
             try:
@@ -205,8 +205,8 @@ def _for_any_number(two: Draw, three: Draw) -> Draw | None:
     return None
 
 
-def _drawn(draw: Draw, seed: int) -> Tensor:
-    """A noise of the shared stream, float32."""
+def drawn(draw: Draw, seed: int) -> Tensor:
+    """A noise, as the shared stream draws the latent of a seed, float32."""
     uniform = draw.kind == UNIFORM
     size = math.prod(draw.shape)
     flat = draw_latents([seed], max(1, size), distribution="uniform" if uniform else "normal")

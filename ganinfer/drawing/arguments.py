@@ -104,11 +104,7 @@ def checked_latents(model: "Model", z: NDArray[np.float32]) -> NDArray[np.float3
         raise RequestError(
             f"z: found {array.dtype} {array.shape}; expected float32 (N, {model.z_dim})"
         )
-    with np.errstate(over="ignore"):
-        latents = np.ascontiguousarray(array, np.float32)
-    if not np.isfinite(latents).all():
-        raise RequestError("z: holds NaN or infinite values; expected finite float32 latents")
-    return latents
+    return _finite("z", array, "latents")
 
 
 def checked_styles(model: "Model", w: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -126,11 +122,16 @@ def checked_styles(model: "Model", w: NDArray[np.float32]) -> NDArray[np.float32
             f"w: found {array.dtype} {array.shape}; expected float32 (N, {taken.num_styles},"
             f" {length}), or (N, {length}) for the same style everywhere"
         )
+    return _finite("w", array, "styles")
+
+
+def _finite(name: str, array: NDArray[Any], what: str) -> NDArray[np.float32]:
+    """Floats of any width as float32."""
     with np.errstate(over="ignore"):
-        styles = np.ascontiguousarray(array, np.float32)
-    if not np.isfinite(styles).all():
-        raise RequestError("w: holds NaN or infinite values; expected finite float32 styles")
-    return styles
+        numbers = np.ascontiguousarray(array, np.float32)
+    if not np.isfinite(numbers).all():
+        raise RequestError(f"{name}: holds NaN or infinite values; expected finite float32 {what}")
+    return numbers
 
 
 def check_takes_styles(model: "Model") -> "StyleInput":

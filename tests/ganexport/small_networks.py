@@ -28,11 +28,16 @@ from ganexport.importers import (
     stylegan2_pytorch,
     torch_mimicry,
 )
-from ganexport.importers._fixed_noise import fixed_normal, fixed_uniform
+from ganexport.subjects.noise import NORMAL, UNIFORM, Draw, drawn
 from ganexport.subjects.spec import Spec
 
 Network = Callable[..., Tensor]
 State = dict[str, Tensor]
+
+
+def square_noise(seed: int, size: int) -> Tensor:
+    """What the importers keep in the place of N(0, 1) of (H, H)."""
+    return drawn(Draw(NORMAL, (size, size)), seed)
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,8 @@ def original_stylegan2(arguments: dict[str, Any], state: State) -> tuple[nn.Modu
         gan.load_state_dict(state)
 
     def images(z: Tensor) -> Tensor:
-        noise = fixed_uniform(0, arguments["image_size"]).T[None, :, :, None].to(z)
+        size = arguments["image_size"]
+        noise = drawn(Draw(UNIFORM, (size, size)), 0).T[None, :, :, None].to(z)
         w = gan["SE"](z)[:, None].expand(-1, gan["GE"].num_layers, -1)
         return gan["GE"](w, noise.expand(len(z), -1, -1, -1))
 
@@ -109,7 +115,7 @@ def original_lightweight(arguments: dict[str, Any], state: State) -> tuple[nn.Mo
         gan.load_state_dict(state)
 
     def images(z: Tensor) -> Tensor:
-        with noise_of([fixed_normal(n, 8 << n) for n in range(len(gan["GE"].layers))]):
+        with noise_of([square_noise(n, 8 << n) for n in range(len(gan["GE"].layers))]):
             return gan["GE"](z)
 
     return gan, images
@@ -149,7 +155,7 @@ def original_fastgan(arguments: dict[str, Any], state: State) -> tuple[nn.Module
         network.load_state_dict(state)
 
     def images(z: Tensor, y: Tensor | None = None) -> Tensor:
-        with noise_of([fixed_normal(seed, 8 << (seed // 2)) for seed in seeds]):
+        with noise_of([square_noise(seed, 8 << (seed // 2)) for seed in seeds]):
             if not is_projected:
                 return network(z)[0]
             return network(z, y if y is None else nn.functional.one_hot(y, 3).to(z))

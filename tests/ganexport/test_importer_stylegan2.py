@@ -5,12 +5,12 @@ its source, training/networks.py (commit 375a436) and train.py (commit f7e4867).
 """
 
 import math
-from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from originals import shapes_of
 from torch import Tensor
 
 from ganexport.importers import _stylegan2, stylegan2, stylegan2_rosinality
@@ -20,7 +20,6 @@ from ganinfer.drawing.latents import draw_latents
 from ganinfer.drawing.model import StyleInput
 from ganinfer.errors import ExportError, RequestError
 
-NAMES = Path(__file__).parent / "importers/stylegan2_names.txt"
 TINY = _stylegan2.Plan(
     z_dim=10, num_classes=0, embedding_dim=0, widths=[12, 12], channels=[8, 7, 6], image_channels=3
 )
@@ -36,14 +35,7 @@ def _seed() -> None:
 
 def published() -> dict[str, dict[str, tuple[int, ...]]]:
     """Config -> name -> shape."""
-    configs: dict[str, dict[str, tuple[int, ...]]] = {}
-    for line in NAMES.read_text().splitlines():
-        first, *rest = line.split()
-        if first == "#":
-            shapes = configs[rest[0]] = {}
-        else:
-            shapes[first] = tuple(map(int, rest))
-    return configs
+    return shapes_of("stylegan2_names.txt")
 
 
 def on_meta(plan: _stylegan2.Plan) -> _stylegan2.Generator:

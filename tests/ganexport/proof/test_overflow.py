@@ -210,7 +210,7 @@ def test_a_shipped_graph_that_overflows_is_found_by_the_gates() -> None:
     """Such as verify of a bundle that was written before."""
     subject, graph = subject_of(Demodulated)
     prover = Prover(subject, None, num_images=1000)
-    checked = prover.check_graphs({"fp32": graph, "fp16": convert(graph, "fp16")})
+    checked = dict(prover.check_graphs({"fp32": graph, "fp16": convert(graph, "fp16")}))
     assert all(gate.passed for gate in checked["fp32"])
     gates = checked["fp16"]
     failed = {gate.gate: gate for gate in gates if not gate.passed}

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ganexport.graph.styles import cut_mapping
 from ganexport.importers import stylegan2
-from ganexport.proof.styles import style_gates
+from ganexport.proof.styles import style_gate_of_graph
 from ganexport.subjects.subject import Subject, of_module
 
 
@@ -33,7 +33,7 @@ class OneStyle(nn.Module):
 
 def test_styles_of_an_honest_graph_pass(subject: Subject) -> None:
     graph = graph_of(subject)
-    (gate,) = style_gates(subject, cut_mapping(graph), {"fp32": graph})
+    gate = style_gate_of_graph(subject, cut_mapping(graph), graph, "fp32")
     assert (gate.artifact, gate.gate) == ("onnx fp32", "styles, max uint8 step")
     assert gate.passed
     assert gate.value <= 1
@@ -43,7 +43,7 @@ def test_a_network_that_mixes_no_styles_fails(subject: Subject) -> None:
     twin = copy.deepcopy(subject.twin())
     twin.synthesis = OneStyle(twin.synthesis)
     graph = graph_of(subject, twin)
-    (gate,) = style_gates(subject, cut_mapping(graph), {"fp32": graph})
+    gate = style_gate_of_graph(subject, cut_mapping(graph), graph, "fp32")
     assert not gate.passed
     assert "uint8 steps off" in gate.detail
 
@@ -53,5 +53,5 @@ def test_another_mapping_network_fails(subject: Subject) -> None:
     with torch.no_grad():
         other.mapping.w_avg += 0.5
     mapping = cut_mapping(graph_of(subject, other))
-    (gate,) = style_gates(subject, mapping, {"fp32": graph_of(subject)})
+    gate = style_gate_of_graph(subject, mapping, graph_of(subject), "fp32")
     assert not gate.passed
