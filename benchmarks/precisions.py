@@ -1,39 +1,49 @@
-"""Every recipe's generator in every precision, and as a portable TensorRT-RTX engine.
+"""Every recipe's and importer's network in every precision, and as a portable TensorRT-RTX engine.
 
-    python benchmarks/precisions.py [-o benchmarks/results/precisions.md] [recipe ...]
+    python benchmarks/precisions.py [-o benchmarks/results/precisions.md] [name ...]
 
-The generators are untrained, their batch norms have seen latents: what is shown is what a
-precision does to the arithmetic; fp16 and bf16 are emulated. dB: PSNR before rounding, peak 2; in
-brackets where it is below the precision's gate, so that the export asks for --auto-precision.
-steps: largest difference in uint8. paired: distance to torch's images over the sampling floor
-(1,000 images, a random network's features), where that takes less than a minute. A dash: not
-measured; a refusal is told in words.
+The generators are untrained, a recipe's batch norms have seen latents: what is shown is what a
+precision does to the arithmetic; fp16 and bf16 are emulated. The importers' are the small ones of
+their tests. error: over what the network's own rounding foretells. dB: PSNR before rounding, peak
+2. paired: distance to torch's images over the sampling floor. fails: gates of the export; it then
+leaves the precision out, or keeps layers in float32 by --auto-precision. A dash: the gates before
+it fail, or the precision has none such. A refusal is told in words.
 """
 
 import argparse
 import sys
-import time
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
+from gate_networks import CONFIGS, style
 
 from ganexport.engines.tensorrt import build_engine
+from ganexport.graph.large import file_bytes
 from ganexport.graph.precision import PRECISIONS, convert
-from ganexport.proof import numeric
+from ganexport.importers import stylegan2_rosinality, stylegan3
 from ganexport.proof.overflow import what_overflows
 from ganexport.proof.parity import Prover
 from ganexport.subjects.rewrites import rewrite
 from ganexport.subjects.spec import Spec
 from ganexport.subjects.subject import Subject, of_module
-from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
-from ganinfer.bundle.golden import pixel_differences
-from ganinfer.drawing.images import to_uint8
+from ganinfer.bundle.manifest import GateResult
+from ganinfer.drawing.inputs import draw_inputs
 from ganinfer.errors import GanError
 from gantrain.game.build import build_generator
 from gantrain.game.config import load_config
 from gantrain.training.standing import standing_statistics
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+sys.path.insert(0, str(CONFIGS.parent / "tests" / "ganexport"))
+import published
+import small_networks
+import test_importer_stylegan2 as of_stylegan2
+import test_importer_stylegan3 as of_stylegan3
+import test_importers_biggan as of_biggan
+
 SHAPES = {  # resolution, channels, classes
     "digits": (16, 1, 10),
     "mnist": (28, 1, 10),
@@ -43,13 +53,14 @@ SHAPES = {  # resolution, channels, classes
     "folder64": (64, 3, 0),
     "folder128": (128, 3, 10),
 }
-NUM_IMAGES = 32
-SECONDS_FOR_PAIRED = 60.0
+MINUTES = 0.5  # after which no gate asks for more images
+GATES = {"error": "error / rounding", "dB": "PSNR, dB", "paired": "paired FID / floor"}
+HEAD = ["network", "precision", "ONNX", *GATES, "fails", "RTX engine"]
 
 
-def subject_of(recipe: str) -> Subject:
-    config = load_config(CONFIGS / f"{recipe}.toml")
-    resolution, channels, num_classes = SHAPES[recipe.partition("-")[2]]
+def recipe(name: str) -> Subject:
+    config = load_config(CONFIGS / f"{name}.toml")
+    resolution, channels, num_classes = SHAPES[name.partition("-")[2]]
     torch.manual_seed(0)
     network = build_generator(
         config, resolution, channels, num_classes if config.conditional else 0
@@ -60,45 +71,67 @@ def subject_of(recipe: str) -> Subject:
     return of_module(network, spec)
 
 
-def rows(recipe: str) -> list[list[str]]:
-    subject = subject_of(recipe)
-    twin = rewrite(subject.twin())
-    single = subject.to_onnx(twin)
-    inputs, _ = numeric.probes(subject, NUM_IMAGES)
-    start = time.perf_counter()
-    expected = to_uint8(numeric.run_torch(subject, inputs)).transpose(0, 2, 3, 1)
-    seconds = 1000 * (time.perf_counter() - start) / NUM_IMAGES
-    prover = Prover(subject, None, num_images=1000) if seconds < SECONDS_FOR_PAIRED else None
-    found = []
+def networks() -> Iterator[tuple[str, Callable[[], Subject]]]:
+    """Recipes, then importers."""
+    for name in sorted(file.stem for file in CONFIGS.glob("*.toml")):
+        if name.partition("-")[2] in SHAPES:  # others make points
+            yield name, lambda name=name: recipe(name)
+    yield "stylegan2", style
+    yield "stylegan2_rosinality", rosinalitys
+    yield "stylegan3", third
+    for case in small_networks.CASES:
+        yield str(case), lambda case=case: of_module(*case.read())
+    for case in of_biggan.CASES:
+        yield str(case), lambda case=case: of_module(*case.importer.read(case.state()))
+
+
+def rosinalitys() -> Subject:
+    state = of_stylegan2.state_of(of_stylegan2.SQUARE)
+    mean = {"latent_avg": state["mapping.w_avg"]}
+    return of_module(*stylegan2_rosinality.read(of_stylegan2.rosinalitys(state) | mean))
+
+
+def third() -> Subject:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        published.register(patch)
+        return of_module(*stylegan3.read(of_stylegan3.saved(Path(folder), of_stylegan3.plan(3))))
+
+
+def rows(name: str, subject: Subject) -> Iterator[list[str]]:
+    single = subject.to_onnx(rewrite(subject.twin()))
+    y = np.arange(64) % subject.num_classes if subject.num_classes else None
+    calibration = draw_inputs(subject.model, range(1 << 34, (1 << 34) + 64), y).feed()
+    prover = Prover(subject, None, num_images=10_000, minutes=len(PRECISIONS) * MINUTES)
     for precision in PRECISIONS:
-        name = [recipe, precision]
         try:
             keep = what_overflows(subject, single).nodes if precision == "fp16" else ()
-            variant = convert(single, precision, calibration=inputs.feed(), keep=keep)
-            psnr = numeric.numeric_psnr(subject, variant, precision, num_images=NUM_IMAGES)
-            backend = OnnxRuntimeBackend(numeric.runnable(variant, precision)[0], "cpu", precision)
-            steps = pixel_differences(numeric.run_backend(backend, inputs), expected)[0]
-            paired = "-"
-            if prover:
-                gates = prover.distributional_gates(backend, precision)
-                paired = f"{gates[0].value:.2g}"
+            graph = convert(single, precision, calibration=calibration, keep=keep)
+            ((_, gates),) = prover.check_graphs({precision: graph})
         except GanError as error:
-            found.append([*name, f"refused: {_short(error)}", "", "", "", ""])
+            yield [name, precision, "", "-", "-", "-", f"refused: {_short(error)}", ""]
             continue
-        try:
-            built = build_engine(
-                variant, product="tensorrt_rtx", target="portable", precision=precision,
-                profiles=[(1, 8, 16)],
-            )  # fmt: skip
-            engine = f"{len(built.plan) / 1e6:.1f} MB"
-        except GanError as error:
-            engine = f"refused: {_short(error)}"
-        least = numeric.FLOAT_GATES[precision].min_psnr_db or 0.0
-        decibels = f"{psnr:.1f}" if psnr >= least else f"({psnr:.1f})"
-        size = f"{len(variant) / 1e6:.1f} MB"
-        found.append([*name, size, decibels, str(steps), paired, engine])
-        print(" | ".join(found[-1]), file=sys.stderr, flush=True)
-    return found
+        yield [name, precision, _mb(file_bytes(graph)), *_figures(gates), _engine(graph, precision)]
+
+
+def _figures(gates: Sequence[GateResult]) -> list[str]:
+    values = {gate.gate: f"{gate.value:.3g}" for gate in gates}
+    failed = [gate.gate for gate in gates if not gate.passed]
+    return [*(values.get(gate, "-") for gate in GATES.values()), ", ".join(failed)]
+
+
+def _engine(graph: bytes, precision: str) -> str:
+    try:
+        built = build_engine(
+            graph, product="tensorrt_rtx", target="portable", precision=precision,
+            profiles=[(1, 8, 16)],
+        )  # fmt: skip
+    except GanError as error:
+        return f"refused: {_short(error)}"
+    return _mb(len(built.plan))
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
 
 
 def _short(error: Exception) -> str:
@@ -107,20 +140,20 @@ def _short(error: Exception) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("recipes", nargs="*")
+    parser.add_argument("names", nargs="*")
     parser.add_argument("-o", "--output", type=Path)
     options = parser.parse_args()
-    recipes = options.recipes or sorted(file.stem for file in CONFIGS.glob("*.toml"))
-    lines = ["| recipe | precision | ONNX | dB | steps | paired | RTX engine |", "|" + "---|" * 7]
-    for recipe in recipes:
-        if recipe.partition("-")[2] not in SHAPES:
-            lines.append(f"| {recipe} | all | refused: points are no images |  |  |  |  |")
+    lines = [HEAD, ["---"] * len(HEAD)]
+    for name, make in networks():
+        if options.names and name not in options.names:
             continue
-        lines += ["| " + " | ".join(row) + " |" for row in rows(recipe)]
-    text = "\n".join(lines) + "\n"
+        for row in rows(name, make()):
+            print(" | ".join(row), file=sys.stderr, flush=True)
+            lines.append(row)
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     print(text)
     if options.output:
-        options.output.write_text(f"`python {' '.join(sys.argv)}`\n\n{text}")
+        options.output.write_text(f"`python {' '.join(sys.argv)}`\n\n{text}\n")
 
 
 if __name__ == "__main__":

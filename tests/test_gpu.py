@@ -8,6 +8,9 @@ import pytest
 import torch
 from conftest import SMALL, tiny_recipe
 
+from ganexport.proof.device import _on_gpu
+from ganexport.proof.reference import drawn_by_torch, exact_images, probes, run_torch
+from ganexport.subjects.subject import of_run
 from ganinfer import Sampler
 from ganinfer.backends import onnxruntime
 from ganinfer.bundle.archive import Bundle
@@ -130,3 +133,12 @@ def test_threads_share_the_gpu_while_sizes_are_captured(bundle: Path) -> None:
         expected = sampler.sample(64).astype(int)
         found = list(callers.map(lambda n: sampler.sample(n), range(1, 65)))
         assert all(np.abs(images - expected[: len(images)]).max() <= 1 for images in found)
+
+
+def test_the_gates_draw_torchs_images_on_the_gpu(run: Path) -> None:
+    subject = of_run(load_generator(run))
+    inputs, _ = probes(subject, 32)
+    assert _on_gpu(subject, torch.float64, torch.device("cuda")) is not None
+    assert np.abs(drawn_by_torch(subject, inputs) - run_torch(subject, inputs)).max() < 1e-4
+    exact = subject.precisely(inputs).numpy()
+    assert np.abs(exact_images(subject, inputs) - exact).max() < 1e-10

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ganexport.bundling.discriminator import Shipped
 from ganexport.engines.tensorrt import BuiltEngine
@@ -17,6 +18,7 @@ from ganexport.proof.parity import LeftOut, Prover
 from ganexport.proof.reference import exact_images, num_probes, probes, reference_of
 from ganexport.proof.rounding import uint8_images
 from ganexport.proof.sensitivity import Kept
+from ganexport.subjects.contract import LARGE
 from ganexport.subjects.subject import Subject
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.bundle.large_onnx import LargeOnnx
@@ -33,7 +35,8 @@ from ganinfer.drawing.images import encode_png, grid
 from ganinfer.drawing.inputs import draw_inputs
 from gantrain.runs.samples import sample_sheet
 
-NUM_GOLDEN = 16
+NUM_GOLDEN, FEW_GOLDEN = 16, 4  # few of large images, which every host draws as it opens
+_PREVIEW_PIXELS, _PREVIEW_SIDE = 16 << 20, 256  # drawn for it; of an image in it
 WITNESS_IMAGES = 2000  # at most
 MAPPING = "onnx/mapping.onnx"
 
@@ -50,11 +53,16 @@ def assemble(
     mapping: bytes | None = None,
 ) -> tuple[dict[str, bytes], Manifest]:
     """The bundle's files, and a manifest that lacks only their fingerprints."""
-    inputs, truncations = probes(subject, NUM_GOLDEN)
-    golden, limits = exact_images(subject, inputs), {}
+    height, width, _ = subject.model.shape
+    num_golden = FEW_GOLDEN if height * width > LARGE else NUM_GOLDEN
+    inputs, truncations = probes(subject, num_golden)
+    limits = {}
     if prover:
-        allowed = reference_of(subject).allowed
-        limits = {p: allowed.pixels(p) for p in PRECISIONS}
+        reference = reference_of(subject)
+        golden = reference.images[:num_golden]
+        limits = {p: reference.allowed.pixels(p) for p in PRECISIONS}
+    else:
+        golden = exact_images(subject, inputs)
     buffer = io.BytesIO()
     np.save(buffer, uint8_images(golden), allow_pickle=False)
     files = {f"onnx/{precision}.onnx": data for precision, data in graphs.items()}
@@ -90,7 +98,7 @@ def assemble(
         engines=[engine.entry for engine in engines],
         golden=Golden(
             path="golden/images.npy",
-            seeds=list(range(NUM_GOLDEN)),
+            seeds=list(range(num_golden)),
             labels=None if inputs.labels is None else inputs.labels.tolist(),
             truncations=truncations,
             limits=limits,
@@ -119,11 +127,24 @@ def _tool_versions() -> dict[str, str]:
 
 
 def _preview(subject: Subject, graph: bytes) -> bytes:
-    """A grid of what ships."""
+    """A grid of what ships; of large images fewer rows, and smaller."""
     seeds, labels, columns = sample_sheet(subject.num_classes)
-    backend = OnnxRuntimeBackend(graph, "cpu", "fp32")
-    images = run_backend(subject, backend, draw_inputs(subject.model, seeds, labels))
-    return encode_png(grid(images, columns=columns))
+    height, width, _ = subject.model.shape
+    rows = max(1, _PREVIEW_PIXELS // (columns * height * width))
+    inputs = draw_inputs(subject.model, seeds, labels).rows(0, rows * columns)
+    images = run_backend(subject, OnnxRuntimeBackend(graph, "cpu", "fp32"), inputs)
+    small = [_shrunk(image, -(-max(height, width) // _PREVIEW_SIDE)) for image in images]
+    return encode_png(grid(np.stack(small), columns=columns))
+
+
+def _shrunk(image: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
+    """The means of squares of so many pixels; what makes no whole square is cut off."""
+    height, width, channels = image.shape
+    rows, columns = height // factor, width // factor
+    whole = image[: rows * factor, : columns * factor]
+    squares = whole.reshape(rows, factor, columns, factor, channels)
+    means: NDArray[np.float64] = squares.mean(axis=(1, 3))
+    return means.round().astype(np.uint8)
 
 
 def _parity_json(

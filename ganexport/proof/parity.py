@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from ganexport.graph.tracing import NetworkExtractor, extractor_to_onnx
+from ganexport.proof.classes import class_gate
 from ganexport.proof.confidence import Resampled, Share
 from ganexport.proof.drawn import Drawn, file_for
 from ganexport.proof.numeric import numeric_gates, pixel_gates, runnable
 from ganexport.proof.overflow import overflow_gate
-from ganexport.proof.reference import operations, reference_of, run_torch
+from ganexport.proof.reference import drawn_by_torch, operations, reference_of
 from ganexport.proof.rounding import uint8_images
 from ganexport.proof.sequential import Answer, Look, looks
 from ganexport.subjects.subject import Subject
@@ -55,6 +56,7 @@ _SEEDS_B = 1 << 32  # where the second set of seeds starts
 # The first look: of a network that takes long at fewer images, and FIDs to data at no fewer.
 _FIRST_LOOK, _LEAST_LOOK, _LEAST_LOOK_AT_DATA = 1000, 64, 500
 _OPERATIONS_OF_FIRST_LOOK = 4e11
+_VERY_LONG = 1e11  # operations of an image; then the first look is at half the least
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,8 @@ class Prover:
             if all(gate.passed for gate in own):
                 runs, artifact = runnable(graph, precision)
                 backend = OnnxRuntimeBackend(runs, "cpu", precision)
+                if precision == "fp32" and (gate := class_gate(self.subject, backend, artifact)):
+                    own.append(gate)
                 own += self.distributional_gates(backend, artifact)
             yield precision, own
 
@@ -252,8 +256,11 @@ class Prover:
     @cached_property
     def _first_look(self) -> int:
         """Few images of a network that takes long; of one with classes enough for each."""
-        soon = int(_OPERATIONS_OF_FIRST_LOOK / operations(self.subject))
-        least = _LEAST_LOOK if self.reference is None else _LEAST_LOOK_AT_DATA
+        one = operations(self.subject)
+        soon = int(_OPERATIONS_OF_FIRST_LOOK / one)
+        least = _LEAST_LOOK // 2 if one > _VERY_LONG else _LEAST_LOOK
+        if self.reference is not None:
+            least = _LEAST_LOOK_AT_DATA
         of_classes = MIN_IMAGES_OF_A_CLASS * self.subject.num_classes
         first = max(least, min(_FIRST_LOOK, soon), of_classes if of_classes <= soon else 0)
         return min(first, self.num_images)
@@ -289,7 +296,7 @@ class Prover:
         )
 
     def _torch_pixels(self, inputs: Inputs) -> Images:
-        return uint8_images(run_torch(self.subject, inputs))
+        return uint8_images(drawn_by_torch(self.subject, inputs))
 
 
 def _paired(

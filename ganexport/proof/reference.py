@@ -11,15 +11,17 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
+from ganexport.proof.device import images_of
 from ganexport.proof.rounding import Allowed, Deviation
 from ganexport.subjects.casting import nudged
 from ganexport.subjects.subject import Subject
 from ganinfer.drawing.inputs import Inputs, draw_inputs
 
-MOST_IMAGES, LEAST_IMAGES = 512, 16
+MOST_IMAGES, LEAST_IMAGES = 512, 16  # or one of each class
 _OPERATIONS = 1.5e11  # in float64, some seconds on two cores
 _MOST_BATCH = 64  # the batches that `Sampler` sends
-_BATCH_PIXELS = 1 << 22  # a batch's memory: some hundred channels at the full size
+_BATCH_PIXELS = 1 << 20  # for the sake of memory: a hundred channels of so many are 400 MB
+_BATCH_PIXELS_IN_FLOAT64 = 1 << 18  # convolutions unfold there, to nine times the size
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,13 +30,13 @@ class Reference:
 
     Attributes:
         inputs: see `probes`. images: float64 (N, C, H, W), before rounding.
-        in_float64: False for a network whose forward does not stay in float64; then float32.
+        of: "float64", or "float32" and why not more.
         allowed: by how much what ships may differ from them.
     """
 
     inputs: Inputs
     images: NDArray[np.float64]
-    in_float64: bool
+    of: str
     allowed: Allowed
 
     def first(self, num_images: int) -> tuple[Inputs, NDArray[np.float64]]:
@@ -51,23 +53,27 @@ def reference_of(subject: Subject) -> Reference:
     if subject.precise is not None:
         exact = exact_images(subject, inputs)
         own = Deviation.of(single, exact)
-        return Reference(inputs, exact, True, Allowed(own))
+        return Reference(inputs, exact, "float64", Allowed(own))
     # Weights that differ by their last bit say how far float32 may be from what they stand for.
     other = run_torch(dataclasses.replace(subject, network=nudged(subject.network)), inputs)
-    return Reference(inputs, single.astype(np.float64), False, Allowed(Deviation.of(other, single)))
+    reason = "it holds more than 2 GB" if subject.is_large else "its forward stays in no float64"
+    allowed = Allowed(Deviation.of(other, single))
+    return Reference(inputs, single.astype(np.float64), f"float32, as {reason}", allowed)
 
 
 @torch.no_grad()
 def exact_images(subject: Subject, inputs: Inputs) -> NDArray[np.float64]:
     """What the network stands for, (N, C, H, W) before rounding; in float32 if it has no more."""
-    draw = subject if subject.precise is None else subject.precisely
-    parts = [draw(part).numpy() for part in batches(subject, inputs)]
-    return np.concatenate(parts).astype(np.float64)
+    if subject.precise is None:
+        return run_torch(subject, inputs).astype(np.float64)
+    parts = batches(subject, inputs, most_pixels=_BATCH_PIXELS_IN_FLOAT64)
+    return np.concatenate([images_of(subject, part, torch.float64).numpy() for part in parts])
 
 
 def num_probes(subject: Subject) -> int:
     """How many seeds the numeric gates look at: fewer of a network that takes long."""
-    return int(min(MOST_IMAGES, max(LEAST_IMAGES, _OPERATIONS / operations(subject))))
+    most = max(MOST_IMAGES, subject.num_classes)
+    return int(min(most, max(LEAST_IMAGES, _OPERATIONS / operations(subject))))
 
 
 @lru_cache(maxsize=2)
@@ -80,8 +86,10 @@ def operations(subject: Subject) -> float:
 
 
 def probes(subject: Subject, num_images: int) -> tuple[Inputs, list[float | None]]:
-    """Inputs that show all a generator can do: each class in turn, and, if it takes a truncation,
-    none for the first half of the seeds and five values over its range for the others.
+    """Inputs that show all a generator can do, of more images the same ones and others.
+
+    Each class once before any comes again, those that follow each other far apart; and, if it takes
+    a truncation, none for half of the seeds and five values over its range for the others.
 
     Returns:
         The inputs for the seeds 0, 1, ..., and the truncation of each; None asks for none.
@@ -90,9 +98,12 @@ def probes(subject: Subject, num_images: int) -> tuple[Inputs, list[float | None
     asked: list[float | None] = [None] * num_images
     if taken is not None:
         values = np.linspace(taken.least, taken.untruncated, 6)[:-1].round(3)
-        for n in range(num_images // 2, num_images):
-            asked[n] = float(values[n % len(values)])
-    y = np.arange(num_images) % subject.num_classes if subject.num_classes else None
+        for n in range(num_images):
+            if n.bit_count() % 2:  # half of any seeds, and of any class's
+                asked[n] = float(values[n % len(values)])
+    y = None
+    if count := subject.num_classes:
+        y = np.arange(num_images) * _step(count) % count
     parts = [
         draw_inputs(model, [n], None if y is None else y[n : n + 1], truncation)
         for n, truncation in enumerate(asked)
@@ -100,14 +111,30 @@ def probes(subject: Subject, num_images: int) -> tuple[Inputs, list[float | None
     return Inputs.joined(parts), asked
 
 
+def _step(count: int) -> int:
+    """That comes to each of so many places: one by one, or of many by about 0.62 of them."""
+    step = max(1, round(count * (math.sqrt(5) - 1) / 2)) if count > LEAST_IMAGES else 1
+    while math.gcd(step, count) > 1:
+        step += 1
+    return step
+
+
 @torch.no_grad()
 def run_torch(subject: Subject, inputs: Inputs) -> NDArray[np.float32]:
-    """The network itself in float32: (N, C, H, W), before rounding."""
+    """The network itself in float32 on the CPU: (N, C, H, W), before rounding."""
     return np.concatenate([subject(part).numpy() for part in batches(subject, inputs)])
 
 
-def batches(subject: Subject, inputs: Inputs) -> Iterator[Inputs]:
+def drawn_by_torch(subject: Subject, inputs: Inputs) -> NDArray[np.float32]:
+    """The same, by what draws fastest here: for sets of images, not for their last digits."""
+    parts = batches(subject, inputs)
+    return np.concatenate([images_of(subject, part, torch.float32).numpy() for part in parts])
+
+
+def batches(
+    subject: Subject, inputs: Inputs, *, most_pixels: int = _BATCH_PIXELS
+) -> Iterator[Inputs]:
     """The batches that torch and backends are given: 64 images, fewer of large ones."""
     pixels = math.prod(subject.model.image_shape(1)[1:3])
-    size = max(1, min(_MOST_BATCH, _BATCH_PIXELS // pixels))
+    size = max(1, min(_MOST_BATCH, most_pixels // pixels))
     return (inputs.rows(start, start + size) for start in range(0, len(inputs), size))

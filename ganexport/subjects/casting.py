@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+CPU = torch.device("cpu")
 _OF_TORCH = frozenset(vars(nn.Module()))  # parameters, buffers, hooks, ...
 _COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
 
 
-def cast(network: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """A copy on the CPU whose floating-point tensors are of a type, complex ones of its pairs.
+def cast(network: nn.Module, dtype: torch.dtype, device: torch.device = CPU) -> nn.Module:
+    """A copy on a device whose floating-point tensors are of a type, complex ones of its pairs.
 
     Parameters, buffers, and tensors that are plain attributes of a module, which `nn.Module.to`
     passes over; of all `held_modules`. A tensor that was computed from weights, of which torch
@@ -23,22 +24,22 @@ def cast(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     computed = {id(tensor): tensor.detach().clone() for tensor in held if not tensor.is_leaf}
     twin = copy.deepcopy(network, memo=computed)
     for module in held_modules(twin):
-        module._apply(lambda tensor: _cast(tensor, dtype))  # type: ignore[no-untyped-call]
+        module._apply(lambda tensor: _cast(tensor, dtype, device))  # type: ignore[no-untyped-call]
         for name, value in vars(module).items():
             if name not in _OF_TORCH:
-                vars(module)[name] = _cast(value, dtype)
+                vars(module)[name] = _cast(value, dtype, device)
     return twin
 
 
-def _cast(value: Any, dtype: torch.dtype) -> Any:
+def _cast(value: Any, dtype: torch.dtype, device: torch.device) -> Any:
     if isinstance(value, Tensor):
         if value.is_complex():
-            return value.to("cpu", _COMPLEX[dtype])
-        return value.to("cpu", dtype) if value.is_floating_point() else value.cpu()
+            return value.to(device, _COMPLEX[dtype])
+        return value.to(device, dtype) if value.is_floating_point() else value.to(device)
     if type(value) in (list, tuple):
-        return type(value)(_cast(part, dtype) for part in value)
+        return type(value)(_cast(part, dtype, device) for part in value)
     if type(value) is dict:
-        return {key: _cast(part, dtype) for key, part in value.items()}
+        return {key: _cast(part, dtype, device) for key, part in value.items()}
     return value
 
 

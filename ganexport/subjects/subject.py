@@ -14,6 +14,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from ganexport.graph import large
 from ganexport.graph import tracing as graph
 from ganexport.graph.class_weights import take_weights
 from ganexport.subjects.adapted import Adapted, adapt
@@ -61,25 +62,35 @@ class Subject:
         return len(self.model.classes)
 
     @cached_property
+    def is_large(self) -> bool:
+        """Are its weights too many for one ONNX file, and for copies of them?"""
+        weights = (*self.network.parameters(), *self.network.buffers())
+        return sum(weight.nbytes for weight in weights) > large.LARGEST
+
+    @cached_property
     def precise(self) -> nn.Module | None:
-        """The network in float64; None if its forward does not stay in it."""
+        """The network in float64; None if its forward does not stay in it, or if it is large."""
+        if self.is_large:
+            return None
         network = cast(self.network, torch.float64)
-        example = draw_inputs(
-            self.model, [0, 1], np.array([0, self.num_classes - 1]) if self.num_classes else None
-        )
-        return (
-            network if computes_in_float64(network, *_arguments(example, torch.float64)) else None
-        )
+        given = arguments_of(self.example, torch.float64)
+        return network if computes_in_float64(network, *given) else None
+
+    @property
+    def example(self) -> Inputs:
+        """Of one image, of the last class."""
+        last = np.array([self.num_classes - 1]) if self.num_classes else None
+        return draw_inputs(self.model, [0], last)
 
     def __call__(self, inputs: Inputs) -> Tensor:
         """The network's images, each of one class, in float32."""
-        images: Tensor = self.network(*_arguments(inputs, torch.float32))
+        images: Tensor = self.network(*arguments_of(inputs, torch.float32))
         return images
 
     def precisely(self, inputs: Inputs) -> Tensor:
         """The same in float64, of a network that is `precise`."""
         assert self.precise is not None
-        images: Tensor = self.precise(*_arguments(inputs, torch.float64))
+        images: Tensor = self.precise(*arguments_of(inputs, torch.float64))
         return images
 
     def to_onnx(self, network: nn.Module) -> bytes:
@@ -95,8 +106,8 @@ class Subject:
         return take_weights(file, self.num_classes) if weights else file
 
 
-def _arguments(inputs: Inputs, dtype: torch.dtype) -> list[Tensor]:
-    """What a network is given, each image of one class."""
+def arguments_of(inputs: Inputs, dtype: torch.dtype) -> list[Tensor]:
+    """What a network is given, each image of one class, on the CPU."""
     feed = dataclasses.replace(inputs, y=inputs.labels).feed()
     given = (torch.from_numpy(array) for array in feed.values())
     return [value.to(dtype) if value.is_floating_point() else value for value in given]

@@ -21,6 +21,7 @@ MEANINGS = {
     "max error": "The largest error of any pixel on [-1, 1], before it is rounded to uint8.",
     "PSNR, dB": "The mean squared error on [-1, 1], before rounding, in decibels below the peak.",
     "max uint8 step": "How far any pixel of any image is from torch's, of 255 steps.",
+    "other classes, max uint8 step": "The same, of each class that the other gates have none of.",
     "PSNR uint8, dB": "The mean squared error of the uint8 images, in decibels below the peak.",
     "worst image uint8, dB": "The same of the image that is farthest off.",
     "alone and in a batch, dB": "Seeds alone, in twos, in threes against those in a batch.",

@@ -34,13 +34,9 @@ def subject(num_classes: int) -> Subject:
 
 
 def test_features_are_kept_apart_where_seeds_draw_other_classes() -> None:
-    few, many = subject(600), subject(1000)
-    extractor = RandomExtractor(few.model.shape)
-    files = set()
-    for one in (few, many):
-        assert np.array_equal(reference_of(one).images, reference_of(few).images)
-        files.add(file_for(reference_of(one), extractor, 0, one.num_classes))
-    assert len(files) == 2
+    one = subject(3)
+    extractor = RandomExtractor(one.model.shape)
+    assert len({file_for(reference_of(one), extractor, 0, count) for count in (3, 1000)}) == 2
 
 
 @pytest.mark.parametrize("found", [b"", b"\x93NUMPY\x01\x00v\x00{'descr'", None])
