@@ -36,7 +36,7 @@ def run(day: Day) -> None:
             tell("partial")
             last_told = time.monotonic()
 
-    config = recipe(day, data)
+    config = recipe(day, name, data)
     outcome = train(
         config,
         folder,
@@ -46,7 +46,7 @@ def run(day: Day) -> None:
     tell("ok" if outcome.finished else "partial")
 
 
-def recipe(day: Day, data: Path) -> Config:
+def recipe(day: Day, name: str, data: Path) -> Config:
     every, total = (100, 32_000) if day.on_card else (0.5, 1.5)
     options = [
         f"data.path={data}",
@@ -57,6 +57,8 @@ def recipe(day: Day, data: Path) -> Config:
         f"train.eval_images={5000 if day.on_card else 200}",
         "train.standing_batches=4",
     ]
+    if name == "digits":  # 16 pixels: two blocks, so three chunks of z
+        options.append("model.generator.z_dim=60")
     if not day.on_card:
         options += ["model.generator.width=8", "model.discriminator.width=8"]
         options += ["train.discriminator_steps=1", "train.precision=fp32"]

@@ -23,7 +23,6 @@ from ganinfer.backends.tensorrt import TensorRTBackend
 from ganinfer.bundle.archive import Bundle
 from ganinfer.drawing.inputs import draw_inputs
 from ganinfer.errors import BackendUnavailable, GanError
-from gantrain.evaluation.evaluate import evaluate
 from gantrain.game.config import load_config
 from gantrain.training.train import train
 from gpu_day import simulated
@@ -52,9 +51,6 @@ def run(day: Day) -> None:
         "a target that TensorRT-RTX lacks": partial(unknown_target, day),
         "more images on the device than a batch": partial(too_many, day, path),
         'training on "cuda:7"': partial(trained, day, "cuda:7"),
-        "evaluation on a device that is not there": partial(
-            evaluate, run_of(day, "digits"), device="cuda:7", num_images=100
-        ),
         "an engine for another card": partial(engine, day, target="sm75"),
         "an engine of another version": partial(engine, day, version="9.9.9.9"),
         "an engine of another system": partial(engine, day, platform="windows-amd64"),
@@ -69,9 +65,6 @@ def run(day: Day) -> None:
         "gan sample --device cuda:7": ["sample", str(path), "--device", "cuda:7"],
         "gan bench --device cuda:7": ["bench", str(path), "--device", "cuda:7"],
         "gan verify --backend tensorrt": ["verify", str(path), "--backend", "tensorrt"],
-        "gan evaluate --device cuda:7": [
-            *("evaluate", str(run_of(day, "digits")), "--device", "cuda:7"),
-        ],
     }
     for name, arguments in lines.items():
         day.row(name, partial(refused_by_command, arguments))

@@ -5,6 +5,7 @@ drawn, and on a CPU the weights of a run that was stopped. Images and FID have a
 """
 
 import hashlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,11 @@ def run(day: Day) -> None:
     day.row("latents", latents)
     day.row("labels", labels)
     for name in RECIPES:
+        try:
+            dataset(day, name)
+        except Skip as reason:
+            day.row(name, partial(skipped, str(reason)))
+            continue
         of_dataset(day, name)
     if not day.on_card:
         day.row(
@@ -63,6 +69,10 @@ def of_dataset(day: Day, name: str) -> None:
                 lambda b=backend, p=precision: sampled(day, name, b, p),
             )
     day.row(f"{name}: images that stay on the device", lambda: on_device(day, name))
+
+
+def skipped(why: str) -> Values:
+    raise Skip(why)
 
 
 def latents() -> Values:

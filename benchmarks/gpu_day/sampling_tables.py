@@ -82,9 +82,9 @@ def bundle_facts(day: Day, name: str) -> Values:
         manifest = opened.manifest
     engines = [f"{e.product} {e.version} {e.precision} {e.target}" for e in manifest.engines]
     return check(
-        manifest.verified,
-        found="verified" if manifest.verified else "parity fails",
-        allowed="verified",
+        manifest.verified or not day.on_card,
+        found="verified" if manifest.verified else "unverified",
+        allowed="verified" if day.on_card else "any",
         macs=manifest.model.macs,
         precisions=", ".join(graph.precision for graph in manifest.graphs),
         engines=", ".join(engines) or "none",
@@ -119,8 +119,8 @@ def by_torch(day: Day, name: str, precision: str) -> Values:
 
 
 def by_compiled(day: Day, name: str, precision: str) -> Values:
-    if not day.on_card and not shutil.which("g++"):
-        raise Skip("torch.compile on a CPU needs a C++ compiler")
+    if not day.on_card and (name != "dcgan-64" or not shutil.which("g++")):
+        raise Skip("on a CPU only dcgan-64 is compiled, where there is a C++ compiler")
     network = torch.compile(on_device(day, name, precision), dynamic=True)
     batches = BATCHES if day.on_card else CPU_BATCHES[1:]
     return table(day, partial(draw, day, network, NETWORKS[name][1]), batches)

@@ -15,6 +15,7 @@ from ganinfer.backends.tensorrt import TensorRTBackend
 from ganinfer.bundle.archive import Bundle
 from ganinfer.bundle.manifest import Engine
 from ganinfer.drawing.inputs import draw_inputs
+from ganinfer.drawing.latents import draw_labels
 from gpu_day.day import Values, check
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,7 +74,8 @@ def engine_against_onnxruntime(path: Path) -> Values:
         backend = TensorRTBackend(graph, an_engine(), model, "auto")
         try:
             for first, n in enumerate(sizes):
-                inputs = draw_inputs(model, range(first, first + n), None)
+                seeds = range(first, first + n)
+                inputs = draw_inputs(model, seeds, draw_labels(seeds, len(model.classes)))
                 same += np.array_equal(backend.run(inputs), expected.run(inputs))
             graphs = backend.details["cuda_graphs"]
         finally:
