@@ -40,6 +40,9 @@ class Worker:
     def __init__(self, told: dict[str, Any], log: Path) -> None:
         reading, writing = os.pipe()
         paths = [str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+        if told["device"] == "cpu":  # threads of networks so small would wait for each other
+            environment.setdefault("OMP_NUM_THREADS", "1")
         with log.open("ab") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", STAGE, json.dumps(told | {"channel": writing})],
@@ -48,7 +51,7 @@ class Worker:
                 stderr=out,
                 pass_fds=[writing],
                 start_new_session=True,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
+                env=environment,
             )
         os.close(writing)
         self.events: queue.Queue[dict[str, Any] | None] = queue.Queue()
@@ -160,7 +163,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--data", type=Path, help="folder of mnist and cifar10, prepared or npz")
     parser.add_argument("--from", dest="older", type=Path, help="gpu_day.json of another machine")
-    parser.add_argument("--retry", action="store_true", help="run again what failed")
+    parser.add_argument("--retry", action="store_true", help="run again what failed or was skipped")
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     parser.add_argument(
         "--cache", type=Path, default=home / "ganpipe-gpu-day", help="folder of runs and bundles"
@@ -190,7 +193,7 @@ def day(options: argparse.Namespace) -> Results:
     prepare_folders(options)
     results = Results.open(options.output / "gpu_day.json", options.device, options.older)
     if options.retry:
-        results.forget_failed()
+        results.forget_unproven()
     results.save()
     for stage in options.stage or STAGES:
         left = end - time.monotonic()

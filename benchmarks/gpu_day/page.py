@@ -1,5 +1,6 @@
 """The page of a GPU day, with the face of the project's reports: one file that needs nothing."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ TITLES = {
     "refusals": "What is refused, in which words",
 }
 MOST_LINES = 4  # of a chart, one a colour
+FEW = 5  # rows skipped for one reason are shown one by one
 NETWORKS = ("dcgan-64", "biggan-32")
 
 
@@ -60,7 +62,7 @@ def write(tree: dict[str, Any], output: Path) -> None:
         unfinished=[stage for stage in STAGES if stage not in tree["complete"]],
         failures=[(s, n, row) for s, n, row in every if row["status"] in ("failed", "died")],
         tables=tables,
-        stages={stage: stages.get(stage, {}) for stage in TITLES},
+        stages={stage: gathered(stages.get(stage, {})) for stage in TITLES},
         titles=TITLES,
     )
     write_atomic(output, text.encode())
@@ -70,6 +72,16 @@ def of(stages: dict[str, Rows], stage: str, row: str) -> dict[str, Any]:
     """The values of a row; none if it is not there."""
     values: dict[str, Any] = stages.get(stage, {}).get(row, {}).get("values", {})
     return values
+
+
+def gathered(rows: Rows) -> Rows:
+    """Rows, of which many that were skipped for one reason are one."""
+    reasons = Counter(row["why"] for row in rows.values() if row["status"] == "skipped")
+    shown = {}
+    for name, row in rows.items():
+        many = reasons[row["why"]] if row["status"] == "skipped" else 0
+        shown[f"{many} rows" if many > FEW else name] = row
+    return shown
 
 
 def told(row: dict[str, Any]) -> str:

@@ -69,14 +69,13 @@ class Results:
         """Is there nothing left to run of a stage?"""
         return stage in self.tree["complete"] and len(self.rows(stage)) == len(self.finished(stage))
 
-    def forget_failed(self) -> None:
-        """Let failed rows run again."""
+    def forget_unproven(self) -> None:
+        """Let rows run again that failed, or were skipped for want of something."""
         for stage, rows in self.tree["stages"].items():
-            failed = [name for name, row in rows.items() if row["status"] in ("failed", "died")]
-            for name in failed:
-                del rows[name]
-            if failed and stage in self.tree["complete"]:
-                self.tree["complete"].remove(stage)
+            proven = {n: row for n, row in rows.items() if row["status"] in ("ok", "partial")}
+            if len(proven) < len(rows):
+                self.tree["stages"][stage] = proven
+                self.tree["complete"] = [name for name in self.tree["complete"] if name != stage]
 
     def count(self, *statuses: str) -> int:
         rows = (row for rows in self.tree["stages"].values() for row in rows.values())
