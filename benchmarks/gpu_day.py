@@ -69,7 +69,8 @@ class Worker:
         """End it and all that it started."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # a driver may hold it for ever
+            self.process.wait(10)
 
 
 def follow(worker: Worker, results: Results, stage: str, end: float) -> bool:
@@ -104,7 +105,11 @@ def follow(worker: Worker, results: Results, stage: str, end: float) -> bool:
                 running, row_end = "", float("inf")
         else:
             results.complete(stage)
-    code = worker.process.wait()
+            return False
+    try:
+        code = worker.process.wait(20)
+    except subprocess.TimeoutExpired:
+        return False  # it hangs as it ends, and has nothing more to tell
     if code == 0:
         return False
     why = f"its process ended by signal {-code}" if code < 0 else f"its process ended with {code}"
@@ -115,7 +120,7 @@ def follow(worker: Worker, results: Results, stage: str, end: float) -> bool:
 
 
 def died(results: Results, stage: str, row: str, why: str) -> None:
-    results.put(stage, row, {"status": "died", "why": why, "values": {}, "seconds": 0.0})
+    results.died(stage, row, why)
     print(f"  {row}: died: {why}")
 
 

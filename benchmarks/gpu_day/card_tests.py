@@ -17,6 +17,7 @@ class Rows:
     def __init__(self, day: Day) -> None:
         self._day = day
         self._reports: list[Any] = []
+        self.out_of_time = False
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         items[:] = [item for item in items if item.nodeid not in self._day.finished]
@@ -26,7 +27,8 @@ class Rows:
         try:
             self._day.begin(nodeid, LIMIT_S)
         except OutOfTime:
-            pytest.exit("no time left", returncode=0)
+            self.out_of_time = True
+            pytest.exit("no time left")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self._reports.append(report)
@@ -60,8 +62,7 @@ def run(day: Day) -> None:
         ["-o", "addopts=", "-q", "-m", "gpu", "-p", "no:cacheprovider", *files],
         plugins=[rows],
     )
-    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-        if day.seconds_left < 3:
-            raise OutOfTime
-        if code != pytest.ExitCode.NO_TESTS_COLLECTED:
-            raise RuntimeError(f"pytest ended with {code!r}; see gpu_day.log")
+    if rows.out_of_time:
+        raise OutOfTime
+    if code not in (0, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
+        raise RuntimeError(f"pytest ended with {code!r}; see gpu_day.log")

@@ -1,6 +1,8 @@
 """Datasets, networks and bundles that stages share, made in the cache where they are not there."""
 
 import dataclasses
+import traceback
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,12 +13,11 @@ from sampling import NETWORKS
 from ganexport.options import ExportOptions
 from ganexport.pipeline import export
 from ganexport.subjects.spec import Spec
-from ganinfer.errors import ParityError
 from gantrain.data.prepare import prepare
 from gantrain.models import biggan, dcgan
 from gantrain.models._base import GeneratorModule
 from gantrain.training.standing import standing_statistics
-from gpu_day.day import Day, Skip
+from gpu_day.day import Day, Skip, in_a_line
 
 SMALL = {  # for a CPU
     "biggan-32": lambda: biggan.Generator(32, 3, 10, width=8),
@@ -65,24 +66,42 @@ def network_of(day: Day, name: str) -> GeneratorModule:
 
 
 def bundle(day: Day, name: str) -> Path:
-    """That network in fp32 and fp16, with engines where TensorRT is.
+    """That network in fp32 and fp16, with engines where TensorRT is; unverified.
 
-    Where parity fails it is unverified, as on a CPU, where the proof would take a minute: its
-    speed is of interest all the same.
+    Of these the speed is of interest; the road proves what it exports.
     """
     path = day.cache / f"{name}.gan"
     if not path.exists():
         network = network_of(day, name)
         spec = Spec(network.z_dim, [str(k) for k in range(NETWORKS[name][1])], family=name)
-        options = export_options(day, num_images=1000)
-        unproven = dataclasses.replace(options, verify=False)
-        try:
-            export(network, spec, path, options if day.on_card else unproven)
-        except ParityError:
-            export(network, spec, path, unproven)
+        options = ExportOptions(verify=False)
+        export_with_engines(
+            day, path, options, lambda options: export(network, spec, path, options)
+        )
     return path
 
 
-def export_options(day: Day, *, num_images: int) -> ExportOptions:
-    engines = day.on_card and any(map(find_spec, ("tensorrt", "tensorrt_rtx")))
-    return ExportOptions(num_images=num_images, tensorrt=engines)
+def export_with_engines(
+    day: Day, path: Path, options: ExportOptions, make: Callable[[ExportOptions], object]
+) -> None:
+    """Make a bundle, on a card with engines where TensorRT is; without them, if that fails.
+
+    Why it failed stands in a note beside the bundle; it is written beforehand, since a library
+    that has never run here may take the process with it.
+    """
+    note = note_of(path)
+    if day.on_card and any(map(find_spec, ("tensorrt", "tensorrt_rtx"))) and not note.exists():
+        note.write_text("the process ended while engines were made")
+        try:
+            make(dataclasses.replace(options, tensorrt=True))
+        except Exception as error:
+            traceback.print_exc()
+            note.write_text(in_a_line(error))
+        else:
+            note.unlink()
+            return
+    make(options)
+
+
+def note_of(path: Path) -> Path:
+    return path.with_suffix(".no-engines")

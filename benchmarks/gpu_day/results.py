@@ -8,8 +8,8 @@ from ganinfer.errors import RequestError
 from ganinfer.files import write_atomic
 
 FORMAT = 1
-DONE = ("ok", "failed", "skipped")  # a row that is "partial" or "died" once runs again
-MOST_ATTEMPTS = 2
+DONE = ("ok", "failed", "skipped")  # one that is "partial", or "died" once, runs again
+MOST_DEATHS = 2
 
 Row = dict[str, Any]
 
@@ -17,9 +17,9 @@ Row = dict[str, Any]
 class Results:
     """Stages and their rows.
 
-    A row is {"status", "why", "values", "seconds", "attempts"}. Its status: "ok"; "failed", a check
+    A row is {"status", "why", "values", "seconds", "deaths"}. Its status: "ok"; "failed", a check
     that does not hold or an error; "skipped", this machine cannot; "partial", it goes on in the
-    next call; "died", its process ended or hung.
+    next call; "died", its process ended or hung, for so many times by now.
     """
 
     def __init__(self, path: Path, tree: dict[str, Any]) -> None:
@@ -44,9 +44,14 @@ class Results:
 
     def put(self, stage: str, name: str, row: Row) -> None:
         """Take in a row and write the file."""
-        before = self.rows(stage).get(name, {}).get("attempts", 0)
-        self.rows(stage)[name] = row | {"attempts": before + 1}
+        deaths = self.rows(stage).get(name, {}).get("deaths", 0)
+        self.rows(stage)[name] = row | {"deaths": deaths + (row["status"] == "died")}
         self.save()
+
+    def died(self, stage: str, name: str, why: str) -> None:
+        """A row's process is gone; what it had told stays."""
+        known = {"values": {}, "seconds": 0.0} | self.rows(stage).get(name, {})
+        self.put(stage, name, known | {"status": "died", "why": why})
 
     def save(self) -> None:
         write_atomic(self._path, json.dumps(self.tree, indent=1).encode() + b"\n")
@@ -56,8 +61,7 @@ class Results:
         return [
             name
             for name, row in self.rows(stage).items()
-            if row["status"] in DONE
-            or (row["status"] == "died" and row["attempts"] >= MOST_ATTEMPTS)
+            if row["status"] in DONE or (row["status"] == "died" and row["deaths"] >= MOST_DEATHS)
         ]
 
     def complete(self, stage: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ganexport.options import ExportOptions
 from ganexport.pipeline import export_run
 from ganinfer import Sampler, draw_latents
 from ganinfer.bundle.archive import Bundle
@@ -24,8 +25,8 @@ from gantrain.game.config import Config, load_config
 from gantrain.runs.checkpoint import load_generator
 from gantrain.runs.samples import generate
 from gantrain.training.train import train
-from gpu_day.day import Day, Skip, Values, check
-from gpu_day.given import dataset, export_options
+from gpu_day.day import Day, Fails, Skip, Values, check
+from gpu_day.given import dataset, export_with_engines, note_of
 from gpu_day.simulated import engine_against_onnxruntime
 
 RECIPES = {"digits": ("dcgan-digits", 60), "mnist": ("dcgan-mnist", 120)}  # kimg on a card
@@ -61,6 +62,7 @@ def of_dataset(day: Day, name: str) -> None:
     day.row(f"{name}: images of the run", lambda: images_of_the_run(day, name))
     day.row(f"{name}: evaluate", lambda: evaluated(day, name), limit_s=90)
     day.row(f"{name}: export", lambda: exported(day, name), limit_s=120)
+    day.row(f"{name}: engines", lambda: engines(day, name))
     day.row(f"{name}: verify", lambda: verified(day, name), limit_s=60)
     for backend in ("onnxruntime", "tensorrt", "onnxruntime_tensorrt"):
         for precision in ("fp32", "fp16"):
@@ -115,8 +117,8 @@ def run_of(day: Day, name: str) -> Path:
 def bundle_of(day: Day, name: str) -> Path:
     path = day.cache / f"{name}.gan"
     if not path.exists():
-        num_images = 2000 if day.on_card else 1000
-        export_run(run_of(day, name), path, export_options(day, num_images=num_images))
+        run, options = run_of(day, name), ExportOptions(num_images=2000 if day.on_card else 1000)
+        export_with_engines(day, path, options, partial(export_run, run, path))
     return path
 
 
@@ -202,7 +204,24 @@ def exported(day: Day, name: str) -> Values:
         found=f"{passed} of {len(manifest.parity)} gates",
         allowed="all",
         precisions=", ".join(graph.precision for graph in manifest.graphs),
-        engines=", ".join(f"{e.product} {e.precision} {e.target}" for e in manifest.engines),
+    )
+
+
+def engines(day: Day, name: str) -> Values:
+    """Those that the export built, and proved on this card."""
+    path = bundle_of(day, name)
+    if (note := note_of(path)).exists():
+        raise Fails(note.read_text(), {})
+    with Bundle(path) as opened:
+        entries = opened.manifest.engines
+    if not entries:
+        raise Skip("TensorRT is not installed" if day.on_card else "needs a GPU")
+    pending = [f"{e.product} {e.precision} {e.target}" for e in entries if e.status == "pending"]
+    return check(
+        not pending,
+        found=", ".join(pending) or "none pending",
+        allowed="none pending",
+        engines=", ".join(f"{e.product} {e.version} {e.precision} {e.target}" for e in entries),
     )
 
 

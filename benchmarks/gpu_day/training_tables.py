@@ -54,6 +54,9 @@ def measured(day: Day, name: str, options: dict[str, object] | None) -> Values:
     dataset = Dataset(data)
     shape = (dataset.resolution, dataset.channels, dataset.num_classes)
     torch.manual_seed(0)
+    torch.compiler.reset()
+    if day.on_card:
+        torch.cuda.reset_peak_memory_stats()
     game = build_game(config, *shape, device)
     if options is None:
         step = plain_step(game, loader(day, dataset, batch_size), device)
