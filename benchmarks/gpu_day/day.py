@@ -5,6 +5,7 @@ It ends with the command that started it, also after `kill -9`: the command hold
 
 import importlib
 import json
+import math
 import os
 import signal
 import sys
@@ -135,10 +136,9 @@ def plain(value: Any) -> Any:
         return value
     if hasattr(value, "item"):
         value = value.item()
-    if isinstance(value, float):
-        short = float(f"{value:.6g}")
-        return short if short - short == 0 else str(value)
-    return value if isinstance(value, int | bool) else str(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return float(f"{value:.6g}")
+    return value if isinstance(value, int) else str(value)
 
 
 def _end_with_the_command() -> None:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EXTRAS = ("train", "export", "dev")  # of the project, that the stages use
 NOT_USED = {
     *("ganpipe", "build", "mypy", "ruff", "tensorboard", "openvino", "huggingface-hub"),
-    *("cryptography", "polygraphy", "av", "onnxruntime"),
+    *("cryptography", "polygraphy", "av", "pytest-xdist"),
 }
 SHOWN = (
     *("torch", "triton", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx"),

@@ -3,6 +3,7 @@
 import dataclasses
 import traceback
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -74,10 +75,8 @@ def bundle(day: Day, name: str) -> Path:
     if not path.exists():
         network = network_of(day, name)
         spec = Spec(network.z_dim, [str(k) for k in range(NETWORKS[name][1])], family=name)
-        options = ExportOptions(verify=False)
-        export_with_engines(
-            day, path, options, lambda options: export(network, spec, path, options)
-        )
+        make = partial(export, network, spec, path)
+        export_with_engines(day, path, ExportOptions(verify=False), make)
     return path
 
 
