@@ -6,9 +6,9 @@ STAGES = {
     "doctor": (60, 30),
     "card_tests": (180, 40),
     "road": (120, 90),
-    "sampling_tables": (200, 60),
+    "sampling_tables": (200, 90),
     "training_tables": (150, 60),
     "soak_test": (60, 40),
     "refusals": (60, 40),
-    "long_run": (3600, 25),
+    "long_run": (3600, 40),
 }

@@ -169,7 +169,8 @@ def training(stages: dict[str, Rows], rates: dict[str, float]) -> list[Table]:
         speed = values["images_per_s"]
         plain = of(stages, "training_tables", f"{name.partition(':')[0]}: plain script")
         times = f"{speed / plain['images_per_s']:.2f}" if plain else "-"
-        precision = name if "bf16" in name else "fp32"
+        # In fp32 torch's convolutions take TF32 where there is one.
+        precision = name if "bf16" in name else "TF32" if "tf32" in rates else "fp32"
         flops = 2 * values["macs_of_an_image"] * speed
         lines.append(
             [name, figure(speed), times, figure(values["ms_per_step"]),
