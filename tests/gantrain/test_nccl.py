@@ -31,10 +31,11 @@ import torch
 from torch import distributed
 
 SEEN = set()
-NAMES = [n for n in ("all_reduce all_gather all_gather_into_tensor all_gather_object broadcast"
-    " broadcast_object_list gather gather_object reduce reduce_scatter reduce_scatter_tensor scatter"
-    " scatter_object_list all_to_all all_to_all_single send recv isend irecv barrier"
-    " monitored_barrier").split()]
+NAMES = (
+    "all_reduce all_gather all_gather_into_tensor all_gather_object all_to_all all_to_all_single"
+    " barrier broadcast broadcast_object_list gather gather_object irecv isend monitored_barrier"
+    " recv reduce reduce_scatter reduce_scatter_tensor scatter scatter_object_list send"
+)
 TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32, torch.int64)
 
 def watch(name):
@@ -49,7 +50,7 @@ def watch(name):
         return call(*arguments)
     setattr(distributed, name, watched)
 
-for name in NAMES:
+for name in NAMES.split():
     watch(name)
 from gantrain.game.config import parse_config
 from gantrain.training.train import train

@@ -73,7 +73,10 @@ def test_no_node_of_a_recipe_falls_to_the_cpu(name: str) -> None:
 def test_a_node_without_a_kernel_is_found(file: Path) -> None:
     model = onnx.parser.parse_model(
         f"""<ir_version: 8, opset_import: ["" : {OPSET}]>
-        g (int64[N] x) => (int64[N] y) {{ a = Relu(x)  y = BitShift <direction = "LEFT"> (a, a) }}"""
+        g (int64[N] x) => (int64[N] y) {{
+            a = Relu(x)
+            y = BitShift <direction = "LEFT"> (a, a)
+        }}"""
     )
     assert [re.match(r"\w+", node)[0] for node in fallen(model, kernels(file))] == [
         "Relu",

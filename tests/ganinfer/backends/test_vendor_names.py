@@ -4,7 +4,6 @@ Installed modules are asked; vendor_names/ holds what benchmarks/vendor_names.py
 wheels of those that cannot be installed without a GPU, or are older.
 """
 
-import importlib
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ import vendor_uses
 from ganexport.engines.targets import _LEVELS
 from ganinfer.backends._onnxruntime_cuda import cuda_attempts
 from ganinfer.backends.onnxruntime_tensorrt import TENSORRT, provider_options
-from ganinfer.drawing.model import Model, StyleInput
+from ganinfer.drawing.model import Model, StyleInput, TruncationInput
 
 KEPT = Path(__file__).parent / "vendor_names"
 USES = vendor_uses.uses()
@@ -36,6 +35,9 @@ ONLY_RTX = {
     "IRuntimeConfig.dynamic_shapes_kernel_specialization_strategy",
     "IRuntimeConfig.set_runtime_cache",
 }
+ASKED_FOR_FIRST = {"preload_dlls"}  # by hasattr
+# 1.20's library holds it in pieces; with "ORT" it refuses an ONNX file, as it should.
+IN_PIECES = {"session.load_model_format"}
 MODULES = {
     "cuda": vendor_uses.CUDA,
     "tensorrt": vendor_uses.TRT,
@@ -49,11 +51,13 @@ def kept(file: Path) -> dict[str, list[str]]:
 
 
 def wanted(module: str, *, rtx: bool) -> set[str]:
-    return set(USES[module]) - (ONLY_TENSORRT if rtx else ONLY_RTX)
+    return set(USES[module]) - (ONLY_TENSORRT if rtx else ONLY_RTX) - ASKED_FOR_FIRST
 
 
 def missing(names: dict[str, list[str]], uses: set[str]) -> set[str]:
-    return {use for use in uses if use.rpartition(".")[2] not in names.get(use.rpartition(".")[0], [])}
+    return {
+        use for use in uses if use.rpartition(".")[2] not in names.get(use.rpartition(".")[0], [])
+    }
 
 
 @pytest.mark.parametrize("file", sorted(KEPT.glob("*.txt")), ids=lambda file: file.stem)
@@ -76,10 +80,8 @@ def test_sources_are_read_as_they_are_written() -> None:
     assert "cudaMemcpyKind.cudaMemcpyHostToDevice" in USES[vendor_uses.CUDA]
     assert "ICudaEngine.device_memory_size_v2" in USES["tensorrt"]
     assert "IOBinding.copy_outputs_to_cpu" in USES["onnxruntime"]
-    assert ONLY_RTX | ONLY_TENSORRT <= set(USES["tensorrt"])
-    for product in (vendor_uses.CUDA, "tensorrt", "onnxruntime"):
-        found = {f for f in vendor_uses.files_that_import(product)}
-        assert found <= set(vendor_uses.HOLDS), f"{product}: say what is held in {found}"
+    assert not (ONLY_RTX | ONLY_TENSORRT) - set(USES["tensorrt"])
+    assert vendor_uses.files() <= set(vendor_uses.HOLDS)
 
 
 @pytest.mark.parametrize("version", ["10.12.0.36", "11.4.0.106"])
@@ -93,9 +95,19 @@ def test_onnxruntime_has_our_options(version: str) -> None:
     names = kept(KEPT / f"onnxruntime_gpu-{version}.txt")
     for name, options in (providers[0] for providers in cuda_attempts("cuda:0")):
         assert set(options) <= set(names[name])
-    model = Model(family="x", resolution=8)
+    model = Model(
+        family="x",
+        resolution=8,
+        channels=3,
+        classes=["a", "b"],
+        z_dim=4,
+        z_distribution="normal",
+        truncation_modes=["network"],
+        truncation_input=TruncationInput(least=0, largest=1, untruncated=1),
+        style_input=StyleInput(num_styles=2, w_dim=4),
+    )
     options = provider_options(
         TENSORRT, device="cuda:0", model=model, batches=(1, 2, 4), cache=Path("x")
     )
     assert set(options) <= set(names[TENSORRT])
-    assert vendor_uses.entries() <= set(names["entries"])
+    assert vendor_uses.entries() - IN_PIECES <= set(names["entries"])

@@ -79,7 +79,9 @@ def uses() -> dict[str, dict[str, str]]:
     return found
 
 
-def _of_function(function: ast.FunctionDef, holds: dict[str, str]) -> Iterator[tuple[str, str, int]]:
+def _of_function(
+    function: ast.FunctionDef, holds: dict[str, str]
+) -> Iterator[tuple[str, str, int]]:
     for node in ast.walk(function):
         if not isinstance(node, ast.Attribute):
             continue
@@ -88,7 +90,9 @@ def _of_function(function: ast.FunctionDef, holds: dict[str, str]) -> Iterator[t
             held = holds.get(f"{function.name}.{variable}", holds.get(variable))
             if held and not any(map(_OF_PYTHON.match, path[start:])):
                 module, _, owner = held.partition(":")
-                yield module, ".".join([*filter(None, [owner]), *path[start:]]), node.lineno
+                # What an object's attribute has is another class's affair.
+                names = [owner, path[start]] if owner else path[start:]
+                yield module, ".".join(names), node.lineno
 
 
 def _path(node: ast.expr) -> list[str]:
@@ -96,6 +100,17 @@ def _path(node: ast.expr) -> list[str]:
     if isinstance(node, ast.Attribute):
         return [*_path(node.value), node.attr]
     return [node.id] if isinstance(node, ast.Name) else []
+
+
+def files() -> set[str]:
+    """The files that look into a module of theirs by one of its usual names."""
+    found = set()
+    for file in (f for p in ("ganinfer", "ganexport") for f in sorted((ROOT / p).rglob("*.py"))):
+        for node in ast.walk(ast.parse(file.read_text())):
+            path = _path(node) if isinstance(node, ast.Attribute) else []
+            if {"trt", "_trt", "ort", "_ort"} & set(path[:-1]) or path[-1:] == ["cudaMalloc"]:
+                found.add(file.relative_to(ROOT).as_posix())
+    return found
 
 
 def names_of(module: ModuleType, uses: Iterable[str]) -> dict[str, list[str]]:
@@ -107,11 +122,13 @@ def names_of(module: ModuleType, uses: Iterable[str]) -> dict[str, list[str]]:
     """
     own = {name.partition(".")[0] for name in uses}
     found = {"": sorted(name for name in own if hasattr(module, name))}
-    for owner in sorted({name.rpartition(".")[0] for name in uses} - {""}):
+    owners = {name.rpartition(".")[0] for name in uses} - {""}
+    owners |= {name for name in found[""] if isinstance(getattr(module, name), type)}
+    for owner in sorted(owners):
         holder: Any = module
         for part in owner.split("."):
             holder = getattr(holder, part, None)
-        found[owner] = [name for name in dir(holder) if name[0] != "_"]
+        found[owner] = [] if holder is None else [n for n in dir(holder) if n[0] != "_"]
     return found
 
 
@@ -120,7 +137,9 @@ def entries() -> set[str]:
     found = set()
     for file in HOLDS:
         for node in ast.walk(ast.parse((ROOT / file).read_text())):
-            if isinstance(node, ast.Call) and getattr(node.func, "attr", "").endswith("config_entry"):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "").endswith(
+                "config_entry"
+            ):
                 assert isinstance(node.args[0], ast.Constant)
                 found.add(str(node.args[0].value))
     return found
