@@ -76,7 +76,8 @@ def cell(found: dict[str, Any]) -> str:
     return f"{found['cuda']}; {'shapes' if found['captured'] else 'no capture'}: {others}"
 
 
-def section(version: str, graphs: dict[str, Any]) -> list[str]:
+def section(version: str, told: dict[str, Any]) -> list[str]:
+    graphs = told["graphs"]
     lines = [f"## onnxruntime-gpu {version}", ""]
     lines += ["| network | " + " | ".join(PRECISIONS) + " |", "|---" * (1 + len(PRECISIONS)) + "|"]
     for name in dict.fromkeys(file.rpartition(".")[0] for file in graphs):
@@ -84,7 +85,10 @@ def section(version: str, graphs: dict[str, Any]) -> list[str]:
         lines.append(f"| {name} | {' | '.join(cells)} |")
     fused = {o for found in graphs.values() for o in found.get("operators", ()) if "." in o}
     names = ", ".join(sorted(o.rpartition(".")[2] for o in fused))
-    return [*lines, "", f"Operators of onnxruntime's own among them: {names or 'none'}.", ""]
+    lines += ["", f"Operators of onnxruntime's own among them: {names or 'none'}.", ""]
+    for name, graphs_used in told["sampled"].items():
+        lines += [f"`ganinfer` runs {name} there; CUDA graphs: {graphs_used}.", ""]
+    return lines
 
 
 def main() -> None:
@@ -98,7 +102,7 @@ def main() -> None:
         write_graphs(Path(graphs), options.network)
         for wheel in options.wheels:
             found, version = told(wheel, Path(graphs)), wheel.name.split("-")[1]
-            lines += section(version, found["graphs"])
+            lines += section(version, found)
             (KERNELS / f"{version}.txt").write_text("\n".join(found["kernels"]) + "\n")
     text = "\n".join(lines)
     print(text)

@@ -4,7 +4,8 @@
 
 For each graph: "refusal" if it opens neither with CUDA graphs nor without, "captured" if it opens
 with them, "cuda": how many nodes are there, "cpu": the others, as "Operator name", and
-"operators": how often each is there once all is fused. At last the kernels of CUDA.
+"operators": how often each is there once all is fused. Then the kernels of CUDA, and what
+`ganinfer` says of CUDA graphs after it has sampled a network that has no need of cuDNN.
 """
 
 import collections
@@ -16,12 +17,18 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnxruntime
 from onnxruntime.capi._pybind_state import get_all_opkernel_def
 
 from ganexport.graph.tracing import OPSET
+from ganinfer.backends import _onnxruntime_cuda
 from ganinfer.backends._onnxruntime_cuda import Provider, cuda_attempts
+from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
+from ganinfer.drawing.inputs import Inputs
+
+NO_CUDNN = "gan-mnist.fp32"
 
 PLACED = re.compile(r"laced on \[(\w+)\]\. Number of nodes: (\d+)")
 NODE = re.compile(r"VerifyEachNodeIsAssignedToAnEp\]?\s+(\w+) \((.*)\)")
@@ -67,6 +74,19 @@ def places(log: str) -> dict[str, Any]:
     return {"cuda": cuda, "cpu": cpu}
 
 
+def sampled(file: Path) -> str:
+    """Batches of an unconditional network through the backend; the images are those of no kernel."""
+    _onnxruntime_cuda.gpu_present = lambda: True
+    z_dim = onnx.load(file).graph.input[0].type.tensor_type.shape.dim[1].dim_value
+    backend = OnnxRuntimeBackend(file.read_bytes(), "cuda:0", "fp32")
+    for n in (1, 4, 4, 1):
+        images = backend.run(Inputs(np.zeros((n, z_dim), np.float32)))
+        assert images.dtype == np.uint8
+        assert len(images) == n
+    backend.close()
+    return backend.details["cuda_graphs"]
+
+
 def kernels() -> list[str]:
     """Lines "Operator T=type,type ..." of those that serve graphs of our opset."""
     found: dict[tuple[str, ...], set[str]] = {}
@@ -100,7 +120,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         files = sorted(Path(sys.argv[1]).glob("*.onnx"))
         found = {file.stem: placement(file, Path(folder)) for file in files}
-    print(json.dumps({"graphs": found, "kernels": kernels()}))
+    told = {file.stem: sampled(file) for file in files if file.stem == NO_CUDNN}
+    print(json.dumps({"graphs": found, "kernels": kernels(), "sampled": told}))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from ganexport.graph.tracing import OPSET
 from ganexport.subjects.rewrites import rewrite
 
 KEPT = sorted((Path(__file__).parent / "cuda_kernels").glob("*.txt"))
-NARROW = {"biggan-folder128", "biggan_deep-folder128", "sagan-folder128"}  # as their smaller twins
 Kernel = dict[str, set[str]]  # the types that it takes, by the name of the type in the operator
 
 
@@ -58,7 +57,13 @@ def name_of(element_type: int) -> str:
     return onnx.TensorProto.DataType.Name(element_type).lower()
 
 
-@pytest.mark.parametrize("name", sorted(recipes()))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name.endswith("folder128") else [])
+        for name in recipes()
+    ],
+)
 def test_no_node_of_a_recipe_falls_to_the_cpu(name: str) -> None:
     subject = recipes()[name]()
     single = subject.to_onnx(rewrite(subject.twin()))
