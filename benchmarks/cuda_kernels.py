@@ -3,8 +3,10 @@
     pip download --no-deps onnxruntime-gpu==1.20.0   # and others, for the Python that runs this
     python benchmarks/cuda_kernels.py *.whl -o benchmarks/results/cuda_kernels.md
 
+Also keeps the kernels for tests/ganexport/graph/.
+
 onnxruntime itself tells, without a GPU: see stand_in_cuda.py. The networks are narrow, their
-operators those of the wide ones. Also keeps the kernels for tests/ganexport/graph/.
+operators those of the wide ones.
 A cell: how many nodes run on CUDA once onnxruntime has fused what it fuses; and others.
 shapes: computed on the CPU on purpose, from the batch's size; CUDA graphs allow for it.
 no capture: some nodes run on the CPU, so that each batch is copied there and back, without CUDA
@@ -109,8 +111,8 @@ def main() -> None:
     if options.output:
         wheels = " ".join(f"onnxruntime_gpu-{w.name.split('-')[1]}.whl" for w in options.wheels)
         title = f"`python benchmarks/cuda_kernels.py {wheels} -o {options.output}`"
-        legend = __doc__.partition("A cell: ")[2]
-        options.output.write_text(f"{title}\n\nA cell: {legend}\n{text}")
+        legend = __doc__.rpartition("\n\n")[2]
+        options.output.write_text(f"{title}\n\n{legend}\n{text}")
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def places(log: str) -> dict[str, Any]:
 
 
 def sampled(file: Path) -> str:
-    """Batches of an unconditional network through the backend; the images are those of no kernel."""
+    """Batches of an unconditional network through the backend; the images are of no kernel."""
     _onnxruntime_cuda.gpu_present = lambda: True
     z_dim = onnx.load(file).graph.input[0].type.tensor_type.shape.dim[1].dim_value
     backend = OnnxRuntimeBackend(file.read_bytes(), "cuda:0", "fp32")
