@@ -23,9 +23,13 @@ def process_group(device: torch.device) -> Iterator[None]:
     if not several_processes() or distributed.is_initialized():
         yield
         return
-    # Long enough for the first process to measure a generator while the others wait.
+    on_gpu = device.type == "cuda"
+    # Long enough for the first process to measure a generator while the others wait. A barrier,
+    # which has no tensor, would have to guess at the GPU.
     distributed.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=2)
+        "nccl" if on_gpu else "gloo",
+        timeout=timedelta(hours=2),
+        device_id=device if on_gpu else None,
     )
     try:
         yield

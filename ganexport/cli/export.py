@@ -8,7 +8,7 @@ import typer
 from ganexport.options import ExportOptions
 from ganinfer.cli.console import console, progress_bars
 from ganinfer.cli.options import expanded
-from ganinfer.cli.tables import engine_status, show_gates
+from ganinfer.cli.tables import engine_memory, engine_status, show_gates
 from ganinfer.errors import ExportError
 
 if TYPE_CHECKING:
@@ -108,7 +108,8 @@ def export(
         console.print(
             f"engine {entry.precision} for {entry.target}: {entry.product} {entry.version},"
             f" {len(engine.plan):,} bytes, {engine_status(entry)},"
-            + (" found again" if engine.seconds is None else f" built in {engine.seconds:.1f} s"),
+            + (" found again" if engine.seconds is None else f" built in {engine.seconds:.1f} s")
+            + f"; on the GPU {engine_memory(engine.report)}",
             soft_wrap=True,
         )
     for one in exported.left_out:

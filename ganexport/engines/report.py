@@ -12,10 +12,16 @@ from ganexport.graph.large import weight_bytes
 from ganinfer.bundle.engine_report import EngineLayer, EngineReport
 
 
-def of_network(network: Any, onnx_model: bytes, plan: bytes) -> EngineReport:
+def of_network(
+    network: Any, onnx_model: bytes, plan: bytes, device_memory_bytes: int | None
+) -> EngineReport:
     """Tell of a parsed INetworkDefinition.
 
     Constants and arithmetic on shapes, which come from no node, are left out.
+
+    Args:
+        network: what the parser made. onnx_model: what it read. plan: what was built of it.
+        device_memory_bytes: of one context, as the builder tells it.
     """
     model = onnx.load_from_string(onnx_model)
     origins = layers_of_nodes(model)
@@ -38,7 +44,7 @@ def of_network(network: Any, onnx_model: bytes, plan: bytes) -> EngineReport:
         read_from="network",
         weights_bytes=sum(map(weight_bytes, model.graph.initializer)),
         plan_bytes=len(plan),
-        device_memory_bytes=None,
+        device_memory_bytes=device_memory_bytes,
         layers=layers,
     )
 

@@ -146,16 +146,20 @@ def build_engine(
     folder = cache or user_cache_path("ganpipe") / "engines"
     file = folder / f"{key}.plan"
     parsed = _parse(trt, onnx_model)
-    plan, seconds = kept.read(file), None
-    if plan is None:
+    memory_file = folder / f"{key}.memory"
+    plan, memory, seconds = kept.read(file), kept.read(memory_file), None
+    if plan is None or memory is None:
         start = time.perf_counter()
         timings = None  # tensorrt_rtx times nothing
         if product == "tensorrt":
             timings = folder / f"timings-{trt.__version__}-{compute_capability(product)}"
-        plan = _compile(trt, parsed, onnx_model, aim, profiles, timings)
+        plan, device_memory_bytes = _compile(trt, parsed, onnx_model, aim, profiles, timings)
         seconds = time.perf_counter() - start
+        memory = json.dumps(device_memory_bytes).encode()
         kept.write(file, plan)
-    return BuiltEngine(plan, entry, of_network(parsed.network, onnx_model, plan), seconds)
+        kept.write(memory_file, memory)
+    report = of_network(parsed.network, onnx_model, plan, json.loads(memory))
+    return BuiltEngine(plan, entry, report, seconds)
 
 
 def _parse(trt: ModuleType, onnx_model: bytes) -> _Parsed:
@@ -185,7 +189,8 @@ def _compile(
     target: Target,
     profiles: Sequence[Profile],
     timings: Path | None,
-) -> bytes:
+) -> tuple[bytes, int | None]:
+    """A plan, and the memory of one of its contexts, if the builder tells."""
     builder, network = parsed.builder, parsed.network
     config = builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)  # fp32 means fp32
@@ -205,6 +210,7 @@ def _compile(
         config.add_optimization_profile(shapes)
     logger = product_logger(trt)
     logger.messages.clear()
+    logger.activation_bytes.clear()
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         words = explain_builder(logger.messages, onnx_model)
@@ -213,7 +219,7 @@ def _compile(
         )
     if timings is not None:
         keep_timings(config, timings)
-    return bytes(plan)
+    return bytes(plan), max(logger.activation_bytes, default=None)
 
 
 def engine_key(

@@ -33,8 +33,10 @@ from gantrain.runs.checkpoint import TrainedGenerator
 
 NetworkExtractor = ClassifierExtractor | RandomExtractor | StackedExtractor
 
-# From 23 on, attention is exported as one node, which TensorRT refuses for SAGAN's shapes.
-OPSET = 20
+# Of 19 and 20, onnxruntime before 1.27 lacks Resize, Pad, AveragePool and ReduceMax on CUDA, and
+# puts them on the CPU. From 23 on, attention is exported as one node, which TensorRT refuses for
+# SAGAN's shapes.
+OPSET = 18
 _WEIGHTS = (".weight", ".kernel")  # endings of what a layer multiplies by
 
 

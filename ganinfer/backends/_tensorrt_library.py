@@ -3,6 +3,7 @@
 import importlib
 import logging
 import platform
+import re
 from types import ModuleType
 from typing import Any
 
@@ -65,6 +66,8 @@ def find_library(entry: Engine, capability: str) -> ModuleType:
 
 
 _loggers: dict[str, Any] = {}
+# A builder's word for what an engine that is opened tells as device_memory_size_v2.
+_ACTIVATIONS = re.compile(r"Total Activation Memory: (\d+) bytes")
 
 
 def product_logger(trt: ModuleType) -> Any:
@@ -72,15 +75,18 @@ def product_logger(trt: ModuleType) -> Any:
     if trt.__name__ not in _loggers:
 
         class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
-            """Passes messages on to logging, and keeps those of errors."""
+            """Passes messages on to logging; keeps those of errors, and a builder's of memory."""
 
             def __init__(self) -> None:
                 trt.ILogger.__init__(self)
                 self.messages: list[str] = []
+                self.activation_bytes: list[int] = []
 
             def log(self, severity: Any, message: str) -> None:
                 if severity <= trt.ILogger.Severity.ERROR:
                     self.messages.append(message)
+                if found := _ACTIVATIONS.match(message):
+                    self.activation_bytes.append(int(found[1]))
                 log.debug("%s: %s", severity, message)
 
         _loggers[trt.__name__] = Logger()

@@ -28,7 +28,8 @@ class EngineReport(Record):
 
     read_from: "engine" where a GPU could open it; "network" is what the builder was given, before
         it fused anything.
-    weights_bytes: of the ONNX file. device_memory_bytes: for one context's activations, if known.
+    weights_bytes: of the ONNX file. device_memory_bytes: of one context at the largest batch, its
+        activations and workspace; None if the builder did not tell and no GPU has opened it.
     """
 
     read_from: Literal["engine", "network"]

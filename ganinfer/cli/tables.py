@@ -21,13 +21,20 @@ def engine_status(entry: "Engine") -> str:
     return f"pending: in {entry.precision} it has never run on a GPU"
 
 
+def engine_memory(report: "EngineReport") -> str:
+    """What an engine takes of a GPU's memory: its weights, and a context's activations."""
+    memory = report.device_memory_bytes
+    return (
+        f"weights {report.weights_bytes:,} bytes, activations and workspace"
+        f" {'not known' if memory is None else f'{memory:,} bytes'}"
+    )
+
+
 def engine_table(entry: "Engine", report: "EngineReport") -> Table:
     """A table of an engine's layers."""
-    memory = report.device_memory_bytes
     title = (
         f"engine {entry.precision} for {entry.target}, read from the {report.read_from}:"
-        f" weights {report.weights_bytes:,} bytes, plan {report.plan_bytes:,} bytes, activations"
-        f" {'not known' if memory is None else f'{memory:,} bytes'}"
+        f" plan {report.plan_bytes:,} bytes, {engine_memory(report)}"
     )
     table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
     for column in ("layer", "type", "inputs", "outputs", "of the generator"):

@@ -1,6 +1,7 @@
 """Real engines, built without a GPU; opening one needs a GPU and says so."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import numpy as np
@@ -129,7 +130,9 @@ def test_a_bundle_carries_its_engines(with_engines: Path) -> None:
 
 def test_inspect_shows_what_is_in_an_engine(with_engines: Path, gan) -> None:
     output = gan("inspect", with_engines, "--engines").stdout
-    assert "engine fp16 for sm89, read from the network" in " ".join(output.split())
+    words = " ".join(output.split())
+    assert "engine fp16 for sm89, read from the network" in words
+    assert re.search(r"weights [\d,]+ bytes, activations and workspace [\d,]+ bytes", words)
     assert "DECONVOLUTION" in output
     assert "DECONVOLUTION" not in gan("inspect", with_engines).stdout
 
@@ -182,7 +185,7 @@ def test_an_engine_that_was_built_before_is_found_by_its_key(
     with monkeypatch.context() as patch:
         patch.setattr(tensorrt, "_compile", lambda *_: pytest.fail("built again"))
         assert build() == first
-    (file,) = tmp_path.iterdir()
+    (file,) = tmp_path.glob("*.plan")
     file.write_bytes(file.read_bytes()[:-1])  # damaged: built anew
     again = build()
     assert len(again) > 10_000

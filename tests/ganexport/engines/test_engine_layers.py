@@ -34,8 +34,11 @@ def built(graph: bytes, tmp_path_factory: pytest.TempPathFactory) -> BuiltEngine
 
 def test_without_a_gpu_the_report_is_read_from_the_network(built: BuiltEngine) -> None:
     report = built.report
-    assert (report.read_from, report.device_memory_bytes) == ("network", None)
+    assert report.read_from == "network"
     assert report.plan_bytes == len(built.plan)
+    # At least the largest layer's images of the largest batch, of 256 in half precision.
+    assert report.device_memory_bytes is not None
+    assert report.device_memory_bytes >= 256 * 16 * 16 * 2
     layers = {layer.name: layer for layer in report.layers}
     up = layers["ups.0"]
     assert (up.type, up.inputs, up.outputs, up.layers) == (
