@@ -330,8 +330,13 @@ class Sampler:
         """A request, checked."""
         if n is not None and is_number(n):
             self._check_size(n)  # before its seeds are made
-        wanted = self._wanted(n, **chosen)
-        return self._request(wanted, len(wanted.keys), out, timeout_s)
+        try:
+            wanted = self._wanted(n, **chosen)
+            return self._request(wanted, len(wanted.keys), out, timeout_s)
+        except (MemoryError, OverflowError):
+            raise RequestError(
+                f"n: found {n}; so many images at once do not fit into memory; use stream"
+            ) from None
 
     def _check_size(self, n: int) -> None:
         if n > (most := self._runner.max_queue_images):
@@ -370,13 +375,7 @@ class Sampler:
         if timeout_s is not None:
             deadline = time.monotonic() + checked_duration("timeout_s", timeout_s)
         out = checked_out(self._model, out, n)
-        try:
-            images = room_for(self._model.image_shape(n))
-        except (MemoryError, OverflowError):
-            raise RequestError(
-                f"n: found {n}; so many images at once do not fit into memory; use stream"
-            ) from None
-        return Request(wanted, images, out, deadline)
+        return Request(wanted, room_for(self._model.image_shape(n)), out, deadline)
 
     async def asample(self, n: int | None = None, **asked: Unpack[Asked]) -> Images:
         """Draw images in an asyncio program; arguments as in `sample`.
