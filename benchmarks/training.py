@@ -91,9 +91,17 @@ def plain_resampling() -> Iterator[None]:
         UpConv2d.forward, DownConv2d.forward = fused
 
 
-def recipe(data: Path, model: str, device: str, batch_size: int, **options: object) -> Config:
+def recipe(
+    data: Path,
+    model: str,
+    device: str,
+    batch_size: int,
+    *,
+    networks: tuple[dict, dict] | None = None,
+    **options: object,
+) -> Config:
     """Hinge, spectral norm in both networks, one D step."""
-    generator, discriminator = NETWORKS[model]
+    generator, discriminator = networks or NETWORKS[model]
     adam = {"name": "adam", "learning_rate": 2e-4, "betas": [0.0, 0.9]}
     tree = {
         "data": {"path": str(data)},

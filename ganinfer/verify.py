@@ -44,12 +44,18 @@ def verify_host(
     Raises:
         BundleError: a file is damaged, missing, not declared, or not signed by that key.
         ConfigError: the key cannot be used.
+        BackendUnavailable: the bundle holds nothing for the backend that was asked for.
     """
     with Bundle(path, public_key=public_key) as bundle:
         names = [backend] if backend else ["onnxruntime", "tensorrt"]
         if backend is None and find_spec("openvino") and device in ("auto", "cpu"):
             names.insert(1, "openvino")
         wanted = [(name, p) for name in names for p in precisions_of(bundle, name)]
+        if not wanted:
+            raise BackendUnavailable(
+                f"{path}: holds nothing that {backend} runs, so there is nothing to check; for"
+                " TensorRT export it with --trt"
+            )
         witness, files = Witness.load(bundle), bundle.manifest.witness
         num_golden = len(bundle.manifest.golden.seeds)
         extractor = bundle.read_onnx(files.extractor) if files else b""

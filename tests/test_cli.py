@@ -209,6 +209,13 @@ def test_a_verdict_is_written_for_machines(gan, bundle: Path, tmp_path: Path) ->
     assert {"gate", "value", "limit", "num_images", "low", "high"} <= verdict["gates"][0].keys()
 
 
+def test_verify_refuses_a_backend_that_nothing_in_the_bundle_is_for(gan, bundle: Path) -> None:
+    result = gan("verify", bundle, "--backend", "tensorrt")
+    assert result.returncode == 1
+    assert "holds nothing that tensorrt runs" in result.stderr
+    assert "good" not in result.stdout
+
+
 def test_a_measured_and_tuned_bundle_opens_as_it_was_tuned(
     gan, bundle: Path, tmp_path: Path, monkeypatch
 ) -> None:

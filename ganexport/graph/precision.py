@@ -97,9 +97,15 @@ def convert(
 
         assert calibration is not None
         return quantize(model, precision, calibration=calibration, keep=keep)
-    if precision == "bf16":
-        proto = version_converter.convert_version(proto, _OPSET_OF_BFLOAT16)
-    return _to_half(proto, model, _HALVES[precision], frozenset(keep))
+    try:
+        if precision == "bf16":
+            proto = version_converter.convert_version(proto, _OPSET_OF_BFLOAT16)
+        return _to_half(proto, model, _HALVES[precision], frozenset(keep))
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
+        said = str(error).strip().partition("\n")[0]
+        raise ExportError(
+            f"{precision}: ONNX does not take the graph: {said[:200]}; leave {precision} out"
+        ) from error
 
 
 def layers(model: bytes) -> list[str]:
@@ -205,13 +211,16 @@ def tensors_of_type(model: onnx.ModelProto, onnx_type: int) -> set[str]:
 def _to_half(model: onnx.ModelProto, file: bytes, half: _Half, keep: frozenset[str]) -> bytes:
     """The model of a file in half precision."""
     graph = model.graph
+    opset = next(o.version for o in model.opset_import if not o.domain)
     kept = (
         _tail(model)
         | _of_truncation(model.graph)
         | {
             n
             for n, node in enumerate(graph.node)
-            if node.name in keep | class_products(graph) or node.op_type in half.refused
+            if node.name in keep | class_products(graph)
+            or node.op_type in half.refused
+            or not _is_defined(node, opset, half)
         }
     )
     typed = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
@@ -264,6 +273,14 @@ def _to_half(model: onnx.ModelProto, file: bytes, half: _Half, keep: frozenset[s
     converted = packed(model, file)
     check(model)
     return converted
+
+
+def _is_defined(node: onnx.NodeProto, opset: int, half: _Half) -> bool:
+    """Does ONNX have the operator in this type wherever it has it in float32?"""
+    wanted = f"tensor({TensorProto.DataType.Name(half.onnx_type).lower()})"
+    constraints = onnx.defs.get_schema(node.op_type, opset, node.domain).type_constraints
+    allowed = [constraint.allowed_type_strs for constraint in constraints]
+    return all(wanted in types for types in allowed if "tensor(float)" in types)
 
 
 def _tail(model: onnx.ModelProto) -> set[int]:

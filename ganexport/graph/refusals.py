@@ -66,6 +66,11 @@ def _reason(error: Exception, report: str) -> str:
             " activations by the style before the convolution and demodulate them after it"
             " (fused_modconv=False), which is the same function"
         )
+    if "only 4D query, key, and value" in report:
+        return (
+            f"scaled_dot_product_attention{_place(report)} has no heads; give it one, as by"
+            " q[:, None], k[:, None], v[:, None], and take [:, 0] of what it gives"
+        )
     if "larger than 2GB" in report or "2GiB" in report:
         return "its weights have more than 2 GB, which one ONNX file cannot hold"
     cause: BaseException = error

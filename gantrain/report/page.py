@@ -1,6 +1,5 @@
 """Gathers what a run left behind and what can be measured of it, and writes the page."""
 
-import base64
 import json
 import math
 import platform
@@ -9,7 +8,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import torch
 from markupsafe import Markup
 
@@ -22,6 +20,7 @@ from gantrain.evaluation.scores import default_metrics, metric_modules
 from gantrain.metrics._score import Better
 from gantrain.report import pictures
 from gantrain.report.charts import line_chart, quality_diversity
+from gantrain.report.face import STYLE, environment
 from gantrain.report.parity import read_parity
 from gantrain.runs.checkpoint import load_generator
 from gantrain.runs.log import read_stats
@@ -108,6 +107,7 @@ def write_report(
             shown.insert(2, ("Truncation", strip))
     curve = {r.truncation: r.values for r in measured[1:] if r.truncation is not None}
     context = {
+        "style": Markup(STYLE),
         "title": run.name,
         "run": run,
         "trained": trained,
@@ -129,9 +129,7 @@ def write_report(
             "Python": platform.python_version(),
         },
     }
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"data_uri": _data_uri, "figure": _figure}
-    template = environment.from_string((files("gantrain.report") / "page.html").read_text())
+    template = environment().from_string((files("gantrain.report") / "page.html").read_text())
     output.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(output, template.render(context).encode())
 
@@ -162,14 +160,3 @@ def _arrow(better: Better) -> str:
     if better is None or isinstance(better, float):
         return "" if better is None else f"\u2192 {better:g}"
     return "\u2193" if better == "lower" else "\u2191"
-
-
-def _figure(value: float, digits: int) -> str:
-    """With so many digits that count: 0.07123, 12.3, 357,100."""
-    if abs(value) >= 10**digits:
-        return f"{value:,.0f}"
-    return f"{value:.{digits}g}"
-
-
-def _data_uri(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from ganexport.graph.precision import convert, emulate, layers
+from ganexport.graph.precision import convert, emulate, layers, tensors_of_type
 from ganexport.graph.tracing import bake, to_onnx
 from ganexport.proof.numeric import accuracy
 from ganexport.proof.sensitivity import keep_worst_layers
@@ -358,3 +358,37 @@ def test_attention_in_half_precision_opens() -> None:
     z = draw_latents(range(2), 8)
     found = OnnxRuntimeBackend(graph, "cpu", "fp16").run(Inputs(z))
     assert found.shape == (2, 8, 8, 3)
+
+
+def test_an_operator_that_a_type_does_not_have_stays_float32() -> None:
+    """ONNX has no Einsum in bfloat16."""
+
+    class Mixed(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = torch.nn.Linear(8, 48), torch.nn.Linear(16, 16)
+
+        def forward(self, z: torch.Tensor) -> torch.Tensor:
+            x = self.first(z).view(-1, 3, 16)
+            x = torch.einsum("ncd,nkd->nck", x, x).softmax(-1) @ x
+            return torch.tanh(self.last(x)).view(-1, 3, 4, 4)
+
+    torch.manual_seed(0)
+    graph = convert(to_onnx(Mixed().eval(), z_dim=8, num_classes=0), "bf16")
+    model = onnx.load_from_string(graph)
+    halves = tensors_of_type(model, onnx.TensorProto.BFLOAT16)
+    (einsum,) = (node for node in model.graph.node if node.op_type == "Einsum")
+    assert not halves.intersection(einsum.output)
+    last = [node for node in model.graph.node if node.op_type in ("Gemm", "MatMul")][-1]
+    assert halves.intersection(last.input)
+
+
+def test_what_onnx_does_not_take_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_args: object, **_options: object) -> None:
+        raise onnx.shape_inference.InferenceError("(op_type:Einsum) has unsupported type\nmore")
+
+    monkeypatch.setattr(onnx.shape_inference, "infer_shapes", refuse)
+    network = torch.nn.Sequential(torch.nn.Linear(8, 48), torch.nn.Unflatten(1, (3, 4, 4)))
+    graph = to_onnx(network.eval(), z_dim=8, num_classes=0)
+    with pytest.raises(ExportError, match="bf16: ONNX does not take the graph: .*; leave bf16 out"):
+        convert(graph, "bf16")

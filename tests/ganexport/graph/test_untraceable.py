@@ -50,6 +50,12 @@ class Fused(Net):
         return nn.functional.conv2d(images, kernel, padding=1, groups=len(x)).reshape(-1, 3, 4, 4)
 
 
+class Headless(Net):
+    def middle(self, x, z):
+        tokens = x.flatten(2)
+        return nn.functional.scaled_dot_product_attention(tokens, tokens, tokens).view_as(x)
+
+
 @pytest.mark.parametrize(
     ("module", "message"),
     [
@@ -60,6 +66,7 @@ class Fused(Net):
         (Looping(), "takes batches of 2 alone: .*a loop over range"),
         (Counted(), "takes batches of 2 alone"),
         (Fused(), "Fused: .*groups are the batch|takes batches of 2 alone"),
+        (Headless(), r"has no heads; give it one, as by q\[:, None\]"),
     ],
 )
 def test_what_no_graph_can_hold_is_said_in_two_lines(module: Net, message: str) -> None:
