@@ -48,10 +48,10 @@ from ganinfer.drawing.inputs import (
 )
 from ganinfer.drawing.latents import Seeds, is_number, seed_array, slerp
 from ganinfer.drawing.mixing import Mixture, Weights, between
-from ganinfer.errors import RequestError
+from ganinfer.errors import BundleError, RequestError
 from ganinfer.scheduler.opening import Opening
 from ganinfer.scheduler.request import Request
-from ganinfer.scheduler.runner import Runner
+from ganinfer.scheduler.runner import open_runner
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -139,7 +139,7 @@ class Sampler:
             BackendUnavailable: this host cannot run it as asked.
             ParityError: it runs, and its golden images are not those of the trained generator.
         """
-        from ganinfer.bundle.hub import local_path
+        from ganinfer.bundle.hub import located
 
         if not isinstance(path, str | os.PathLike):
             raise RequestError(f"path {path!r}: expected that of a bundle, a str or Path")
@@ -155,13 +155,14 @@ class Sampler:
             allow_unverified=allow_unverified,
             public_key=public_key,
         )
-        self._runner = Runner(local_path(path), opening)
+        self._origin, place = located(path)
+        self._runner = open_runner(place, opening)
         self._model = self._runner.bundle.manifest.model
 
     def __reduce__(self) -> tuple[Callable[[], "Sampler"], tuple[()]]:
-        """A process that gets this sampler opens the bundle for itself."""
-        opening = vars(self._runner.opening)
-        return functools.partial(Sampler, self._runner.bundle.path, **opening), ()
+        """A process that gets this sampler opens the bundle for itself, and no other one."""
+        runner = self._runner
+        return functools.partial(_reopened, self._origin, runner.bundle.sha256, runner.opening), ()
 
     @property
     def bundle(self) -> "Bundle":
@@ -653,6 +654,19 @@ class Sampler:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _reopened(origin: str, sha256: str, opening: Opening) -> Sampler:
+    """A sampler that was pickled."""
+    sampler = Sampler(origin, **vars(opening))
+    if sampler.sha256 != sha256:
+        found = sampler.sha256
+        sampler.close()
+        raise BundleError(
+            f"{origin}: found the bundle {found[:12]}, and the Sampler that was sent here had"
+            f" {sha256[:12]}; put that one there, or open this one anew"
+        )
+    return sampler
 
 
 def _result(future: "Future[Images]") -> Images:

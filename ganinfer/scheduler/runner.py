@@ -50,6 +50,7 @@ class Runner:
         from ganinfer.bundle.archive import Bundle
 
         self.opening = opening
+        self._path = Path(os.path.abspath(path))  # noqa: PTH100 - wherever this process goes
         self.bundle = Bundle(path, public_key=opening.public_key)
         self.backends: list[Backend] = []
         self.max_queue_images = opening.max_queue_images or self._images_that_fit()
@@ -198,7 +199,7 @@ class Runner:
         """The bundle once more, by the same key."""
         from ganinfer.bundle.archive import Bundle
 
-        again = Bundle(self.bundle.path, public_key=self.opening.public_key)
+        again = Bundle(self._path, public_key=self.opening.public_key)
         if again.sha256 != self.bundle.sha256:
             again.close()
             raise BundleError(
@@ -206,6 +207,30 @@ class Runner:
                 " open it again"
             )
         return again
+
+
+def open_runner(path: Path, opening: Opening) -> Runner:
+    """Open a bundle; one that is replaced meanwhile is opened anew, so that it is all of a piece.
+
+    Errors as of `Sampler`.
+    """
+    while True:
+        seen = _identity(path)
+        try:
+            return Runner(path, opening)
+        except BundleError:
+            if _identity(path) == seen:
+                raise
+
+
+def _identity(path: Path) -> list[tuple[int, ...]]:
+    """Of the files at a path: another bundle there has another one."""
+    found: list[tuple[int, ...]] = []
+    for file in (path, path / "manifest.json"):  # the latter for links within the folder
+        with contextlib.suppress(OSError):
+            status = file.stat()
+            found.append((status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns))
+    return found
 
 
 _open_runners: "weakref.WeakSet[Runner]" = weakref.WeakSet()

@@ -277,7 +277,10 @@ def test_numpy_integers_are_seeds(bundle: Path) -> None:
     ids=str,
 )
 def test_what_fits_no_memory_or_no_image_is_refused_in_words(bundle: Path, asked) -> None:
-    with Sampler(bundle) as sampler, pytest.raises(RequestError, match="fit into|for the sake of memory|expected a class"):
+    with (
+        Sampler(bundle) as sampler,
+        pytest.raises(RequestError, match="fit into|for the sake of memory|expected a class"),
+    ):
         sampler.sample(**asked)
 
 

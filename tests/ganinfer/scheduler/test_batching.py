@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import rewrite_manifest
 
 from ganinfer import DeadlineExceeded, QueueFull, RequestError, Sampler
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
@@ -537,3 +538,21 @@ def test_a_forked_process_takes_no_other_bundle(bundle: Path, tmp_path: Path) ->
             finally:
                 os._exit(0 if refused else 1)
         assert exit_of(child) == 0
+
+
+def test_a_sampler_that_is_sent_finds_its_own_bundle_or_none(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(bundle, tmp_path / "x.gan")
+    with Sampler("x.gan", backend="onnxruntime") as sampler:
+        sent = pickle.dumps(sampler)
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        with pickle.loads(sent) as again:
+            assert np.array_equal(again.sample(3), sampler.sample(3))
+    rewrite_manifest(tmp_path / "x.gan", lambda tree: tree["model"].update(family="another"))
+    with pytest.raises(
+        BundleError, match=r"found the bundle \w{12}, and the Sampler .* had \w{12}"
+    ):
+        pickle.loads(sent)

@@ -119,3 +119,12 @@ os._exit(0)
     assert said.startswith("this process was forked off one that had opened it")
     assert "spawn" in said
     assert ended == "ended 0"
+
+
+def test_a_child_finds_the_bundle_from_wherever_it_goes(bundle: Path, tmp_path: Path) -> None:
+    before = "os.chdir(os.path.dirname(sys.argv[1])); sampler.close()\n"
+    before += "sampler = Sampler(os.path.basename(sys.argv[1]), backend=sys.argv[2])"
+    assert run(bundle, "onnxruntime", f"os.chdir('/'); {SAMPLES}; sys.exit(0)", before) == [
+        "sampled",
+        "ended 0",
+    ]
