@@ -24,7 +24,7 @@ from ganexport.options import ExportOptions
 from ganexport.pipeline import export_run
 from ganinfer import Sampler
 from ganinfer.errors import BackendUnavailable
-from ganinfer.host.machine import usable_cpus
+from ganinfer.host.limits import usable_cpus
 from gantrain.data.prepare import prepare
 from gantrain.game.config import load_config
 from gantrain.runs.checkpoint import load_generator

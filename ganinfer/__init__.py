@@ -10,6 +10,7 @@ from ganinfer.drawing.latents import draw_labels, draw_latents
 from ganinfer.errors import (
     BackendUnavailable,
     BundleError,
+    Closed,
     ConfigError,
     DeadlineExceeded,
     GanError,
@@ -17,6 +18,7 @@ from ganinfer.errors import (
     ParityError,
     QueueFull,
     RequestError,
+    http_status,
 )
 from ganinfer.sampler import Sampler
 
@@ -25,6 +27,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BackendUnavailable",
     "BundleError",
+    "Closed",
     "ConfigError",
     "DeadlineExceeded",
     "GanError",
@@ -37,6 +40,7 @@ __all__ = [
     "draw_labels",
     "draw_latents",
     "grid",
+    "http_status",
     "save_png",
     "to_uint8",
 ]

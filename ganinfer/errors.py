@@ -9,7 +9,8 @@ GanError
 ├── ParityError         what ships, or runs here, is not what was trained
 ├── BundleError         a bundle that is broken, foreign or tampered with
 ├── BackendUnavailable  a backend, device or precision that this host cannot give
-├── QueueFull           more requests wait than a Sampler allows
+├── Closed              a Sampler that is closed, or closes
+├── QueueFull           more waits than a Sampler allows
 ├── DeadlineExceeded    images that did not come in the time that was allowed
 ├── RequestError        seeds, labels, truncation or latents that a model cannot serve
 └── MissingExtra        an optional package that is not installed
@@ -54,8 +55,12 @@ class BackendUnavailable(GanError):
     """A backend, device or precision was asked for that this host cannot give."""
 
 
+class Closed(GanError):
+    """A Sampler is closed, or closes before a request's turn."""
+
+
 class QueueFull(GanError):
-    """More requests wait than a Sampler allows."""
+    """More requests or images wait than a Sampler allows."""
 
 
 class DeadlineExceeded(GanError, TimeoutError):
@@ -68,6 +73,25 @@ class RequestError(GanError, ValueError):
 
 class MissingExtra(GanError, ImportError):
     """An optional package is not installed."""
+
+
+# What a service that samples answers, RFC 9110; the first class that fits. Others are the host's.
+_STATUSES: list[tuple[type[BaseException], int]] = [
+    (RequestError, 422),
+    (QueueFull, 429),
+    (DeadlineExceeded, 504),
+    (Closed, 503),
+    (BackendUnavailable, 503),
+]
+
+
+def http_status(error: BaseException) -> int:
+    """The HTTP status of an error: 422 the caller's, 429 and 503 to try again, 504 too late.
+
+    Args:
+        error: of any class; what is no `GanError` is 500.
+    """
+    return next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
 
 
 # Import name of an optional package -> the extra of this distribution that brings it.

@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, overload
@@ -47,12 +46,12 @@ from ganinfer.drawing.inputs import (
     truncation_input,
     without_styles,
 )
-from ganinfer.drawing.latents import Seeds, seed_array, slerp
+from ganinfer.drawing.latents import Seeds, is_number, seed_array, slerp
 from ganinfer.drawing.mixing import Mixture, Weights, between
-from ganinfer.errors import DeadlineExceeded, RequestError
+from ganinfer.errors import BundleError, RequestError
 from ganinfer.scheduler.opening import Opening
 from ganinfer.scheduler.request import Request
-from ganinfer.scheduler.runner import Runner
+from ganinfer.scheduler.runner import open_runner
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -104,8 +103,10 @@ class Sampler:
         backend: str = "auto",
         device: str | Sequence[str] = "auto",
         precision: str = "auto",
+        threads: int | None = None,
         batch_size: int = 64,
         max_queue: int = 1024,
+        max_queue_images: int | None = None,
         max_wait_ms: float = 0.0,
         allow_unverified: bool = False,
         public_key: "PublicKey | None" = None,
@@ -119,9 +120,14 @@ class Sampler:
             device: "auto", "cpu", "cuda" or "cuda:<n>"; several make a pool. One that was asked for
                 and is not there is an error, never a silent fall-back.
             precision: "auto", or one that the bundle holds: "fp32", "fp16", ...
+            threads: of the CPU, at most; by default all that this process may use, as its affinity,
+                its container's quota and GANINFER_THREADS say. All samplers of a process share
+                these.
             batch_size: images that go to the device at once, at most; a GPU's batches are padded
                 to a few sizes.
             max_queue: requests that may wait; one more is refused with QueueFull.
+            max_queue_images: images that they may have in all, and one request at most; by default
+                as many as fit into a quarter of the memory that this process may have.
             max_wait_ms: how long a batch that is not full waits for other requests.
             allow_unverified: open a bundle that was exported without its parity check.
             public_key: of whoever must have signed the bundle; PEM, or the path of such a file.
@@ -133,7 +139,7 @@ class Sampler:
             BackendUnavailable: this host cannot run it as asked.
             ParityError: it runs, and its golden images are not those of the trained generator.
         """
-        from ganinfer.bundle.hub import local_path
+        from ganinfer.bundle.hub import located
 
         if not isinstance(path, str | os.PathLike):
             raise RequestError(f"path {path!r}: expected that of a bundle, a str or Path")
@@ -141,26 +147,29 @@ class Sampler:
             backend=backend,
             device=device,
             precision=precision,
+            threads=threads,
             batch_size=batch_size,
             max_queue=max_queue,
+            max_queue_images=max_queue_images,
             max_wait_ms=max_wait_ms,
             allow_unverified=allow_unverified,
             public_key=public_key,
         )
-        self._runner = Runner(local_path(path), opening)
+        self._origin, place = located(path)
+        self._runner = open_runner(place, opening)
         self._model = self._runner.bundle.manifest.model
 
     def __reduce__(self) -> tuple[Callable[[], "Sampler"], tuple[()]]:
-        """A process that gets this sampler opens the bundle for itself."""
-        opening = vars(self._runner.opening)
-        return functools.partial(Sampler, self._runner.bundle.path, **opening), ()
+        """A process that gets this sampler opens the bundle for itself, and no other one."""
+        runner = self._runner
+        return functools.partial(_reopened, self._origin, runner.bundle.sha256, runner.opening), ()
 
     @property
     def bundle(self) -> "Bundle":
         """What was opened. Closing the sampler closes it.
 
         Raises:
-            RequestError: the sampler is closed.
+            Closed: the sampler is closed.
         """
         self._runner.ready()
         return self._runner.bundle
@@ -276,7 +285,8 @@ class Sampler:
             output: "numpy", or "pil" for a list of Pillow images: L, RGB or RGBA.
             return_latents: also return z float32 (N, Z), which `generate` takes.
             out: uint8 (N, H, W, C) to write the images into; it is left alone if there are none.
-            timeout_s: seconds from now within which every image must be begun.
+            timeout_s: seconds from now within which the images must be there; whatever the device
+                is at then, the caller is told.
 
         Returns:
             uint8 (N, H, W, C), which torch.from_dlpack takes without a copy, or N Pillow images;
@@ -293,7 +303,7 @@ class Sampler:
         request = self._asked(n, **asked)
         if return_latents:
             inputs = request.wanted = draw_wanted(self._model, [request.wanted])
-        images = _result(self._runner.ready().serve(request), asked.get("timeout_s"))
+        images = _result(self._runner.ready().serve(request))
         found = images if output == "numpy" else [to_pil(image) for image in images]
         return (found, inputs.z) if return_latents else found
 
@@ -305,7 +315,7 @@ class Sampler:
 
         Raises:
             RequestError: something that this model cannot serve.
-            QueueFull: too many requests are waiting.
+            QueueFull: too many requests or images are waiting.
         """
         request = self._asked(n, **asked)
         return self._runner.ready().submit(request)
@@ -319,6 +329,8 @@ class Sampler:
         **chosen: Unpack[Chosen],
     ) -> Request:
         """A request, checked."""
+        if n is not None and is_number(n):
+            self._check_size(n)  # before its seeds are made
         try:
             wanted = self._wanted(n, **chosen)
             return self._request(wanted, len(wanted.keys), out, timeout_s)
@@ -326,6 +338,13 @@ class Sampler:
             raise RequestError(
                 f"n: found {n}; so many images at once do not fit into memory; use stream"
             ) from None
+
+    def _check_size(self, n: int) -> None:
+        if n > (most := self._runner.max_queue_images):
+            raise RequestError(
+                f"n: found {n}; at most {most} images at once, for the sake of memory: use stream,"
+                " or open with a larger max_queue_images"
+            )
 
     def _wanted(
         self,
@@ -352,6 +371,7 @@ class Sampler:
         timeout_s: float | None = None,
     ) -> Request:
         """A request for n images."""
+        self._check_size(n)
         deadline = None
         if timeout_s is not None:
             deadline = time.monotonic() + checked_duration("timeout_s", timeout_s)
@@ -404,6 +424,7 @@ class Sampler:
         *,
         truncation: float | None = None,
         out: Images | None = None,
+        timeout_s: float | None = None,
     ) -> Images:
         """Images of latents that the caller made.
 
@@ -414,12 +435,14 @@ class Sampler:
             truncation: what a generator that takes it as an input gets; the latents are as they
                 are.
             out: uint8 (N, H, W, C) to write the images into.
+            timeout_s: as in `sample`.
 
         Returns:
             uint8 (N, H, W, C).
 
         Raises:
             RequestError: wrong shapes or types, or values out of range.
+            QueueFull, DeadlineExceeded: as in `sample`.
         """
         z = checked_latents(self._model, z)
         if truncation is not None and self._model.truncation_input is None:
@@ -428,12 +451,14 @@ class Sampler:
             )
         truncations = truncation_input(self._model, len(z), truncation)
         classes = class_input(self._model, checked_labels(self._model, y, len(z)))
-        return self._images_of(Inputs(z, classes, truncations), out)
+        return self._images_of(Inputs(z, classes, truncations), out, timeout_s)
 
-    def _images_of(self, inputs: Inputs, out: Images | None = None) -> Images:
+    def _images_of(
+        self, inputs: Inputs, out: Images | None = None, timeout_s: float | None = None
+    ) -> Images:
         """Images of inputs, which may lack styles."""
         inputs = without_styles(self._model, inputs) if inputs.w is None else inputs
-        request = self._request(inputs, len(inputs), out)
+        request = self._request(inputs, len(inputs), out, timeout_s)
         return _result(self._runner.ready().serve(request))
 
     def mapped(self, n: int | None = None, **chosen: Unpack[Chosen]) -> Styles:
@@ -466,21 +491,30 @@ class Sampler:
             w[start:stop] = mapping(draw_wanted(self._model, [wanted.rows(start, stop)]))
         return w
 
-    def synthesize(self, w: NDArray[np.floating[Any]], *, out: Images | None = None) -> Images:
+    def synthesize(
+        self,
+        w: NDArray[np.floating[Any]],
+        *,
+        out: Images | None = None,
+        timeout_s: float | None = None,
+    ) -> Images:
         """Images of styles: `synthesize(mapped(8))` is `sample(8)`.
 
         Args:
             w: float (N, L, D), finite, a style for each place, or (N, D), the same for all; they
                 are taken as they are. A NumPy array, or what speaks DLPack.
             out: uint8 (N, H, W, C) to write the images into.
+            timeout_s: as in `sample`.
 
         Returns:
             uint8 (N, H, W, C).
 
         Raises:
             RequestError: wrong shape or type, or the generator has no styles.
+            QueueFull, DeadlineExceeded: as in `sample`.
         """
-        return self._images_of(of_styles(self._model, checked_styles(self._model, w)), out)
+        inputs = of_styles(self._model, checked_styles(self._model, w))
+        return self._images_of(inputs, out, timeout_s)
 
     def stream(
         self,
@@ -491,6 +525,7 @@ class Sampler:
         labels: Labels = None,
         truncation: float | None = None,
         truncation_mode: str | None = None,
+        timeout_s: float | None = None,
     ) -> Iterator[Images]:
         """Draw any number of images in constant memory.
 
@@ -498,6 +533,7 @@ class Sampler:
             n: how many.
             batch_size: images in each array that is yielded; the last may be smaller.
             seed, labels, truncation, truncation_mode: as in `sample`.
+            timeout_s: of each array, from when it is asked for, one ahead.
 
         Yields:
             uint8 (batch_size, H, W, C), the same images that `sample` gives. While one is looked
@@ -520,7 +556,8 @@ class Sampler:
                 first = start - seed if one_each else 0
                 part = numbers[first : first + stop - start]
             wanted = Wanted(seed_array(range(start, stop)), part, truncation, truncation_mode)
-            return self._runner.ready().submit(self._request(wanted, stop - start))
+            request = self._request(wanted, stop - start, timeout_s=timeout_s)
+            return self._runner.ready().submit(request)
 
         def batches() -> Iterator[Images]:
             following = ask(seed) if n else None
@@ -547,6 +584,7 @@ class Sampler:
         truncation: float | None = None,
         truncation_mode: str | None = None,
         space: str = "z",
+        timeout_s: float | None = None,
     ) -> Images:
         """Images along the way from one seed to another, both included.
 
@@ -557,6 +595,7 @@ class Sampler:
             to_label: the class of the last one, by mixtures of the two; in W by any generator.
             truncation, truncation_mode: as in `sample`.
             space: "z", or "w", the straight way between a StyleGAN's styles.
+            timeout_s: as in `sample`, of the images.
 
         Returns:
             uint8 (steps, H, W, C). Normal latents are interpolated along the sphere, uniform
@@ -569,7 +608,8 @@ class Sampler:
         if space == "w":
             labels = self._two_labels(keys, label, to_label)
             w = self._mapped(Wanted(keys, labels, truncation, truncation_mode))
-            return self.synthesize(np.linspace(w[0], w[1], steps, dtype=np.float32))
+            way = np.linspace(w[0], w[1], steps, dtype=np.float32)
+            return self.synthesize(way, timeout_s=timeout_s)
         ends = draw_inputs(self._model, keys, None, truncation, truncation_mode).z
         if self._model.z_distribution == "normal":
             path = slerp(ends[0], ends[1], steps)
@@ -582,7 +622,8 @@ class Sampler:
             y = between(self._model, y, end, steps)
         elif y is not None:
             y = y.repeat(steps, axis=0)
-        return self._images_of(Inputs(path, y, truncation_input(self._model, steps, truncation)))
+        inputs = Inputs(path, y, truncation_input(self._model, steps, truncation))
+        return self._images_of(inputs, timeout_s=timeout_s)
 
     def _two_labels(
         self, keys: Seeds, label: Label | Mixture | None, to_label: Label | Mixture | None
@@ -615,16 +656,23 @@ class Sampler:
         self.close()
 
 
-def _result(future: "Future[Images]", timeout_s: float | None = None) -> Images:
-    """Wait for images; what comes too late, or nobody waits for any more, is taken back."""
+def _reopened(origin: str, sha256: str, opening: Opening) -> Sampler:
+    """A sampler that was pickled."""
+    sampler = Sampler(origin, **vars(opening))
+    if sampler.sha256 != sha256:
+        found = sampler.sha256
+        sampler.close()
+        raise BundleError(
+            f"{origin}: found the bundle {found[:12]}, and the Sampler that was sent here had"
+            f" {sha256[:12]}; put that one there, or open this one anew"
+        )
+    return sampler
+
+
+def _result(future: "Future[Images]") -> Images:
+    """Wait for images; what nobody waits for any more is taken back."""
     try:
-        return future.result(timeout_s)
-    except FutureTimeoutError:
-        if not future.cancel():
-            return future.result()  # they came at the last moment
-        raise DeadlineExceeded(
-            f"no images after {timeout_s} s; allow more time, or ask for fewer"
-        ) from None
+        return future.result()
     except BaseException:  # as Ctrl-C
         future.cancel()
         raise

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ganinfer.backends._base import SupportsDLPack, device_index
 from ganinfer.backends._cuda import gpus_at_rest, work_lock
 from ganinfer.drawing.images import Images
-from ganinfer.errors import RequestError
+from ganinfer.errors import Closed
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class BoundSession:
         try:
             future = self._lane.submit(work, feed)
         except RuntimeError:
-            raise RequestError("this backend is closed; open the bundle again") from None
+            raise Closed("this backend is closed; open the bundle again") from None
         return future.result()
 
     def _run(self, feed: Feed) -> Images:

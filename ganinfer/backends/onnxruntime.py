@@ -20,8 +20,9 @@ from ganinfer.bundle.archive import Bundle
 from ganinfer.bundle.large_onnx import LargeOnnx
 from ganinfer.drawing.images import Images
 from ganinfer.drawing.inputs import Inputs
-from ganinfer.errors import BackendUnavailable, GanError, RequestError, missing_extra
-from ganinfer.host.machine import gpu_present, usable_cpus
+from ganinfer.errors import BackendUnavailable, Closed, GanError, missing_extra
+from ganinfer.host.limits import usable_cpus
+from ganinfer.host.machine import gpu_present
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +171,7 @@ class OnnxRuntimeBackend:
     def _session(self, threads: int) -> Any:
         with self._lock:
             if self._closed:
-                raise RequestError("this backend is closed; open the bundle again")
+                raise Closed("this backend is closed; open the bundle again")
             if threads not in self._sessions:
                 self._sessions[threads] = self._open(threads)
             return self._sessions[threads]
@@ -250,6 +251,8 @@ def _open_session(
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    # Threads that have nothing to do sleep: else they burn a core between two requests.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Never guess the file's type from its bytes.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     if not fuse:

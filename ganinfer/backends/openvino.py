@@ -14,8 +14,8 @@ from ganinfer.bundle.archive import Bundle
 from ganinfer.bundle.large_onnx import LargeOnnx
 from ganinfer.drawing.images import Images
 from ganinfer.drawing.inputs import Inputs
-from ganinfer.errors import BackendUnavailable, RequestError, missing_extra
-from ganinfer.host.machine import usable_cpus
+from ganinfer.errors import BackendUnavailable, Closed, missing_extra
+from ganinfer.host.limits import usable_cpus
 
 PRECISIONS = ("fp32", "bf16", "int8")
 # A new size is compiled once, in some 50 ms: so they are few.
@@ -119,7 +119,7 @@ class OpenVINOBackend:
     def _compile(self, num_streams: int) -> tuple[Any, list[Any]]:
         with self._lock:
             if self._model is None:
-                raise RequestError("this backend is closed; open the bundle again")
+                raise Closed("this backend is closed; open the bundle again")
             if num_streams not in self._compiled:
                 compiled = self._core.compile_model(
                     self._model,

@@ -17,7 +17,7 @@ from ganinfer.bundle.manifest import Engine
 from ganinfer.drawing.images import Images
 from ganinfer.drawing.inputs import Inputs
 from ganinfer.drawing.model import Model
-from ganinfer.errors import BackendUnavailable, RequestError
+from ganinfer.errors import BackendUnavailable, Closed
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +170,7 @@ class TensorRTBackend:
         size = min(size for size in self.batch_sizes if size >= n)
         with self._gpu.use():
             if self._gpu.closed:
-                raise RequestError("this backend is closed; open the bundle again")
+                raise Closed("this backend is closed; open the bundle again")
             for name, tensor in self._inputs.items():
                 tensor.host[:n] = feed[name]
                 tensor.host[n:size] = feed[name][0]

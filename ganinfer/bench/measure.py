@@ -181,7 +181,7 @@ def _time_shares(
     before: Mapping[str, Any], after: Mapping[str, Any], times: list[float]
 ) -> dict[str, float]:
     """Where the time of the workers went that a call keeps busy."""
-    from ganinfer.host.machine import usable_cpus
+    from ganinfer.host.limits import usable_cpus
 
     spent = {name: after[f"{name}_s"] - before[f"{name}_s"] for name in ("latents", "device")}
     batches = (after["batches"] - before["batches"]) / len(times)

@@ -23,21 +23,27 @@ _LOG_IN = "log in with: hf auth login"
 
 
 def local_path(name: str | os.PathLike[str]) -> Path:
-    """Where a bundle lies: a path as it is, hf://owner/name[@revision] once it is downloaded.
+    """Where a bundle lies; see `located`."""
+    return located(name)[1]
+
+
+def located(name: str | os.PathLike[str]) -> tuple[str, Path]:
+    """A bundle's name for any other process, and where it lies.
 
     Args:
-        name: its revision is a branch, tag or commit.
+        name: a path, or hf://owner/name[@revision], of a branch, tag or commit.
 
     Returns:
-        For hf:// the file in huggingface_hub's cache, which is brought up to date if the Hub can
-        be reached. Whoever opens it checks it, as any bundle.
+        Of a path, that from the root, and the path as it is. Of hf://, that of the commit, and,
+        once it is downloaded, the file in huggingface_hub's cache, which is brought up to date if
+        the Hub can be reached. Whoever opens it checks it, as any bundle.
 
     Raises:
         BundleError: it cannot be had.
     """
     text = os.fspath(name)
     if not (scheme := _SCHEME.match(text)):
-        return Path(text)
+        return os.path.abspath(text), Path(text)  # noqa: PTH100 - links are kept
     repository, _, revision = text[scheme.end() :].partition("@")
     if not _REPOSITORY.fullmatch(repository):
         raise BundleError(f"{text}: expected hf://owner/name or hf://owner/name@revision")
@@ -46,7 +52,8 @@ def local_path(name: str | os.PathLike[str]) -> Path:
     except ModuleNotFoundError as error:
         raise missing_extra("huggingface_hub", error) from None
     with _errors_in_words(text):
-        return Path(hf_hub_download(repository, MODEL, revision=revision or None))
+        file = Path(hf_hub_download(repository, MODEL, revision=revision or None))
+    return f"hf://{repository}@{file.parent.name}", file  # .../snapshots/<commit>/model.gan
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
 """What speed depends on besides the bundle: processors and versions."""
 
-import math
 import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
+
+from ganinfer.host.limits import usable_cpus
 
 # Latents are drawn by numpy; the rest are backends.
 _PACKAGES = (
@@ -49,18 +50,6 @@ def this_host() -> Host:
         except importlib.metadata.PackageNotFoundError:
             continue
     return Host(_cpu_name(), usable_cpus(), _gpu_names() if gpu_present() else None, versions)
-
-
-def usable_cpus() -> int:
-    """CPUs that this process may use: its affinity, cut down by a container's quota."""
-    count = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
-        return count
-    return count if quota == "max" else max(1, min(count, math.ceil(int(quota) / int(period))))
 
 
 def gpu_present() -> bool:

@@ -5,6 +5,7 @@ each gets its share of a batch, so that a large one holds up no small one. Laten
 worker that takes the batch, while another keeps the device busy.
 """
 
+import contextlib
 import functools
 import logging
 import threading
@@ -12,11 +13,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from ganinfer.drawing.images import Images
 from ganinfer.drawing.inputs import Inputs, Wanted
-from ganinfer.errors import DeadlineExceeded, QueueFull, RequestError
+from ganinfer.errors import Closed, DeadlineExceeded, QueueFull
+from ganinfer.host.budget import budget
+from ganinfer.scheduler.deadlines import Deadlines
 from ganinfer.scheduler.request import Piece, Request, share
 from ganinfer.scheduler.stats import Stats
 
@@ -38,6 +42,7 @@ class Batcher:
         *,
         largest: int,
         max_queue: int,
+        max_queue_images: int,
         max_wait_ms: float,
         stats: Stats,
     ) -> None:
@@ -47,24 +52,28 @@ class Batcher:
             backends: one a device.
             draw: makes one batch's inputs.
             largest: images in a batch, at most.
-            max_queue: requests that may wait.
+            max_queue: requests that may wait. max_queue_images: images that they may have in all.
             max_wait_ms: how long a batch that is not full waits for company.
             stats: is told of every batch.
         """
         self.backends, self._draw, self._largest = backends, draw, largest
-        self._max_queue, self._max_wait = max_queue, max_wait_ms / 1000
+        self._max_queue, self._max_queue_images = max_queue, max_queue_images
+        self._max_wait = max_wait_ms / 1000
         self._stats = stats
         self._queue: list[Request] = []
+        self._images = 0  # of the queue
         self._changed = threading.Condition()
         self._workers: list[threading.Thread] = []
         self._running: Counter[Backend] = Counter()
+        self._open: set[Request] = set()  # that were queued, and not yet told
         self._closed = False
+        self._deadlines = Deadlines(self._expire)
 
     def submit(self, request: Request) -> "Future[Images]":
         """Queue a request; its future gets the images, or why there are none.
 
         Raises:
-            QueueFull: too many are waiting. RequestError: this is closed.
+            QueueFull: too many are waiting. Closed: this is closed.
         """
         if not len(request.images):
             request.answer()
@@ -72,22 +81,40 @@ class Batcher:
         answers: list[Callable[[], None]] = []
         with self._changed:
             if self._closed:
-                raise RequestError("this Sampler is closed; open it again")
-            if len(self._queue) >= self._max_queue:
+                raise Closed("this Sampler is closed; open it again")
+            full = self._no_room(request)
+            if full:
                 answers = self._forget_done()
-            waiting = len(self._queue)
-            if waiting < self._max_queue:
+                full = self._no_room(request)
+            if not full:
                 self._queue.append(request)
+                self._open.add(request)
+                self._images += len(request.images)
                 if not self._workers:
                     self._start()
                 self._changed.notify_all()
         _tell(answers)
+        if full:
+            raise QueueFull(full)
+        if request.deadline is not None:
+            self._deadlines.add(request)
+        return request.future
+
+    def _no_room(self, request: Request) -> str:
+        """Why the queue takes no more, in words, or nothing."""
+        waiting = len(self._queue)
         if waiting >= self._max_queue:
-            raise QueueFull(
+            return (
                 f"{waiting} requests are waiting, and max_queue is {self._max_queue}; ask again"
                 " later, or open with a larger max_queue"
             )
-        return request.future
+        if self._images + len(request.images) <= self._max_queue_images:
+            return ""
+        return (
+            f"{self._images} images wait, and max_queue_images is {self._max_queue_images};"
+            f" {len(request.images)} more do not fit: ask again later, or open with a larger"
+            " max_queue_images"
+        )
 
     def serve(self, request: Request) -> "Future[Images]":
         """Run a request in the caller's thread if nothing else is to do and it is one batch.
@@ -100,7 +127,8 @@ class Batcher:
         with self._changed:
             busy = self._queue or any(self._running.values()) or self._max_wait
             whole = n == next_batch(n, self._largest, backend, running=0)
-            here = n > 0 and not self._closed and (called_back or (whole and not busy))
+            alone = whole and not busy and request.deadline is None  # or nobody could tell it then
+            here = n > 0 and not self._closed and (called_back or alone)
             if here:
                 step = most(self._largest, backend)
                 pieces = [Piece(request, at, min(at + step, n)) for at in range(0, n, step)]
@@ -119,12 +147,12 @@ class Batcher:
         """Run one batch whose images stay on the first device, beside the queue.
 
         Raises:
-            RequestError: this is closed. BackendUnavailable: the device hands out no memory.
+            Closed: this is closed. BackendUnavailable: the device hands out no memory.
         """
         backend = self.backends[0]
         with self._changed:
             if self._closed:
-                raise RequestError("this Sampler is closed; open it again")
+                raise Closed("this Sampler is closed; open it again")
             self._running[backend] += 1
         began = time.monotonic()
         try:
@@ -141,9 +169,11 @@ class Batcher:
             self._closed = True
             answers = self._forget_done()
             if cancel:
-                error = RequestError("this Sampler was closed before its turn")
-                answers += [functools.partial(request.fail, error) for request in self._queue]
-                self._queue.clear()
+                error = Closed("this Sampler was closed before its turn")
+                for request in self._queue:
+                    self._mark_told(request)
+                    answers.append(functools.partial(request.fail, error))
+                self._queue, self._images = [], 0
             self._changed.notify_all()
         _tell(answers)
         if wait:
@@ -152,6 +182,7 @@ class Batcher:
         if wait and threading.current_thread() not in self._workers:  # or two may join each other
             for worker in self._workers:
                 worker.join()
+        self._deadlines.close()
 
     def _start(self) -> None:
         for backend in self.backends:
@@ -193,10 +224,13 @@ class Batcher:
             for piece, error in errors.items():
                 request = piece.request
                 request.finished += len(piece) if error is None else 0
+                if request.told:
+                    continue
                 if error is not None and not request.future.cancelled():
+                    self._mark_told(request)
                     answers.append(functools.partial(request.fail, error))
-                elif (request.complete or request.future.cancelled()) and not request.told:
-                    request.told = True
+                elif request.complete or request.future.cancelled():
+                    self._mark_told(request)
                     answers.append(request.answer)
                     if request.complete:
                         self._stats.request(request.begun - request.arrived, now - request.begun)
@@ -258,18 +292,43 @@ class Batcher:
         return until[0] - time.monotonic()
 
     def _forget_done(self) -> list[Callable[[], None]]:
-        """Drop what needs no worker: taken wholly, cancelled, failed, too late; what to answer."""
+        """Drop what needs no worker: taken wholly, cancelled, failed, late; what to answer."""
         now, answers, queue = time.monotonic(), list[Callable[[], None]](), list[Request]()
         for request in self._queue:
             if request.future.cancelled() and not request.told:
-                request.told = True
+                self._mark_told(request)
                 answers.append(request.answer)
-            elif request.waiting and request.deadline is not None and now > request.deadline:
-                answers.append(_too_late(request, now - request.deadline))
-            elif request.waiting:
+            elif request.waiting and not request.told and not request.late(now):
                 queue.append(request)
-        self._queue = queue
+        self._queue, self._images = queue, sum(len(request.images) for request in queue)
         return answers
+
+    def _mark_told(self, request: Request) -> None:
+        request.told = True
+        self._open.discard(request)
+
+    def forked(self) -> None:
+        """In a process that was forked off: nobody works for what was asked for before."""
+        error = Closed("asked for before this process was forked off; ask again in it")
+        for request in self._open:
+            # A thread that is not here may have held its lock.
+            request.future._condition = threading.Condition()
+            request.fail(error)
+
+    def _expire(self, request: Request) -> None:
+        """Tell a request that its time is up, unless it was told before; what runs, runs on."""
+        with self._changed:
+            if request.told or request.future.done():
+                return
+            self._mark_told(request)
+            self._changed.notify_all()
+        missing, n = len(request.images) - request.finished, len(request.images)
+        request.fail(
+            DeadlineExceeded(
+                f"{missing} of {n} images were not there at the deadline; allow more time, or ask"
+                " for fewer"
+            )
+        )
 
     def _run(self, backend: "Backend", pieces: list[Piece], *, alone: bool) -> None:
         """Draw the inputs, run them as one batch, put the images where they belong."""
@@ -278,9 +337,11 @@ class Batcher:
         n, drawn = len(inputs), time.monotonic()
         size = padded_size(n, self._largest, backend)
         if len(pieces) == 1 and size == n:
-            backend.run(inputs, out=pieces[0].images, alone=alone)
+            with computing(backend, alone=alone):
+                backend.run(inputs, out=pieces[0].images, alone=alone)
         else:
-            images = backend.run(inputs.padded(size), alone=alone)
+            with computing(backend, alone=alone):
+                images = backend.run(inputs.padded(size), alone=alone)
             row = 0
             for piece in pieces:
                 piece.images[:] = images[row : row + len(piece)]
@@ -289,6 +350,14 @@ class Batcher:
             piece.request.begun = began
         ended = time.monotonic()
         self._stats.batch(images=n, size=size, draw_s=drawn - began, run_s=ended - drawn)
+
+
+def computing(backend: "Backend", *, alone: bool) -> AbstractContextManager[None]:
+    """Within it a run has the threads that it computes with; those of a GPU are its own."""
+    if backend.device != "cpu":
+        return contextlib.nullcontext()
+    threads = int(backend.details.get("threads", backend.parallel_runs))
+    return budget().taking(threads if alone else max(1, threads // backend.parallel_runs))
 
 
 def most(largest: int, backend: "Backend") -> int:
@@ -317,14 +386,6 @@ def padded_size(n: int, largest: int, backend: "Backend") -> int:
     if not backend.batch_sizes:
         return n
     return min((size for size in backend.batch_sizes if size >= n), default=max(n, largest))
-
-
-def _too_late(request: Request, seconds: float) -> Callable[[], None]:
-    error = DeadlineExceeded(
-        f"{request.waiting} of {len(request.images)} images were not begun {seconds:.3f} s"
-        " after the deadline; allow more time, or ask for fewer"
-    )
-    return functools.partial(request.fail, error)
 
 
 def _tell(answers: Iterable[Callable[[], None]]) -> None:

@@ -25,8 +25,12 @@ class Opening:
         "auto"
     )
     precision: Annotated[str, Option(help="auto, or one that the bundle holds: fp32, ...")] = "auto"
+    threads: Annotated[
+        int | None, Option(help="Of the CPU, at most; all that this process may use.")
+    ] = None
     batch_size: int = 64
     max_queue: int = 1024
+    max_queue_images: int | None = None
     max_wait_ms: float = 0.0
     allow_unverified: Annotated[bool, Option(help="Open a --no-verify bundle.")] = False
     public_key: Annotated[
@@ -36,8 +40,12 @@ class Opening:
 
     def __post_init__(self) -> None:
         checked_devices(self.device)
+        if self.threads is not None:
+            checked_integer("threads", self.threads, least=1)
         checked_integer("batch_size", self.batch_size, least=1)
         checked_integer("max_queue", self.max_queue, least=1)
+        if self.max_queue_images is not None:
+            checked_integer("max_queue_images", self.max_queue_images, least=1)
         checked_duration("max_wait_ms", self.max_wait_ms)
 
     @property

@@ -20,11 +20,11 @@ class Request:
         wanted: what they are drawn from, or their inputs.
         images: uint8 (N, H, W, C), filled in as they come.
         out: the caller's own buffer, filled only once nobody can take the request back.
-        deadline: by time.monotonic(); what is not taken by then fails.
+        deadline: by time.monotonic(); at it the request fails, whatever is done of it.
         future: gets the images when all are there.
         begun: when its last batch was begun.
         taken, finished: how many images batches have begun and ended.
-        told: whether `answer` is under way.
+        told: whether `answer` or `fail` is under way.
     """
 
     wanted: Wanted | Inputs
@@ -42,6 +42,10 @@ class Request:
     def waiting(self) -> int:
         """Images that no worker has taken yet."""
         return 0 if self.future.done() else len(self.images) - self.taken
+
+    def late(self, now: float) -> bool:
+        """Whether its deadline has passed."""
+        return self.deadline is not None and now > self.deadline
 
     @property
     def complete(self) -> bool:

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import math
 import os
 import threading
 import weakref
@@ -14,8 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ganinfer.drawing.inputs import draw_wanted
-from ganinfer.errors import BundleError, ParityError, RequestError
+from ganinfer.errors import BackendUnavailable, BundleError, Closed, ParityError
+from ganinfer.host.limits import at_most, usable_memory
 from ganinfer.scheduler.batching import Batcher
+from ganinfer.scheduler.forks import abandon, end_without_destructors
 from ganinfer.scheduler.opening import Opening
 from ganinfer.scheduler.request import Request
 from ganinfer.scheduler.stats import Stats
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_SHARE_OF_MEMORY = 0.25  # for images that are waited for
+
 
 class Runner:
     """What threads, asyncio tasks and forked processes share; see `ganinfer.Sampler`.
@@ -35,6 +40,7 @@ class Runner:
         opening: how it was opened.
         bundle: that it runs.
         backends: one a device; none yet in a process that was forked off.
+        max_queue_images: that may be waited for in all.
         reason: in words, why these.
         stats: of what this process ran.
     """
@@ -44,16 +50,19 @@ class Runner:
         from ganinfer.bundle.archive import Bundle
 
         self.opening = opening
+        self._path = Path(os.path.abspath(path))  # noqa: PTH100 - wherever this process goes
         self.bundle = Bundle(path, public_key=opening.public_key)
         self.backends: list[Backend] = []
+        self.max_queue_images = opening.max_queue_images or self._images_that_fit()
         self._batcher_of = functools.partial(
             Batcher,
             draw=functools.partial(draw_wanted, self.bundle.manifest.model),
             largest=opening.batch_size,
             max_queue=opening.max_queue,
+            max_queue_images=self.max_queue_images,
             max_wait_ms=opening.max_wait_ms,
         )
-        self._closed = False
+        self._closed, self._may_fork = False, True
         self._start_anew()
         try:
             if not self.bundle.manifest.verified and not opening.allow_unverified:
@@ -78,12 +87,18 @@ class Runner:
         """The batcher, in a forked process over backends of its own.
 
         Raises:
-            RequestError: this is closed. BundleError: of a forked process, the bundle is gone.
+            Closed: this is closed. BundleError: of a forked process, the bundle is gone.
         """
         with self._lock:
             if self._closed:
-                raise RequestError(f"{self.bundle.path}: this Sampler is closed; open it again")
+                raise Closed(f"{self.bundle.path}: this Sampler is closed; open it again")
             if not self.backends:
+                if not self._may_fork:
+                    raise BackendUnavailable(
+                        f"{self.bundle.path}: this process was forked off one that had opened it,"
+                        " and this system's C library could not end it in order: open the bundle"
+                        " in each process, or start them by spawn"
+                    )
                 self.bundle = self._same_bundle()
                 self._open_backends()
             if self._batcher is None:
@@ -96,7 +111,9 @@ class Runner:
             from ganinfer.backends.onnxruntime import MappingNetwork
 
             assert self.bundle.manifest.mapping is not None
-            self._mapping = MappingNetwork(self.bundle.read_onnx(self.bundle.manifest.mapping))
+            graph = self.bundle.read_onnx(self.bundle.manifest.mapping)
+            with at_most(self.opening.threads):
+                self._mapping = MappingNetwork(graph)
         return self._mapping
 
     def close(self, *, cancel: bool = False) -> None:
@@ -116,6 +133,11 @@ class Runner:
         if (batcher := getattr(self, "_batcher", None)) is not None:
             batcher.close(wait=False)  # or its threads would outlive a sampler that nobody closed
 
+    def _images_that_fit(self) -> int:
+        """Into a share of the memory that this process may have."""
+        size = math.prod(self.bundle.manifest.model.image_shape(1))
+        return max(self.opening.batch_size, int(_SHARE_OF_MEMORY * usable_memory()) // size)
+
     def _open_backends(self) -> None:
         """One a device; all of a pool in the first one's precision, so that all give one image."""
         from ganinfer.backends._open import open_backend
@@ -123,7 +145,7 @@ class Runner:
         wanted = self.opening
         opened: list[Backend] = []
         reasons: dict[str, None] = {}
-        with contextlib.ExitStack() as undo:
+        with contextlib.ExitStack() as undo, at_most(wanted.threads):
             for device in wanted.devices:
                 precision = opened[0].precision if opened else wanted.precision
                 backend, reason = open_backend(
@@ -166,15 +188,18 @@ class Runner:
     def _forked(self) -> None:
         """The threads of the parent's backends are not here; freeing them would wait for them."""
         if self.backends:
-            _abandoned.append((self.backends, self._batcher, self._mapping, self.bundle))
+            self._may_fork = end_without_destructors()
+            abandon((self.backends, self._batcher, self._mapping, self.bundle))
             self.backends = []
+        if self._batcher is not None:
+            self._batcher.forked()
         self._start_anew()
 
     def _same_bundle(self) -> "Bundle":
         """The bundle once more, by the same key."""
         from ganinfer.bundle.archive import Bundle
 
-        again = Bundle(self.bundle.path, public_key=self.opening.public_key)
+        again = Bundle(self._path, public_key=self.opening.public_key)
         if again.sha256 != self.bundle.sha256:
             again.close()
             raise BundleError(
@@ -184,8 +209,31 @@ class Runner:
         return again
 
 
+def open_runner(path: Path, opening: Opening) -> Runner:
+    """Open a bundle; one that is replaced meanwhile is opened anew, so that it is all of a piece.
+
+    Errors as of `Sampler`.
+    """
+    while True:
+        seen = _identity(path)
+        try:
+            return Runner(path, opening)
+        except BundleError:
+            if _identity(path) == seen:
+                raise
+
+
+def _identity(path: Path) -> list[tuple[int, ...]]:
+    """Of the files at a path: another bundle there has another one."""
+    found: list[tuple[int, ...]] = []
+    for file in (path, path / "manifest.json"):  # the latter for links within the folder
+        with contextlib.suppress(OSError):
+            status = file.stat()
+            found.append((status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns))
+    return found
+
+
 _open_runners: "weakref.WeakSet[Runner]" = weakref.WeakSet()
-_abandoned: list[object] = []
 
 
 def _after_fork() -> None:

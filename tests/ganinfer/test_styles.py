@@ -11,7 +11,7 @@ from ganinfer import Sampler
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.drawing.inputs import Wanted, draw_wanted, of_styles
 from ganinfer.drawing.latents import seed_array
-from ganinfer.errors import BundleError, ParityError, RequestError
+from ganinfer.errors import BundleError, Closed, ParityError, RequestError
 from ganinfer.files import sha256_bytes
 from ganinfer.film import walk
 from ganinfer.styles import mix_styles, style_grid
@@ -153,5 +153,5 @@ def test_mapping_and_styles_go_together(styled: Exported, tmp_path: Path, part: 
 def test_a_closed_sampler_maps_nothing(styled: Exported) -> None:
     sampler = Sampler(styled.path)
     sampler.close()
-    with pytest.raises(RequestError, match="closed"):
+    with pytest.raises(Closed, match="closed"):
         sampler.mapped(1)

@@ -19,7 +19,7 @@ from ganinfer.backends._onnxruntime_cuda import CPU
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend, open_first
 from ganinfer.bundle.archive import Bundle
 from ganinfer.drawing.inputs import draw_inputs
-from ganinfer.errors import BackendUnavailable, RequestError
+from ganinfer.errors import BackendUnavailable, Closed
 
 needs_dlpack = pytest.mark.skipif(
     not hasattr(onnxruntime.OrtValue, "__dlpack__"),
@@ -212,7 +212,7 @@ def test_a_closed_binding_is_refused_and_forgotten(opened: Bundle, session) -> N
     bound.close()
     bound.close()
     for call in (bound.run, bound.run_on_device):
-        with pytest.raises(RequestError, match=r"closed; open the bundle again"):
+        with pytest.raises(Closed, match=r"closed; open the bundle again"):
             call(feed(opened, 1))
     gone = weakref.ref(bound)
     del bound, call
@@ -239,7 +239,7 @@ def test_a_backend_runs_by_its_binding_and_fills_the_callers_buffer(opened: Bund
     assert np.array_equal(backend.run(inputs), expected)
     assert np.array_equal(plain.run_on_device(inputs), expected)
     backend.close()
-    with pytest.raises(RequestError, match="closed"):
+    with pytest.raises(Closed, match="closed"):
         backend.run(inputs)
 
 

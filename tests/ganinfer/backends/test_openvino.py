@@ -5,7 +5,7 @@ import pytest
 
 from ganinfer.bundle.archive import Bundle
 from ganinfer.drawing.inputs import draw_inputs
-from ganinfer.errors import RequestError
+from ganinfer.errors import Closed
 
 pytest.importorskip("openvino")
 from ganinfer.backends import openvino
@@ -25,5 +25,5 @@ def test_a_run_goes_on_to_its_images_while_the_backend_is_closed(bundle: Path) -
 
     backend._compiled[1][1][:] = [Closing()]
     assert np.array_equal(backend.run(inputs), expected)
-    with pytest.raises(RequestError, match="closed"):
+    with pytest.raises(Closed, match="closed"):
         backend.run(inputs)

@@ -27,7 +27,7 @@ from ganinfer.bundle.manifest import Engine
 from ganinfer.drawing.inputs import Inputs, Wanted, draw_wanted
 from ganinfer.drawing.latents import seed_array
 from ganinfer.drawing.model import Model
-from ganinfer.errors import BackendUnavailable, RequestError
+from ganinfer.errors import BackendUnavailable, Closed
 from ganinfer.lookup import module_names
 
 PROFILES = [[1, 2, 4], [8, 12, 20]]
@@ -347,7 +347,7 @@ def test_closing_twice_is_fine_and_running_after_it_is_refused(
     backend.close()
     backend.close()
     assert not cuda.live
-    with pytest.raises(RequestError, match="closed"):
+    with pytest.raises(Closed, match="closed"):
         backend.run(draw(model, 2))
 
 

@@ -1,4 +1,5 @@
-from ganinfer.host.machine import this_host, usable_cpus
+from ganinfer.host.limits import usable_cpus
+from ganinfer.host.machine import this_host
 
 
 def test_a_host_is_named_by_what_speed_depends_on() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import rewrite_manifest
 
 from ganinfer import DeadlineExceeded, QueueFull, RequestError, Sampler
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
@@ -21,7 +22,7 @@ from ganinfer.bundle.archive import Bundle, sign_bundle
 from ganinfer.bundle.signature import make_keys, open_private_key
 from ganinfer.drawing.images import Images
 from ganinfer.drawing.inputs import Inputs, draw_inputs
-from ganinfer.errors import BackendUnavailable, BundleError
+from ganinfer.errors import BackendUnavailable, BundleError, Closed
 from ganinfer.scheduler.batching import Batcher, next_batch, padded_size
 from ganinfer.scheduler.request import Request
 from ganinfer.scheduler.stats import Stats
@@ -61,9 +62,22 @@ def watched(bundle: Path):
     backend.close()
 
 
+def batcher_of(backend: Watched, **options) -> Batcher:
+    usual = {"largest": 8, "max_queue": 9, "max_queue_images": 99, "max_wait_ms": 0}
+    return Batcher([backend], Inputs.joined, stats=Stats(), **usual | options)
+
+
 @pytest.fixture
 def batcher(watched: Watched):
-    made = Batcher([watched], Inputs.joined, largest=16, max_queue=4, max_wait_ms=0, stats=Stats())
+    made = Batcher(
+        [watched],
+        Inputs.joined,
+        largest=16,
+        max_queue=4,
+        max_queue_images=400,
+        max_wait_ms=0,
+        stats=Stats(),
+    )
     yield made
     watched.gate.set()
     made.close()
@@ -117,15 +131,45 @@ def test_one_more_than_the_queue_holds_is_refused(watched: Watched, batcher: Bat
     batcher.submit(request(watched, 1))
 
 
-def test_a_late_request_fails_and_the_others_do_not(watched: Watched, batcher: Batcher) -> None:
+def test_more_images_than_may_wait_are_refused(watched: Watched, batcher: Batcher) -> None:
     hold(watched, batcher)
+    waiting = [batcher.submit(request(watched, 190)) for _ in range(2)]
+    message = "380 images wait, and max_queue_images is 400; 21 more do not fit"
+    with pytest.raises(QueueFull, match=message):
+        batcher.submit(request(watched, 21))
+    batcher.submit(request(watched, 20))
+    assert waiting[0].cancel()  # what is taken back makes room
+    batcher.submit(request(watched, 190))
+
+
+def test_a_late_request_is_told_while_the_device_is_busy(
+    watched: Watched, batcher: Batcher
+) -> None:
+    """Whether it waits or runs; the others come in order."""
+    running = hold(watched, batcher)
     late = batcher.submit(request(watched, 2, deadline=time.monotonic() + 0.01))
     good = batcher.submit(request(watched, 2, deadline=time.monotonic() + 60))
-    time.sleep(0.05)
-    watched.gate.set()
-    with pytest.raises(DeadlineExceeded, match="2 of 2 images were not begun"):
+    with pytest.raises(DeadlineExceeded, match="2 of 2 images were not there"):
         late.result(20)
+    assert not running.done()
+    watched.gate.set()
+    assert running.result(20).any()
     assert good.result(20).any()
+    watched.gate.clear()
+    begun = batcher.submit(request(watched, 3, deadline=time.monotonic() + 0.2))
+    while not begun.done():
+        time.sleep(0.01)
+    with pytest.raises(DeadlineExceeded, match="3 of 3 images were not there"):
+        begun.result()
+    watched.gate.set()
+    assert batcher.submit(request(watched, 2)).result(20).any()
+
+
+def test_deadlines_that_are_kept_are_forgotten(watched: Watched, batcher: Batcher) -> None:
+    for _ in range(1100):
+        batcher.submit(request(watched, 1, deadline=time.monotonic() + 600)).result(20)
+    assert len(batcher._deadlines._heap) < 200
+    assert not batcher._open
 
 
 def test_a_cancelled_request_is_not_run(watched: Watched, batcher: Batcher) -> None:
@@ -177,7 +221,7 @@ def test_whatever_a_callback_raises_all_are_answered(watched, batcher, error, ca
 
 
 def test_a_callback_may_ask_again_and_may_close(watched: Watched, batcher: Batcher) -> None:
-    """Also that of a request that is too late, which a worker finds while it looks for work."""
+    """Also that of a request that is too late."""
     first = hold(watched, batcher)
     late = batcher.submit(request(watched, 2, deadline=time.monotonic() + 0.01))
     time.sleep(0.05)
@@ -284,7 +328,13 @@ def test_what_a_callback_asks_for_is_run_in_its_worker(watched: Watched, batcher
 
 def test_nobody_waits_for_company_beyond_their_deadline(watched: Watched) -> None:
     patient = Batcher(
-        [watched], Inputs.joined, largest=8, max_queue=9, max_wait_ms=5000, stats=Stats()
+        [watched],
+        Inputs.joined,
+        largest=8,
+        max_queue=9,
+        max_queue_images=99,
+        max_wait_ms=5000,
+        stats=Stats(),
     )
     start = time.monotonic()
     asked = request(watched, 2, deadline=start + 2)
@@ -299,7 +349,7 @@ def test_closing_finishes_what_was_asked_for(watched: Watched, batcher: Batcher)
     threading.Timer(0.05, watched.gate.set).start()
     batcher.close()
     assert all(future.done() and future.result().any() for future in (first, *waiting))
-    with pytest.raises(RequestError, match="closed"):
+    with pytest.raises(Closed, match="closed"):
         batcher.submit(request(watched, 1))
 
 
@@ -309,13 +359,19 @@ def test_closing_may_fail_what_is_not_begun(watched: Watched, batcher: Batcher) 
     threading.Timer(0.05, watched.gate.set).start()
     batcher.close(cancel=True)
     assert first.result(1).any()
-    with pytest.raises(RequestError, match="closed before its turn"):
+    with pytest.raises(Closed, match="closed before its turn"):
         waiting.result(1)
 
 
 def test_a_batch_may_wait_for_company(watched: Watched) -> None:
     patient = Batcher(
-        [watched], Inputs.joined, largest=8, max_queue=9, max_wait_ms=200, stats=Stats()
+        [watched],
+        Inputs.joined,
+        largest=8,
+        max_queue=9,
+        max_queue_images=99,
+        max_wait_ms=200,
+        stats=Stats(),
     )
     futures = [patient.submit(request(watched, 2)) for _ in range(4)]
     for future in futures:
@@ -482,3 +538,21 @@ def test_a_forked_process_takes_no_other_bundle(bundle: Path, tmp_path: Path) ->
             finally:
                 os._exit(0 if refused else 1)
         assert exit_of(child) == 0
+
+
+def test_a_sampler_that_is_sent_finds_its_own_bundle_or_none(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(bundle, tmp_path / "x.gan")
+    with Sampler("x.gan", backend="onnxruntime") as sampler:
+        sent = pickle.dumps(sampler)
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        with pickle.loads(sent) as again:
+            assert np.array_equal(again.sample(3), sampler.sample(3))
+    rewrite_manifest(tmp_path / "x.gan", lambda tree: tree["model"].update(family="another"))
+    with pytest.raises(
+        BundleError, match=r"found the bundle \w{12}, and the Sampler .* had \w{12}"
+    ):
+        pickle.loads(sent)

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from ganinfer import ParityError, RequestError, Sampler
+from ganinfer import ParityError, Sampler
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.backends.openvino import OpenVINOBackend
+from ganinfer.errors import Closed
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, backend: type) -> None:
@@ -84,5 +85,5 @@ def test_images_on_the_device_and_closing_do_not_meet(bundle: Path) -> None:
     sampler = Sampler(bundle, device="cpu")
     sampler.close()
     for use in (lambda: sampler.sample_on_device(1), lambda: sampler.info):
-        with pytest.raises(RequestError, match="closed"):
+        with pytest.raises(Closed, match="closed"):
             use()
