@@ -33,6 +33,7 @@ from ganexport.subjects.subject import Subject, of_module
 from ganinfer.bundle.manifest import GateResult
 from ganinfer.drawing.inputs import draw_inputs
 from ganinfer.errors import GanError
+from ganinfer.files import write_atomic
 from gantrain.game.build import build_generator
 from gantrain.game.config import load_config
 from gantrain.training.standing import standing_statistics
@@ -141,19 +142,31 @@ def _short(error: Exception) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*")
-    parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument("-o", "--output", type=Path, help="what it holds already is not run again")
     options = parser.parse_args()
-    lines = [HEAD, ["---"] * len(HEAD)]
+    found = [] if options.output is None else _rows_of(options.output)
+    done = {row[0] for row in found}
     for name, make in networks():
-        if options.names and name not in options.names:
+        if name in done or (options.names and name not in options.names):
             continue
         for row in rows(name, make()):
             print(" | ".join(row), file=sys.stderr, flush=True)
-            lines.append(row)
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    print(text)
-    if options.output:
-        options.output.write_text(f"`python {' '.join(sys.argv)}`\n\n{text}\n")
+            found.append(row)
+        if options.output is not None:
+            write_atomic(options.output, _page(found).encode())
+    print(_page(found))
+
+
+def _page(found: Sequence[Sequence[str]]) -> str:
+    lines = [HEAD, ["---"] * len(HEAD), *found]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"`python {' '.join(sys.argv)}`\n\n{table}\n"
+
+
+def _rows_of(file: Path) -> list[list[str]]:
+    """Of a page that was written before; none if there is no such file."""
+    lines = file.read_text().splitlines()[4:] if file.exists() else []
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
 if __name__ == "__main__":
