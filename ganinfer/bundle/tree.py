@@ -6,6 +6,7 @@ The zip's comment is the sha256 of all before it. A tree is written aside and th
 import ctypes
 import glob
 import hashlib
+import logging
 import os
 import re
 import shutil
@@ -21,6 +22,10 @@ from typing import BinaryIO
 from ganinfer.errors import BundleError
 from ganinfer.files import write_atomic
 
+log = logging.getLogger(__name__)
+
+# What systems put into any folder; names that begin with a dot are no bundle's, either.
+_LITTER = {"@eaDir", "desktop.ini", "lost+found", "Thumbs.db", "__MACOSX"}
 _ABANDONED_S = 3600.0  # no bundle is that long in the writing
 _SAFE_PATH = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 _DIGEST_PREFIX = b"sha256:"
@@ -40,7 +45,7 @@ class StoredTree:
         self._zip = None if path.is_dir() else _open_zip(path)
 
     def sizes(self) -> dict[str, int]:
-        """Name -> size of every file; links, odd names and special files are refused."""
+        """Name -> size of every file; links that lead out, odd names, special files are refused."""
         found = _list_folder(self._path) if self._zip is None else _list_zip(self._zip, self._path)
         for name in found:
             if not _SAFE_PATH.fullmatch(name):
@@ -96,18 +101,38 @@ def write_tree(path: Path, tree: Mapping[str, bytes], *, single_file: bool) -> N
 
 
 def _list_folder(path: Path) -> dict[str, int]:
-    found = {}
-    for folder, folders, names in os.walk(path):
-        for name in (*folders, *names):
-            entry = Path(folder, name)
-            status = entry.lstat()
-            relative = entry.relative_to(path).as_posix()
-            if stat.S_ISREG(status.st_mode):
-                found[relative] = status.st_size
-            elif not stat.S_ISDIR(status.st_mode):
+    """Name -> size of every file, also by way of links that stay inside.
+
+    Kubernetes makes each file of a volume a link into a folder `..data` beside it, and the Hub's
+    cache makes links from `snapshots/<commit>` to `blobs`.
+    """
+    home = path.resolve()
+    inside = [home]
+    inside += [up.parent / "blobs" for up in home.parents[:3] if up.name == "snapshots"]
+    found: dict[str, int] = {}
+
+    def look(folder: Path, prefix: str, above: tuple[Path, ...]) -> None:
+        for entry in sorted(folder.iterdir()):
+            name = prefix + entry.name
+            if entry.name in _LITTER or entry.name.startswith("."):
+                log.debug("%s: %s is none of a bundle's; ignored", path, name)
+                continue
+            place = entry.resolve() if entry.is_symlink() else entry
+            if not any(place.is_relative_to(root) for root in (folder, *inside)):
                 raise BundleError(
-                    f"{path}: {relative} is a link or a special file; a bundle has none"
+                    f"{path}: {name} is a link that leads out of the folder, to {place}; copy the"
+                    " bundle with what its links point to (cp -rL), or use one file"
+                    " (gan export --single-file)"
                 )
+            mode, size = (status := place.stat()).st_mode, status.st_size
+            if stat.S_ISREG(mode):
+                found[name] = size
+            elif not stat.S_ISDIR(mode) or place in above:
+                raise BundleError(f"{path}: {name} is a special file, or a link to a folder above")
+            else:
+                look(place, f"{name}/", (*above, place))
+
+    look(home, "", (home,))
     return found
 
 

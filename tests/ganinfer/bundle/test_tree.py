@@ -84,3 +84,52 @@ def test_a_zip_file_without_its_closing_sha256_is_refused(tmp_path: Path) -> Non
         archive.writestr("a.json", b"{}")
     with pytest.raises(BundleError, match="closing sha256"):
         StoredTree(tmp_path / "x.gan")
+
+
+@pytest.mark.parametrize(
+    "litter",
+    [
+        *(".DS_Store", "._a.json", ".nfs000001", "Thumbs.db", "desktop.ini", ".gitattributes"),
+        *("@eaDir/x@SynoEAStream", ".snapshot/a.json", "lost+found/x", "__MACOSX/._a.json"),
+        "b/.DS_Store",
+    ],
+)
+def test_what_file_systems_put_there_is_none_of_it(tmp_path: Path, litter: str) -> None:
+    folder = tmp_path / "x.gan"
+    write_tree(folder, TREE, single_file=False)
+    (folder / litter).parent.mkdir(exist_ok=True)
+    (folder / litter).write_bytes(b"junk")
+    assert contents(folder) == TREE
+
+
+@pytest.mark.parametrize("linked", ["files", "folders"])
+def test_a_volume_of_links_is_read(tmp_path: Path, linked: str) -> None:
+    """As Kubernetes mounts a ConfigMap or a secret."""
+    folder = tmp_path / "volume"
+    folder.mkdir()
+    write_tree(folder / "..2026_11_29", TREE, single_file=False)
+    (folder / "..data").symlink_to("..2026_11_29")
+    names = {name.partition("/")[0] for name in TREE} if linked == "folders" else set(TREE)
+    for name in names:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).symlink_to(folder / "..data" / name)
+    assert contents(folder) == TREE
+
+
+def test_a_snapshot_of_the_hubs_cache_is_read(tmp_path: Path) -> None:
+    folder = tmp_path / "models--a--b" / "snapshots" / "abc" / "x.gan"
+    blobs = tmp_path / "models--a--b" / "blobs"
+    blobs.mkdir(parents=True)
+    folder.parent.mkdir(parents=True)
+    for number, (name, data) in enumerate(TREE.items()):
+        (blobs / str(number)).write_bytes(data)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).symlink_to(blobs / str(number))
+    assert contents(folder) == TREE
+
+
+def test_a_link_to_a_folder_above_is_refused(tmp_path: Path) -> None:
+    write_tree(tmp_path / "x.gan", TREE, single_file=False)
+    (tmp_path / "x.gan" / "again").symlink_to(tmp_path / "x.gan")
+    with pytest.raises(BundleError, match="again is a special file, or a link to a folder above"):
+        contents(tmp_path / "x.gan")
