@@ -61,6 +61,7 @@ GROUND_FLOOR_DOORS = {
     "files",
     "lookup",
     "progress",
+    "host.telemetry",
     "drawing.images",
     "drawing.latents",
     "bundle.archive",

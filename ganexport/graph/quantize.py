@@ -20,6 +20,7 @@ from ganexport.graph.class_weights import class_products
 from ganexport.graph.large import require_one_file
 from ganexport.graph.styles import style_products
 from ganinfer.errors import missing_extra
+from ganinfer.host.telemetry import quiet_onnxruntime
 
 _BATCH = 32
 _QUANTIZED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -61,6 +62,7 @@ def _to_int8(
     proto: onnx.ModelProto, calibration: dict[str, NDArray[Any]], keep: Collection[str]
 ) -> onnx.ModelProto:
     try:
+        quiet_onnxruntime()
         from onnxruntime.quantization import (
             CalibrationMethod,
             QuantFormat,

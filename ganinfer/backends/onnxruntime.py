@@ -23,6 +23,7 @@ from ganinfer.drawing.inputs import Inputs
 from ganinfer.errors import BackendUnavailable, Closed, GanError, missing_extra
 from ganinfer.host.limits import usable_cpus
 from ganinfer.host.machine import gpu_present
+from ganinfer.host.telemetry import quiet_onnxruntime
 
 log = logging.getLogger(__name__)
 
@@ -294,11 +295,12 @@ def installed() -> tuple[str, list[str]]:
 
 
 def _import() -> ModuleType:
+    quiet_onnxruntime()
     try:
         import onnxruntime
     except ModuleNotFoundError as error:
         raise BackendUnavailable(str(missing_extra("onnxruntime", error))) from None
-    except (ImportError, OSError) as error:
+    except Exception as error:  # whatever it raises on a host that it does not like
         raise BackendUnavailable(
             f"onnxruntime is installed and cannot be loaded: {error}"
         ) from None

@@ -16,6 +16,7 @@ from ganinfer.drawing.images import Images
 from ganinfer.drawing.inputs import Inputs
 from ganinfer.errors import BackendUnavailable, Closed, missing_extra
 from ganinfer.host.limits import usable_cpus
+from ganinfer.host.telemetry import quiet_openvino
 
 PRECISIONS = ("fp32", "bf16", "int8")
 # A new size is compiled once, in some 50 ms: so they are few.
@@ -137,8 +138,12 @@ class OpenVINOBackend:
 def _new_core() -> Any:
     """A core with its CPU plugin, and the stack for signal handlers as it was."""
     with _signal_stack_kept():
-        core = _import().Core()
-        core.get_property("CPU", "FULL_DEVICE_NAME")  # loads the plugin
+        ov = _import()
+        try:
+            core = ov.Core()
+            core.get_property("CPU", "FULL_DEVICE_NAME")  # loads the plugin
+        except RuntimeError as error:
+            raise BackendUnavailable(f"openvino does not start: {error}") from None
     return core
 
 
@@ -166,10 +171,11 @@ def _signal_stack_kept() -> Iterator[None]:
 
 def _import() -> ModuleType:
     try:
-        import openvino
+        with quiet_openvino():
+            import openvino
     except ModuleNotFoundError as error:
         raise BackendUnavailable(str(missing_extra("openvino", error))) from None
-    except (ImportError, OSError) as error:
+    except Exception as error:  # as where a user has no home
         raise BackendUnavailable(f"openvino is installed and cannot be loaded: {error}") from None
     with _first_use:
         # Its bindings look NumPy up at their first use. Two threads that do so at once, one holding

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ganinfer.errors import DataError, missing_extra
 from ganinfer.files import sha256_file
+from ganinfer.host.telemetry import quiet_onnxruntime
 from gantrain.extractors._base import Seen
 
 _INPUT = "uint8 or float32 (N, C, H, W) on [0, 255]"
@@ -39,6 +40,7 @@ class OnnxModule:
 
     def __init__(self, path: Path, device: torch.device) -> None:
         try:
+            quiet_onnxruntime()
             import onnxruntime
         except ModuleNotFoundError as error:
             raise missing_extra("onnxruntime", error) from None
