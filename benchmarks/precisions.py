@@ -12,90 +12,29 @@ it fail, or the precision has none such. A refusal is told in words.
 
 import argparse
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import pytest
-import torch
-from gate_networks import CONFIGS, style
 
 from ganexport.engines.tensorrt import build_engine
 from ganexport.graph.large import file_bytes
 from ganexport.graph.precision import PRECISIONS, convert
-from ganexport.importers import stylegan2_rosinality, stylegan3
 from ganexport.proof.overflow import what_overflows
 from ganexport.proof.parity import Prover
 from ganexport.subjects.rewrites import rewrite
-from ganexport.subjects.spec import Spec
-from ganexport.subjects.subject import Subject, of_module
+from ganexport.subjects.subject import Subject
 from ganinfer.bundle.manifest import GateResult
 from ganinfer.drawing.inputs import draw_inputs
 from ganinfer.errors import GanError
 from ganinfer.files import write_atomic
-from gantrain.game.build import build_generator
-from gantrain.game.config import load_config
-from gantrain.training.standing import standing_statistics
 
-sys.path.insert(0, str(CONFIGS.parent / "tests" / "ganexport"))
-import published
-import small_networks
-import test_importer_stylegan2 as of_stylegan2
-import test_importer_stylegan3 as of_stylegan3
-import test_importers_biggan as of_biggan
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "ganexport"))
+from every_network import importers, recipes
 
-SHAPES = {  # resolution, channels, classes
-    "digits": (16, 1, 10),
-    "mnist": (28, 1, 10),
-    "mnist100": (28, 1, 10),
-    "stacked_mnist": (28, 3, 0),
-    "cifar10": (32, 3, 10),
-    "folder64": (64, 3, 0),
-    "folder128": (128, 3, 10),
-}
 MINUTES = 0.5  # after which no gate asks for more images
 GATES = {"error": "error / rounding", "dB": "PSNR, dB", "paired": "paired FID / floor"}
 HEAD = ["network", "precision", "ONNX", *GATES, "fails", "RTX engine"]
-
-
-def recipe(name: str) -> Subject:
-    config = load_config(CONFIGS / f"{name}.toml")
-    resolution, channels, num_classes = SHAPES[name.partition("-")[2]]
-    torch.manual_seed(0)
-    network = build_generator(
-        config, resolution, channels, num_classes if config.conditional else 0
-    )
-    standing_statistics(network, num_batches=4, truncation=config.train.truncation, seed=0)
-    classes = [str(k) for k in range(network.num_classes)]
-    spec = Spec(network.z_dim, classes, network.z_distribution, config.train.truncation)
-    return of_module(network, spec)
-
-
-def networks() -> Iterator[tuple[str, Callable[[], Subject]]]:
-    """Recipes, then importers."""
-    for name in sorted(file.stem for file in CONFIGS.glob("*.toml")):
-        if name.partition("-")[2] in SHAPES:  # others make points
-            yield name, lambda name=name: recipe(name)
-    yield "stylegan2", style
-    yield "stylegan2_rosinality", rosinalitys
-    yield "stylegan3", third
-    for case in small_networks.CASES:
-        yield str(case), lambda case=case: of_module(*case.read())
-    for case in of_biggan.CASES:
-        yield str(case), lambda case=case: of_module(*case.importer.read(case.state()))
-
-
-def rosinalitys() -> Subject:
-    state = of_stylegan2.state_of(of_stylegan2.SQUARE)
-    mean = {"latent_avg": state["mapping.w_avg"]}
-    return of_module(*stylegan2_rosinality.read(of_stylegan2.rosinalitys(state) | mean))
-
-
-def third() -> Subject:
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        published.register(patch)
-        return of_module(*stylegan3.read(of_stylegan3.saved(Path(folder), of_stylegan3.plan(3))))
 
 
 def rows(name: str, subject: Subject) -> Iterator[list[str]]:
@@ -146,7 +85,7 @@ def main() -> None:
     options = parser.parse_args()
     found = [] if options.output is None else _rows_of(options.output)
     done = {row[0] for row in found}
-    for name, make in networks():
+    for name, make in {**recipes(narrow=False), **importers()}.items():
         if name in done or (options.names and name not in options.names):
             continue
         for row in rows(name, make()):

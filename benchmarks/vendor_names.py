@@ -37,7 +37,7 @@ MODULES = {
 }
 OPTIONS = {
     "TensorrtExecutionProvider": rb"(?<=\0)(?:trt_[a-z_]+|device_id)(?=\0)",
-    "entries": rb"(?<=\0)(?:session\.[a-z_]+|gpu_graph_id)(?=\0)",
+    "entries": rb"(?<=\0)(?:session\.[a-z_.]+|gpu_graph_id)(?=\0)",
 }
 SCRIPT = """
 import importlib, json, sys

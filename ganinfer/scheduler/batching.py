@@ -82,10 +82,10 @@ class Batcher:
         with self._changed:
             if self._closed:
                 raise Closed("this Sampler is closed; open it again")
-            full = self._no_room(request)
+            full = self._full_for(request)
             if full:
                 answers = self._forget_done()
-                full = self._no_room(request)
+                full = self._full_for(request)
             if not full:
                 self._queue.append(request)
                 self._open.add(request)
@@ -95,26 +95,26 @@ class Batcher:
                 self._changed.notify_all()
         _tell(answers)
         if full:
-            raise QueueFull(full)
+            raise full
         if request.deadline is not None:
             self._deadlines.add(request)
         return request.future
 
-    def _no_room(self, request: Request) -> str:
-        """Why the queue takes no more, in words, or nothing."""
+    def _full_for(self, request: Request) -> QueueFull | None:
+        """Why the queue cannot take it, if that is so."""
         waiting = len(self._queue)
         if waiting >= self._max_queue:
-            return (
+            return QueueFull(
                 f"{waiting} requests are waiting, and max_queue is {self._max_queue}; ask again"
                 " later, or open with a larger max_queue"
             )
-        if self._images + len(request.images) <= self._max_queue_images:
-            return ""
-        return (
-            f"{self._images} images wait, and max_queue_images is {self._max_queue_images};"
-            f" {len(request.images)} more do not fit: ask again later, or open with a larger"
-            " max_queue_images"
-        )
+        if self._images + len(request.images) > self._max_queue_images:
+            return QueueFull(
+                f"{self._images} images wait, and max_queue_images is {self._max_queue_images};"
+                f" {len(request.images)} more do not fit: ask again later, or open with a larger"
+                " max_queue_images"
+            )
+        return None
 
     def serve(self, request: Request) -> "Future[Images]":
         """Run a request in the caller's thread if nothing else is to do and it is one batch.

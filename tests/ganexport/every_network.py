@@ -1,4 +1,4 @@
-"""Every recipe's and every importer's generator, narrow: the operators are those of the wide one.
+"""Every recipe's and every importer's generator; narrow ones have the operators of the wide ones.
 
 Weights are random; the shape of a dataset stands for the dataset.
 """
@@ -37,10 +37,10 @@ SHAPES = {  # resolution, channels, classes; points are no images
 NO_IMAGES = {"lightweight_gan-version_0_23", "fastgan-projected_lite"}
 
 
-def recipes() -> dict[str, Callable[[], Subject]]:
+def recipes(*, narrow: bool = True) -> dict[str, Callable[[], Subject]]:
     """By name, those that make images."""
     names = [name for name in sorted(shipped_recipes()) if name.partition("-")[2] in SHAPES]
-    return {name: lambda name=name: _recipe(name) for name in names}
+    return {name: lambda name=name: _recipe(name, narrow=narrow) for name in names}
 
 
 def importers() -> dict[str, Callable[[], Subject]]:
@@ -53,9 +53,9 @@ def importers() -> dict[str, Callable[[], Subject]]:
     }
 
 
-def _recipe(name: str) -> Subject:
+def _recipe(name: str, *, narrow: bool) -> Subject:
     config = load_config(Path(name))
-    if "width" in config.generator:
+    if narrow and "width" in config.generator:
         config = load_config(Path(name), ["model.generator.width=8"])
     resolution, channels, num_classes = SHAPES[name.partition("-")[2]]
     torch.manual_seed(0)
