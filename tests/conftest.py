@@ -179,5 +179,19 @@ def gan() -> Callable[..., subprocess.CompletedProcess[str]]:
     return call
 
 
+def run_python(code: str, *arguments: object, env: dict[str, str] | None = None) -> list[str]:
+    """The lines that a program of its own prints, which ends in order."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
 GAN = [sys.executable, "-c", "from ganexport.cli.gan import main; main()"]
 os.environ.setdefault("COLUMNS", "200")

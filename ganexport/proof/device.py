@@ -53,7 +53,11 @@ def _on_gpu(subject: Subject, dtype: torch.dtype, device: torch.device) -> nn.Mo
         found = _drawn(network, inputs, dtype, device)
     except Exception:
         return None
-    return network if bool((found - expected).abs().max() <= _AGREE[dtype]) else None
+    return network if _agree(found, expected) else None
+
+
+def _agree(found: Tensor, expected: Tensor) -> bool:
+    return bool((found - expected).abs().max() <= _AGREE[expected.dtype])
 
 
 def _drawn(network: nn.Module, inputs: Inputs, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -69,21 +73,23 @@ def _drawn(network: nn.Module, inputs: Inputs, dtype: torch.dtype, device: torch
 
 @lru_cache(maxsize=2)
 def _on_cpu(subject: Subject) -> nn.Module:
-    """The network, in channels_last if that is faster here."""
+    """The network, in channels_last if that is faster here and gives the same images."""
     if subject.is_large:
         return subject.network
     other = copy.deepcopy(subject.network)
     try:
         other.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return min(subject.network, other, key=lambda network: _seconds(network, subject.example))
+        seconds, found = _timed(other, subject.example)
     except Exception:  # a forward that takes views which other strides do not have
         return subject.network
+    usual, expected = _timed(subject.network, subject.example)
+    return other if seconds < usual and _agree(found, expected) else subject.network
 
 
-def _seconds(network: nn.Module, inputs: Inputs) -> float:
-    """Of the second call."""
+def _timed(network: nn.Module, inputs: Inputs) -> tuple[float, Tensor]:
+    """Seconds of the second call, and its images."""
     arguments = arguments_of(inputs, torch.float32)
     network(*arguments)
     start = time.perf_counter()
-    network(*arguments)
-    return time.perf_counter() - start
+    images: Tensor = network(*arguments)
+    return time.perf_counter() - start, images

@@ -124,10 +124,10 @@ def _list_folder(path: Path) -> dict[str, int]:
                     " bundle with what its links point to (cp -rL), or use one file"
                     " (gan export --single-file)"
                 )
-            mode, size = (status := place.stat()).st_mode, status.st_size
-            if stat.S_ISREG(mode):
-                found[name] = size
-            elif not stat.S_ISDIR(mode) or place in above:
+            status = place.stat()
+            if stat.S_ISREG(status.st_mode):
+                found[name] = status.st_size
+            elif not stat.S_ISDIR(status.st_mode) or place in above:
                 raise BundleError(f"{path}: {name} is a special file, or a link to a folder above")
             else:
                 look(place, f"{name}/", (*above, place))

@@ -298,8 +298,11 @@ class Batcher:
             if request.future.cancelled() and not request.told:
                 self._mark_told(request)
                 answers.append(request.answer)
-            elif request.waiting and not request.told and not request.late(now):
-                queue.append(request)
+            elif request.waiting and not request.told:
+                if request.late(now):
+                    answers.append(self._too_late(request))
+                else:
+                    queue.append(request)
         self._queue, self._images = queue, sum(len(request.images) for request in queue)
         return answers
 
@@ -311,8 +314,9 @@ class Batcher:
         """In a process that was forked off: nobody works for what was asked for before."""
         error = Closed("asked for before this process was forked off; ask again in it")
         for request in self._open:
-            # A thread that is not here may have held its lock.
+            # A thread that is not here may have held its lock; whom it calls back, the parent does.
             request.future._condition = threading.Condition()
+            request.future._done_callbacks = []  # type: ignore[attr-defined]
             request.fail(error)
 
     def _expire(self, request: Request) -> None:
@@ -320,15 +324,19 @@ class Batcher:
         with self._changed:
             if request.told or request.future.done():
                 return
-            self._mark_told(request)
+            answer = self._too_late(request)
             self._changed.notify_all()
+        _tell([answer])
+
+    def _too_late(self, request: Request) -> Callable[[], None]:
+        """What tells a request that its deadline has passed; called under the lock."""
+        self._mark_told(request)
         missing, n = len(request.images) - request.finished, len(request.images)
-        request.fail(
-            DeadlineExceeded(
-                f"{missing} of {n} images were not there at the deadline; allow more time, or ask"
-                " for fewer"
-            )
+        error = DeadlineExceeded(
+            f"{missing} of {n} images were not there at the deadline; allow more time, or ask for"
+            " fewer"
         )
+        return functools.partial(request.fail, error)
 
     def _run(self, backend: "Backend", pieces: list[Piece], *, alone: bool) -> None:
         """Draw the inputs, run them as one batch, put the images where they belong."""

@@ -1,11 +1,11 @@
 """What the libraries that run networks leave behind and start, in a home that is new."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from conftest import run_python
 
 SAMPLE = """
 import os, sys
@@ -23,16 +23,7 @@ def run(bundle: Path, backend: str, home: Path, **environment: str) -> list[str]
     pytest.importorskip(backend)
     own = {k: v for k, v in os.environ.items() if k not in ("CI", "ORT_DISABLE_TELEMETRY")}
     own |= {"HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache"), **environment}
-    done = subprocess.run(
-        [sys.executable, "-c", SAMPLE + LOOK, str(bundle), backend],
-        env=own,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    return run_python(SAMPLE + LOOK, bundle, backend, env=own)
 
 
 def files(folder: Path) -> set[str]:
@@ -64,12 +55,4 @@ os.environ.pop("HOME", None)
 pwd.getpwuid = unknown
 """
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("HOME", "XDG_"))}
-    done = subprocess.run(
-        [sys.executable, "-c", nobody + SAMPLE, str(bundle), backend],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    run_python(nobody + SAMPLE, bundle, backend, env=environment)

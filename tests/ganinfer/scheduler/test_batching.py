@@ -69,15 +69,7 @@ def batcher_of(backend: Watched, **options) -> Batcher:
 
 @pytest.fixture
 def batcher(watched: Watched):
-    made = Batcher(
-        [watched],
-        Inputs.joined,
-        largest=16,
-        max_queue=4,
-        max_queue_images=400,
-        max_wait_ms=0,
-        stats=Stats(),
-    )
+    made = batcher_of(watched, largest=16, max_queue=4, max_queue_images=400)
     yield made
     watched.gate.set()
     made.close()
@@ -163,6 +155,29 @@ def test_a_late_request_is_told_while_the_device_is_busy(
         begun.result()
     watched.gate.set()
     assert batcher.submit(request(watched, 2)).result(20).any()
+
+
+def test_who_is_late_is_told_by_the_last_worker_too(watched: Watched, batcher: Batcher) -> None:
+    """When the batcher closes, and nobody watches deadlines any more."""
+    hold(watched, batcher)
+    late = batcher.submit(request(watched, 2, deadline=time.monotonic() + 0.05))
+    batcher.close(wait=False)
+    time.sleep(0.1)
+    watched.gate.set()
+    with pytest.raises(DeadlineExceeded):
+        late.result(20)
+
+
+def test_a_callback_that_raises_does_not_end_the_watch(watched: Watched, batcher: Batcher) -> None:
+    def leave(_: Future) -> None:
+        raise SystemExit
+
+    hold(watched, batcher)
+    for _ in range(2):
+        late = batcher.submit(request(watched, 2, deadline=time.monotonic() + 0.01))
+        late.add_done_callback(leave)
+        with pytest.raises(DeadlineExceeded):
+            late.result(20)
 
 
 def test_deadlines_that_are_kept_are_forgotten(watched: Watched, batcher: Batcher) -> None:
@@ -327,15 +342,7 @@ def test_what_a_callback_asks_for_is_run_in_its_worker(watched: Watched, batcher
 
 
 def test_nobody_waits_for_company_beyond_their_deadline(watched: Watched) -> None:
-    patient = Batcher(
-        [watched],
-        Inputs.joined,
-        largest=8,
-        max_queue=9,
-        max_queue_images=99,
-        max_wait_ms=5000,
-        stats=Stats(),
-    )
+    patient = batcher_of(watched, max_wait_ms=5000)
     start = time.monotonic()
     asked = request(watched, 2, deadline=start + 2)
     assert patient.submit(asked).result(20).any()
@@ -364,15 +371,7 @@ def test_closing_may_fail_what_is_not_begun(watched: Watched, batcher: Batcher) 
 
 
 def test_a_batch_may_wait_for_company(watched: Watched) -> None:
-    patient = Batcher(
-        [watched],
-        Inputs.joined,
-        largest=8,
-        max_queue=9,
-        max_queue_images=99,
-        max_wait_ms=200,
-        stats=Stats(),
-    )
+    patient = batcher_of(watched, max_wait_ms=200)
     futures = [patient.submit(request(watched, 2)) for _ in range(4)]
     for future in futures:
         future.result(20)

@@ -1,12 +1,12 @@
 """Processes that are forked off while a Sampler is open, and end as programs do."""
 
 import os
-import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
 import pytest
+from conftest import run_python
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux") or os.confstr("CS_GNU_LIBC_VERSION") is None,
@@ -39,15 +39,7 @@ else:
 def run(bundle: Path, backend: str, child: str, before: str = "") -> list[str]:
     pytest.importorskip(backend)
     script = PARENT.format(before=before, child=textwrap.indent(child, "    "))
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(bundle), backend],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    return run_python(script, bundle, backend)
 
 
 SAMPLES = "assert (sampler.sample(4, seed=5) == expected).all(); print('sampled')"
@@ -76,6 +68,9 @@ def test_a_child_ends_as_it_should_and_loses_no_output(
 def test_what_was_asked_for_before_the_fork_is_not_waited_for(bundle: Path, backend: str) -> None:
     before = """
 futures = [sampler.submit(3000), sampler.submit(4)]
+parent = os.getpid()
+for future in futures:
+    future.add_done_callback(lambda _: os.getpid() == parent or print("called back here, too"))
 """
     child = """
 for future in futures:
