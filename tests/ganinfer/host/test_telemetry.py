@@ -14,7 +14,13 @@ with Sampler(sys.argv[1], device="cpu", backend=sys.argv[2]) as sampler:
     sampler.sample(2)
 """
 LOOK = """
-print([open(f"/proc/self/task/{t}/comm").read().strip() for t in os.listdir("/proc/self/task")])
+names = []
+for thread in os.listdir("/proc/self/task"):
+    try:
+        names.append(open(f"/proc/self/task/{thread}/comm").read().strip())
+    except FileNotFoundError:
+        pass  # it ended meanwhile
+print(names)
 print(sorted(name for name in sys.modules if "telemetry" in name))
 """
 
