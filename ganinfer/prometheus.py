@@ -56,10 +56,10 @@ def prometheus(*samplers: Sampler) -> str:
 
 def _histogram(metric: str, bundle: str, histograms: list[dict[str, Any]]) -> list[str]:
     """The lines of one series, the sum of some histograms."""
-    lines = [
-        f'{metric}_bucket{{{bundle},le="{bound}"}} {sum(one["buckets"][bound] for one in histograms)}'
-        for bound in histograms[0]["buckets"]
-    ]
+    lines = []
+    for bound in histograms[0]["buckets"]:
+        count = sum(one["buckets"][bound] for one in histograms)
+        lines.append(f'{metric}_bucket{{{bundle},le="{bound}"}} {count}')
     for part in ("sum", "count"):
         lines.append(f"{metric}_{part}{{{bundle}}} {sum(one[part] for one in histograms)}")
     return lines

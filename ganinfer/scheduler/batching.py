@@ -292,7 +292,7 @@ class Batcher:
             request = piece.request
             request.begun = request.begun or now
             if request.taken == len(request.images):
-                self._stats.begun(request)
+                self._stats.left_queue(request)
         self._running[backend] += 1
         return pieces, running == 0 and size == pending
 
@@ -326,12 +326,12 @@ class Batcher:
         request.taken, request.begun = len(request.images), time.monotonic()
         self._stats.begun_at_once()
 
-    def _settling(
-        self, request: Request, error: BaseException | None = None
-    ) -> Callable[[], None]:
+    def _settling(self, request: Request, error: BaseException | None = None) -> Callable[[], None]:
         """What tells a request its images or an error, once; called under the lock."""
         request.told = True
         self._open.discard(request)
+        if request.taken < len(request.images):
+            self._stats.left_queue(request)
         return functools.partial(self._settle, request, error)
 
     def _settle(self, request: Request, error: BaseException | None = None) -> None:

@@ -76,10 +76,11 @@ class Stats:
             self._counts["queue_requests"] += 1
             self._counts["queue_images"] += len(request.images)
 
-    def begun(self, request: Request) -> None:
-        """The last image of a request was taken off the queue."""
+    def left_queue(self, request: Request) -> None:
+        """A request waits no more: its last image is begun, or it is to be told an error."""
         with self._lock:
-            self._leave_queue(request)
+            self._counts["queue_requests"] -= 1
+            self._counts["queue_images"] -= len(request.images)
             self._counts["in_flight"] += 1
 
     def begun_at_once(self) -> None:
@@ -93,26 +94,19 @@ class Stats:
             self._counts["refused"] += 1
 
     def ended(self, request: Request, outcome: str, now: float) -> None:
-        """A request is told.
+        """A request that is not in the queue is told.
 
         Args:
-            request: from the queue, if images of it were not taken yet.
+            request: that it is.
             outcome: "cancelled", or that of `outcome_of`.
             now: by time.monotonic().
         """
         with self._lock:
-            if request.taken < len(request.images):
-                self._leave_queue(request)
-            else:
-                self._counts["in_flight"] -= 1
+            self._counts["in_flight"] -= 1
             self._outcomes[outcome] += 1
             if outcome == "answered":
                 self._times["queue_seconds"].add(request.begun - request.arrived)
                 self._times["request_seconds"].add(now - request.arrived)
-
-    def _leave_queue(self, request: Request) -> None:
-        self._counts["queue_requests"] -= 1
-        self._counts["queue_images"] -= len(request.images)
 
     def batch(self, *, images: int, size: int, draw_s: float, run_s: float) -> None:
         """A batch of so many images was run in a size, after its latents were drawn."""

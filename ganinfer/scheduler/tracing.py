@@ -36,7 +36,9 @@ class Tracing:
         """
 
     def batch(
-        self, backend: "Backend", pieces: Sequence[Piece]
+        self,
+        backend: "Backend",  # noqa: ARG002
+        pieces: Sequence[Piece],  # noqa: ARG002
     ) -> AbstractContextManager[object]:
         """Within it these pieces of requests are run as a batch."""
         return contextlib.nullcontext()
@@ -85,18 +87,17 @@ class OpenTelemetry(Tracing):
             span.set_status(Status(StatusCode.ERROR, str(error)))
         span.end()
 
-    def batch(
-        self, backend: "Backend", pieces: Sequence[Piece]
-    ) -> AbstractContextManager[object]:
+    def batch(self, backend: "Backend", pieces: Sequence[Piece]) -> AbstractContextManager[object]:
         from opentelemetry.trace import Link, set_span_in_context
 
         first, *others = [p.request.span for p in pieces if p.request.span is not None]
-        return self._tracer.start_as_current_span(
+        span: AbstractContextManager[object] = self._tracer.start_as_current_span(
             "ganinfer.batch",
             context=set_span_in_context(first),
             links=[Link(span.get_span_context()) for span in others],
             attributes={**self._attributes(backend), "ganinfer.images": sum(map(len, pieces))},
         )
+        return span
 
 
 @functools.cache
