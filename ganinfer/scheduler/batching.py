@@ -160,7 +160,7 @@ class Batcher:
             Closed: this is closed. BackendUnavailable: the device hands out no memory.
         """
         backend, n = self.backends[0], len(inputs)
-        request = Request(inputs, np.empty((n, 0, 0, 0), np.uint8))  # its images are there
+        request = Request(inputs, np.empty((n, 0, 0, 0), np.uint8))  # they stay there
         with self._changed:
             if self._closed:
                 raise Closed("this Sampler is closed; open it again")

@@ -17,6 +17,11 @@ BOUNDS_S = (
     *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
 _LE = (*map(str, BOUNDS_S), "+Inf")
+_OUTCOMES = ("answered", "late", "cancelled", "failed", "closed")
+_COUNTS = (
+    *("refused", "images", "padded", "batches", "failed_batches"),
+    *("queue_requests", "queue_images", "in_flight"),
+)
 _KEPT = 4096  # times that percentiles are taken of
 _PERCENTILES = {
     "queue_ms": "queue_seconds",
@@ -63,10 +68,7 @@ class Stats:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._outcomes = dict.fromkeys(("answered", "late", "cancelled", "failed", "closed"), 0)
-        self._counts = dict.fromkeys(("refused", "images", "batches", "padded"), 0)
-        self._counts |= dict.fromkeys(("failed_batches", "queue_requests", "queue_images"), 0)
-        self._counts["in_flight"] = 0
+        self._outcomes, self._counts = dict.fromkeys(_OUTCOMES, 0), dict.fromkeys(_COUNTS, 0)
         self._latents_s = 0.0
         self._times = {name: Times() for name in _PERCENTILES.values()}
 
@@ -126,14 +128,15 @@ class Stats:
         """All figures by name, as JSON has them.
 
         Returns:
-            requests: that were answered. late, cancelled, failed, closed: those that ended
-                otherwise: at their deadline, taken back by their caller, by an error of the
-                backend, by close(cancel=True).
+            requests: that were answered.
+            late, cancelled, failed, closed: requests that ended otherwise: at their deadline, taken
+                back by their caller, by an error of the backend, by close(cancel=True).
             queue_requests, queue_images: that wait in the queue, as max_queue and max_queue_images
                 count them: a request with all its images until the last of them is begun.
             in_flight: requests that have left the queue and are not yet told.
-            refused: requests that found the queue full; no others are counted there alone.
-            images, padded, batches, failed_batches: that were run, for nobody too.
+            refused: requests that found the queue full, and are counted nowhere else.
+            images, batches: that were run. padded: images that were run for nobody.
+            failed_batches: runs that failed.
             fill: share of the images that were run that somebody had asked for.
             latents_s, device_s: seconds of all threads.
             queue_seconds: histogram of the time until the first batch of a request was begun;

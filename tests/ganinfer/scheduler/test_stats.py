@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from collections import Counter
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +158,23 @@ def test_what_runs_in_its_callers_thread_is_in_flight(bundle: Path) -> None:
         rough.gate.set()
         assert served.result(60).result(60).any()
         assert stats.read()["requests"] == 1
+
+
+class CancelledAsSomebodyLooks(Future):
+    def cancelled(self) -> bool:
+        found = super().cancelled()
+        self.cancel()
+        return found
+
+
+def test_a_request_that_is_cancelled_as_a_worker_looks_is_told_and_counted(bundle: Path) -> None:
+    stats = Stats()
+    with rough_batcher(bundle, stats) as (rough, batcher):
+        asked = rough.request(2)
+        asked.future = CancelledAsSomebodyLooks()
+        assert not wait([batcher.submit(asked)], timeout=60).not_done
+    found = stats.read()
+    assert [found[name] for name in (*GAUGES, "cancelled", "batches")] == [0, 0, 0, 1, 0]
 
 
 def test_all_ways_of_asking_are_counted(bundle: Path) -> None:
