@@ -180,24 +180,63 @@ class Batcher:
         self._settle(request)
         return images
 
-    def close(self, *, cancel: bool = False, wait: bool = True) -> None:
-        """Take no more requests; finish those that are here, or fail those not begun; stop."""
+    @property
+    def live(self) -> bool:
+        """Whether its threads are there."""
+        return all(worker.is_alive() for worker in self._workers)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the queue takes one more image."""
+        return len(self._queue) < self._max_queue and self._images < self._max_queue_images
+
+    def stop(self) -> None:
+        """Take no more requests; finish those that are here, and wait for nothing."""
         with self._changed:
             self._closed = True
             answers = self._forget_done()
-            if cancel:
-                error = Closed("this Sampler was closed before its turn")
-                answers += [self._settling(request, error) for request in self._queue]
-                self._queue, self._images = [], 0
             self._changed.notify_all()
         _tell(answers)
-        if wait:
-            with self._changed:  # callers may be at work in threads of their own
-                self._changed.wait_for(lambda: not any(self._running.values()), timeout=60)
-        if wait and threading.current_thread() not in self._workers:  # or two may join each other
-            for worker in self._workers:
-                worker.join()
+
+    def close(self, *, cancel: bool = False, timeout_s: float | None = None) -> bool:
+        """Take no more requests; finish those that are here, or fail those not begun; stop.
+
+        Args:
+            cancel: fail what is not begun.
+            timeout_s: after which everything fails that is not there; None waits for it.
+
+        Returns:
+            Whether all is done. If not, backends are still at work, or it is a worker who asks.
+        """
+        self.stop()
+        if cancel:
+            self._fail_all(Closed("this Sampler was closed before its turn"), begun=False)
+        if threading.current_thread() in self._workers:
+            return False  # it would wait for itself
+        with self._changed:
+            in_time = self._changed.wait_for(self._idle, timeout_s)
+        if not in_time:
+            error = f"this Sampler was closed, and its images were not there {timeout_s:g} s later"
+            self._fail_all(Closed(error), begun=True)
+            if not self._idle():
+                return False
+        for worker in self._workers:
+            worker.join()
         self._deadlines.close()
+        return True
+
+    def _idle(self) -> bool:
+        """Whether nothing is waited for, and no thread, a caller's neither, is at work."""
+        return not self._open and not any(self._running.values())
+
+    def _fail_all(self, error: BaseException, *, begun: bool) -> None:
+        """Tell who waits why there are no images; begun: also of what a backend is at."""
+        with self._changed:
+            failed = [r for r in self._open if begun or r.taken < len(r.images)]
+            answers = [self._settling(request, error) for request in failed]
+            self._queue, self._images = [], 0
+            self._changed.notify_all()
+        _tell(answers)
 
     def _start(self) -> None:
         for backend in self.backends:
@@ -332,6 +371,8 @@ class Batcher:
         self._open.discard(request)
         if request.taken < len(request.images):
             self._stats.left_queue(request)
+        if self._closed:
+            self._changed.notify_all()  # whoever closes waits for the last one
         return functools.partial(self._settle, request, error)
 
     def _settle(self, request: Request, error: BaseException | None = None) -> None:
