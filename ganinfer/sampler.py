@@ -190,9 +190,10 @@ class Sampler:
 
     @property
     def stats(self) -> dict[str, Any]:
-        """Requests, images, batches and their fill, seconds of latents and device, percentiles.
+        """Counts of requests, images and batches, what waits now, histograms and percentiles.
 
-        See `ganinfer.scheduler.stats.Stats.read`.
+        All that this process did since it opened the bundle, as `json.dumps` takes it; see
+        `ganinfer.scheduler.stats.Stats.read`.
         """
         return self._runner.stats.read()
 

@@ -23,6 +23,7 @@ from ganinfer.scheduler.forks import abandon, end_without_destructors
 from ganinfer.scheduler.opening import Opening
 from ganinfer.scheduler.request import Request
 from ganinfer.scheduler.stats import Stats
+from ganinfer.scheduler.tracing import open_tracing
 
 if TYPE_CHECKING:
     from ganinfer.backends._base import Backend
@@ -109,7 +110,8 @@ class Runner:
                 self.bundle = self._same_bundle()
                 self._open_backends()
             if self._batcher is None:
-                self._batcher = self._batcher_of(self.backends, stats=self.stats)
+                tracing = open_tracing(self.bundle.sha256, self.backends)
+                self._batcher = self._batcher_of(self.backends, stats=self.stats, tracing=tracing)
             return self._batcher
 
     def mapping(self) -> "MappingNetwork":
