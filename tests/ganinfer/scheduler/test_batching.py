@@ -23,8 +23,9 @@ from ganinfer.bundle.signature import make_keys, open_private_key
 from ganinfer.drawing.images import Images
 from ganinfer.drawing.inputs import Inputs, draw_inputs
 from ganinfer.errors import BackendUnavailable, BundleError, Closed
-from ganinfer.scheduler.batching import Batcher, next_batch, padded_size
+from ganinfer.scheduler.batching import Batcher
 from ganinfer.scheduler.request import Request
+from ganinfer.scheduler.sizes import next_batch, padded_size
 from ganinfer.scheduler.stats import Stats
 
 
