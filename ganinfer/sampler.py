@@ -5,7 +5,6 @@ L styles of length D.
 """
 
 import functools
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -58,6 +57,7 @@ if TYPE_CHECKING:
 
     from ganinfer.backends._base import SupportsDLPack
     from ganinfer.bundle.archive import Bundle
+    from ganinfer.bundle.places import Place
     from ganinfer.bundle.signature import PublicKey
 
 Latents = NDArray[np.float32]
@@ -98,7 +98,7 @@ class Sampler:
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: "Place",
         *,
         backend: str = "auto",
         device: str | Sequence[str] = "auto",
@@ -114,7 +114,9 @@ class Sampler:
         """Open a bundle and check on this host that it gives its golden images.
 
         Args:
-            path: a bundle: a `name.gan` directory or file, or hf://owner/name[@revision].
+            path: a bundle: a `name.gan` directory or file; hf://owner/name[@revision]; https://,
+                s3://, gs:// or another URL, of a file; or a file's content, as bytes or as a file
+                opened in binary mode. See `ganinfer.bundle.places.located`.
             backend: "auto", "onnxruntime", "openvino", "tensorrt", "onnxruntime_tensorrt", or
                 "package.module" of your own, see `ganinfer.lookup`.
             device: "auto", "cpu", "cuda" or "cuda:<n>"; several make a pool. One that was asked for
@@ -133,16 +135,16 @@ class Sampler:
             public_key: of whoever must have signed the bundle; PEM, or the path of such a file.
 
         Raises:
-            BundleError: the bundle is missing, damaged, of a newer format, unverified or not
-                signed by that key.
+            BundleError: the bundle is missing, cannot be had, is damaged, of a newer format,
+                unverified or not signed by that key.
+            RequestError: path is none of these.
+            MissingExtra: a package for such a URL is not installed.
             ConfigError: the key cannot be used, or there is no such backend.
             BackendUnavailable: this host cannot run it as asked.
             ParityError: it runs, and its golden images are not those of the trained generator.
         """
-        from ganinfer.bundle.hub import located
+        from ganinfer.bundle.places import located
 
-        if not isinstance(path, str | os.PathLike):
-            raise RequestError(f"path {path!r}: expected that of a bundle, a str or Path")
         opening = Opening(
             backend=backend,
             device=device,
