@@ -116,4 +116,4 @@ def _chunks(source: Any, name: str) -> Iterator[bytes]:
             )
         if not chunk:
             return
-        yield chunk
+        yield bytes(chunk)

@@ -1,5 +1,6 @@
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from conftest import run_python
 
-from ganinfer import BundleError, MissingExtra, Sampler
+from ganinfer import BundleError, Sampler
 from ganinfer.bundle.places import local_path, located
 from ganinfer.bundle.tree import write_tree
 from ganinfer.files import sha256_bytes
@@ -123,7 +124,18 @@ def test_a_url_gives_the_images_of_its_file_and_is_downloaded_once(server, singl
     assert server.downloads() == 1
 
 
-@pytest.mark.parametrize("header", ["ETag", "Last-Modified"])
+OLD = tuple(map(int, fsspec.__version__.split(".")[:2])) < (2025, 9)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "ETag",
+        pytest.param(
+            "Last-Modified", marks=pytest.mark.skipif(OLD, reason="older ones do not tell it")
+        ),
+    ],
+)
 def test_a_new_version_is_downloaded(server: Server, small, header: str) -> None:
     for text in ("old", "new"):
         server.files["/x.gan"] = Reply(small(text), {header: text})
@@ -293,26 +305,32 @@ def test_other_places_of_fsspec_work_alike(small, downloads: Path) -> None:
         local_path("memory://models/y.gan")
 
 
-def test_a_place_whose_package_is_missing_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    for scheme, package in (("s3", "s3fs"), ("gs", "gcsfs")):
-        monkeypatch.setitem(sys.modules, package, None)
-        fsspec.registry._registry.pop(scheme, None)
-        with pytest.raises(
-            MissingExtra, match=rf"^{scheme}://b/x.gan: .*run: pip install {package}$"
-        ):
-            Sampler(f"{scheme}://b/x.gan")
-
-
-@pytest.mark.parametrize("package", ["fsspec", "aiohttp"])
-def test_without_the_extra_its_pip_command_is_named(package: str) -> None:
-    code = f"""
+@pytest.mark.parametrize(
+    ("url", "package", "words"),
+    [
+        (
+            "https://b/x.gan",
+            "fsspec",
+            "fsspec is not installed; run: pip install 'ganpipe[remote]'",
+        ),
+        (
+            "https://b/x.gan",
+            "aiohttp",
+            "aiohttp is not installed; run: pip install 'ganpipe[remote]'",
+        ),
+        ("s3://b/x.gan", "s3fs", "s3://b/x.gan: s3:// needs another package .*pip install s3fs"),
+        ("gs://b/x.gan", "gcsfs", "gs://b/x.gan: gs:// needs another package .*pip install gcsfs"),
+    ],
+)
+def test_a_package_that_is_missing_is_named(url: str, package: str, words: str) -> None:
+    code = """
 import sys
-sys.modules[{package!r}] = None
+sys.modules[sys.argv[2]] = None
 from ganinfer import MissingExtra, Sampler
 try:
-    Sampler('https://host/x.gan')
+    Sampler(sys.argv[1])
 except MissingExtra as error:
     print(error)
 """
-    (printed,) = run_python(code)
-    assert printed == f"{package} is not installed; run: pip install 'ganpipe[remote]'"
+    (printed,) = run_python(code, url, package)
+    assert re.fullmatch(words.replace("[", r"\["), printed)
