@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.request import url2pathname
 
 from ganinfer.errors import BundleError, RequestError
 from ganinfer.progress import Progress
@@ -63,6 +62,8 @@ def located(name: Place, *, progress: Progress | None = None) -> tuple[str, Path
     rest = text[scheme.end() :]
     match scheme[1].lower():
         case "file":
+            from urllib.request import url2pathname  # slow, and few need it
+
             place = url2pathname("/" + rest.lstrip("/"))
             return os.path.abspath(place), Path(place)  # noqa: PTH100
         case "hf":

@@ -8,7 +8,6 @@ import errno
 import logging
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from ganinfer.bundle.downloads import Seen, content, incoming, keep, remember, seen
 from ganinfer.errors import BundleError, MissingExtra, missing_extra
@@ -22,6 +21,7 @@ _VERSIONS = (
     *("generation", "VersionId", "version_id", "Content-MD5", "md5Hash", "sha", "created"),
 )
 _CONNECT_S, _SILENCE_S = 30.0, 60.0
+_NOTHING, _NOT_FOR_US = (404, 410), (401, 403)  # HTTP's
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -140,23 +140,24 @@ def _download(files: Any, place: str, part: Path, name: str, progress: Progress 
 def _in_words(error: Exception) -> str:
     error = _cause(error)
     said = str(error).strip().partition("\n")[0] or type(error).__name__
-    match _status(error):
-        case 404 | 410:
-            return "nothing lies there; check the URL"
-        case 401 | 403 | 407 as status:
-            return f"this process may not read it ({status}); check the URL and who it logs in as"
-        case int() as status:
-            return f"the server refused ({status}); try again later"
+    status = _status(error)
+    if status in _NOTHING:
+        return "nothing lies there; check the URL"
+    if status in _NOT_FOR_US:
+        return f"this process may not read it ({status}); check the URL and who it logs in as"
+    if status is not None:
+        return f"the server refused ({status}); try again later"
     if _lacks_credentials(error):
         return f"nobody is logged in there ({said}); give this process credentials"
     return f"cannot be read ({said}); check the connection, and try again"
 
 
 def _cause(error: Exception) -> Exception:
-    """What happened: fsspec's HTTP calls it FileNotFoundError, whatever it is."""
+    """What happened: over HTTP fsspec says FileNotFoundError, whatever it is."""
     cause = error.__cause__
-    own = isinstance(error, FileNotFoundError) and isinstance(cause, Exception)
-    return cause if own and not hasattr(cause, "response") else error  # type: ignore[return-value]
+    if not isinstance(error, FileNotFoundError) or not isinstance(cause, Exception):
+        return error
+    return error if hasattr(cause, "response") else cause  # botocore's has one, and is what it says
 
 
 def _status(error: Exception) -> int | None:
@@ -171,8 +172,7 @@ def _status(error: Exception) -> int | None:
 
 def _is_answer(error: Exception) -> bool:
     """Does the place say that it gives no such file, or not to us?"""
-    status = _status(_cause(error))
-    return _lacks_credentials(error) or (status is not None and status < 500)
+    return _lacks_credentials(error) or _status(_cause(error)) in (*_NOTHING, *_NOT_FOR_US)
 
 
 def _lacks_credentials(error: Exception) -> bool:
@@ -181,6 +181,7 @@ def _lacks_credentials(error: Exception) -> bool:
 
 def _without_secrets(url: str) -> str:
     """A URL for messages: a signature in it, or a password, is nobody's business."""
-    parts = urlsplit(url)
-    query = "?..." if parts.query else ""
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{query}"
+    scheme, _, rest = url.partition("://")
+    rest, query, _ = rest.partition("?")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}{'?...' if query else ''}"

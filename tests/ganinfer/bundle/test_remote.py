@@ -186,9 +186,10 @@ def test_without_the_server_what_it_had_is_used_and_that_is_said(server, small, 
     url = f"{server.url}/x.gan"
     server.files["/x.gan"] = tagged(small("x"), "1")
     file = local_path(url)
-    server.files["/x.gan"] = Reply(status=503)
-    assert local_path(url) == file
-    assert "the server refused (503)" in caplog.messages[-1]
+    for status in (429, 503):
+        server.files["/x.gan"] = Reply(status=status)
+        assert local_path(url) == file
+        assert f"the server refused ({status})" in caplog.messages[-1]
     server.stop()
     assert local_path(url) == file
     assert f"what it had the last time is used, sha256 {file.stem}" in caplog.messages[-1]
@@ -229,6 +230,12 @@ def test_what_cannot_be_had_is_told_in_words(server, downloads, reply, words) ->
 def test_a_host_that_does_not_exist_is_told_in_words(server: Server) -> None:
     with pytest.raises(BundleError, match=r"^https://host.invalid/x.gan: cannot be read"):
         local_path("https://host.invalid/x.gan")
+
+
+def test_what_is_no_url_is_told_in_words(server: Server) -> None:
+    for url in ("https://[x/y.gan", "https://", "http://:x/y"):
+        with pytest.raises(BundleError, match=r"^https?://.*: cannot be read"):
+            local_path(url)
 
 
 def test_secrets_of_a_url_are_not_told(server: Server) -> None:
