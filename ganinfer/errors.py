@@ -111,6 +111,8 @@ EXTRAS = {
     "cuda": "tensorrt",
     "cryptography": "signing",
     "huggingface_hub": "hub",
+    "fsspec": "remote",
+    "aiohttp": "remote",
     "av": "video",
 }
 

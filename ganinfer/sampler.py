@@ -5,7 +5,6 @@ L styles of length D.
 """
 
 import functools
-import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 
     from ganinfer.backends._base import SupportsDLPack
     from ganinfer.bundle.archive import Bundle
+    from ganinfer.bundle.places import Place
     from ganinfer.bundle.signature import PublicKey
     from ganinfer.drawing.model import Model
 
@@ -57,7 +57,7 @@ class Sampler:
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: "Place",
         *,
         backend: str = "auto",
         device: str | Sequence[str] = "auto",
@@ -74,7 +74,9 @@ class Sampler:
         """Open a bundle and check on this host that it gives its golden images.
 
         Args:
-            path: a bundle: a `name.gan` directory or file, or hf://owner/name[@revision].
+            path: a bundle: a `name.gan` directory or file; hf://owner/name[@revision]; https://,
+                s3://, gs:// or another URL, of a file; or a file's content, as bytes or as a file
+                opened in binary mode. See `ganinfer.bundle.places.located`.
             backend: "auto", "onnxruntime", "openvino", "tensorrt", "onnxruntime_tensorrt", or
                 "package.module" of your own, see `ganinfer.lookup`.
             device: "auto", "cpu", "cuda" or "cuda:<n>"; several make a pool. One that was asked for
@@ -94,14 +96,14 @@ class Sampler:
             public_key: of whoever must have signed the bundle; PEM, or the path of such a file.
 
         Raises:
-            BundleError: the bundle is missing, damaged, of a newer format, unverified or not
-                signed by that key.
+            BundleError: the bundle is missing, cannot be had, is damaged, of a newer format,
+                unverified or not signed by that key.
+            RequestError: path is none of these.
+            MissingExtra: a package for such a URL is not installed.
             ConfigError: the key cannot be used, or there is no such backend.
             BackendUnavailable: this host cannot run it as asked.
             ParityError: it runs, and its golden images are not those of the trained generator.
         """
-        if not isinstance(path, str | os.PathLike):
-            raise RequestError(f"path {path!r}: expected that of a bundle, a str or Path")
         opening = Opening(
             backend=backend,
             device=device,
@@ -118,7 +120,7 @@ class Sampler:
         self._rollout = Rollout(path, opening)
 
     @classmethod
-    async def open(cls, path: str | os.PathLike[str], **opening: Unpack[OpeningOptions]) -> Self:
+    async def open(cls, path: "Place", **opening: Unpack[OpeningOptions]) -> Self:
         """Open a bundle in a thread, so that an asyncio program goes on; arguments as of the class.
 
         async with await Sampler.open("digits.gan") as sampler:
@@ -521,7 +523,7 @@ class Sampler:
         request = asking.of_way(seed_a, seed_b, steps, mapped=self._mapped, **way)
         return await self._served(request)
 
-    def reload(self, path: str | os.PathLike[str] | None = None) -> bool:
+    def reload(self, path: "Place | None" = None) -> bool:
         """Let another bundle take the place of the one that serves, while requests go on.
 
         It is opened and proven beside the old one, then requests go to it, and the old one ends

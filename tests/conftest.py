@@ -19,7 +19,9 @@ import torch
 from ganexport.importers import stylegan2
 from ganexport.options import ExportOptions
 from ganexport.pipeline import Exported, export, export_run
+from ganinfer.bundle.archive import Bundle
 from ganinfer.bundle.manifest import MANIFEST, MANIFEST_DIGEST, digest_line
+from ganinfer.bundle.tree import write_tree
 from gantrain.data.prepare import prepare
 from gantrain.game.config import Config, parse_config
 from gantrain.training.train import train
@@ -130,6 +132,22 @@ def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
 def bundle(exported: Exported) -> Path:
     """A verified bundle, as a directory. Tests that change it copy it first."""
     return exported.path
+
+
+@pytest.fixture(scope="session")
+def single_file(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same bundle in one file."""
+    path = tmp_path_factory.mktemp("single") / "tiny.gan"
+    with Bundle(bundle) as opened:
+        write_tree(path, opened.tree(), single_file=True)
+    return path
+
+
+@pytest.fixture
+def downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder where downloads are kept: of this test alone, and not there yet."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache/ganpipe/bundles"
 
 
 @pytest.fixture

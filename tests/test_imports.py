@@ -65,7 +65,6 @@ GROUND_FLOOR_DOORS = {
     "drawing.images",
     "drawing.latents",
     "bundle.archive",
-    "bundle.hub",
     "bundle.manifest",
     "sampler",
     "cli.console",

@@ -7,7 +7,7 @@ import typer
 
 from ganexport.options import ExportOptions
 from ganinfer.cli.console import console, progress_bars
-from ganinfer.cli.options import expanded
+from ganinfer.cli.options import BundlePath, expanded
 from ganinfer.cli.tables import engine_memory, engine_status, show_gates
 from ganinfer.errors import ExportError
 
@@ -120,7 +120,7 @@ def export(
 
 
 def extract(
-    bundle: Annotated[Path, typer.Argument(help="The bundle.", show_default=False)],
+    bundle: BundlePath,
     output: Annotated[Path, typer.Option("-o", "--output", help="The file, name.onnx.")],
     precision: Annotated[
         str, typer.Option(help="fp32, or another that the bundle holds.")

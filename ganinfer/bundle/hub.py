@@ -3,7 +3,7 @@
 Where the Hub is, who asks and where downloads are kept is huggingface_hub's own business.
 """
 
-import os
+import errno
 import re
 import tempfile
 from collections.abc import Iterator
@@ -17,41 +17,31 @@ MODEL = "model.gan"
 CARD = "README.md"
 PREVIEW = "preview.png"
 
-_SCHEME = re.compile(r"hf:/{1,2}")  # a Path makes one slash of two
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 _LOG_IN = "log in with: hf auth login"
 
 
-def local_path(name: str | os.PathLike[str]) -> Path:
-    """Where a bundle lies; see `located`."""
-    return located(name)[1]
-
-
-def located(name: str | os.PathLike[str]) -> tuple[str, Path]:
-    """A bundle's name for any other process, and where it lies.
+def fetched(name: str) -> tuple[str, Path]:
+    """A bundle of the Hub, downloaded unless it is in huggingface_hub's cache.
 
     Args:
-        name: a path, or hf://owner/name[@revision], of a branch, tag or commit.
+        name: owner/name[@revision], of a branch, tag or commit.
 
     Returns:
-        Of a path, that from the root, and the path as it is. Of hf://, that of the commit, and,
-        once it is downloaded, the file in huggingface_hub's cache, which is brought up to date if
-        the Hub can be reached. Whoever opens it checks it, as any bundle.
+        hf://owner/name@commit, and the file in the cache, which is brought up to date if the Hub
+        can be reached.
 
     Raises:
         BundleError: it cannot be had.
     """
-    text = os.fspath(name)
-    if not (scheme := _SCHEME.match(text)):
-        return os.path.abspath(text), Path(text)  # noqa: PTH100 - links are kept
-    repository, _, revision = text[scheme.end() :].partition("@")
+    repository, _, revision = name.partition("@")
     if not _REPOSITORY.fullmatch(repository):
-        raise BundleError(f"{text}: expected hf://owner/name or hf://owner/name@revision")
+        raise BundleError(f"hf://{name}: expected hf://owner/name or hf://owner/name@revision")
     try:
         from huggingface_hub import hf_hub_download
     except ModuleNotFoundError as error:
         raise missing_extra("huggingface_hub", error) from None
-    with _errors_in_words(text):
+    with _errors_in_words(f"hf://{name}"):
         file = Path(hf_hub_download(repository, MODEL, revision=revision or None))
     return f"hf://{repository}@{file.parent.name}", file  # .../snapshots/<commit>/model.gan
 
@@ -147,7 +137,7 @@ def _errors_in_words(name: str) -> Iterator[None]:
 
 
 def _in_words(error: BaseException) -> str:
-    from huggingface_hub import errors
+    from huggingface_hub import constants, errors
 
     if isinstance(error, errors.LocalEntryNotFoundError | RuntimeError) and error.__cause__:
         error = error.__cause__  # what happened on the way to the Hub
@@ -169,6 +159,14 @@ def _in_words(error: BaseException) -> str:
             return f"you may not do this ({said}); {_LOG_IN}, with a token that may"
         case errors.HfHubHTTPError():
             return f"the Hub refused ({error.server_message or said}); try again later"
+        case errors.OfflineModeIsEnabled():
+            return "HF_HUB_OFFLINE is set, and the cache has no answer; unset it, and try again"
+        case OSError() if error.filename or error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return (
+                f"huggingface_hub's cache, {constants.HF_HUB_CACHE}, cannot be used"
+                f" ({error.strerror}); make room there and let this user write, or choose another"
+                " folder with HF_HOME"
+            )
         case ValueError() | RuntimeError():
             return f"the Hub does not take this ({said})"
     return f"the Hub cannot be reached ({said}); check the connection"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import typer
 from rich.console import Console
@@ -18,6 +19,7 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 from rich.text import Text
 
+from ganinfer.bundle.places import local_path
 from ganinfer.progress import Progress
 
 # No markup: names in a stranger's manifest are data.
@@ -47,6 +49,12 @@ def progress_bars(*amount: ProgressColumn) -> Iterator[Progress]:
             bars.update(tasks[name], completed=done, total=total)
 
         yield report
+
+
+def fetched_path(name: str) -> Path:
+    """Where a bundle lies on this host; a download has a bar. For Typer, as a parser."""
+    with progress_bars() as report:
+        return local_path(name, progress=report)
 
 
 class _Rate(ProgressColumn):

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ganinfer.bundle.hub import local_path
+from ganinfer.cli.console import fetched_path
 from ganinfer.drawing.mixing import Mixture, parse_mixture
 from ganinfer.errors import RequestError
 from ganinfer.options import Option, options_of
@@ -17,9 +17,9 @@ from ganinfer.options import Option, options_of
 BundlePath = Annotated[
     Path,
     typer.Argument(
-        help="A name.gan directory or file, or hf://owner/name, hf://owner/name@revision.",
+        help="A name.gan directory or file, or hf://owner/name[@revision], https://, s3://, ...",
         show_default=False,
-        parser=local_path,
+        parser=fetched_path,
         metavar="bundle",
     ),
 ]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ganinfer.bundle.hub import located
+from ganinfer.bundle.places import Place, located
 from ganinfer.errors import BundleError, Closed, GanError, RequestError
 from ganinfer.scheduler.opening import Opening
 from ganinfer.scheduler.runner import Replaced, Runner, identity, open_runner
@@ -41,14 +41,15 @@ class Rollout:
         reload_error: of `watch`, why the bundle that lies there now does not serve, if so.
     """
 
-    def __init__(self, name: str | os.PathLike[str], opening: Opening) -> None:
+    def __init__(self, name: Place, opening: Opening) -> None:
         """Open a bundle; errors as of `Sampler`."""
-        self._name = name
         self.origin, self._place = located(name)
-        if opening.watch and self.origin != os.path.abspath(self._place):  # noqa: PTH100
+        self._name = _lasting(name, self.origin)
+        is_path = self._name is name and self.origin == os.path.abspath(self._place)  # noqa: PTH100
+        if opening.watch and not is_path:
             raise RequestError(
-                f"watch: expected a path on this machine, found {name}; call reload() when there"
-                " is another bundle"
+                f"watch: expected a path on this machine, found {name!r:.100}; call reload() when"
+                " there is another bundle"
             )
         self._seen = identity(self._place)
         self.runner = open_runner(self._place, opening)
@@ -88,7 +89,7 @@ class Rollout:
                     raise
                 self.reload()
 
-    def reload(self, name: str | os.PathLike[str] | None = None) -> bool:
+    def reload(self, name: Place | None = None) -> bool:
         """See `Sampler.reload`."""
         with self._reloading:
             if self._closed:
@@ -96,6 +97,7 @@ class Rollout:
             old = self.runner
             wanted = self._name if name is None else name
             origin, place = located(wanted)
+            wanted = _lasting(wanted, origin)
             seen = identity(place)
             if _sha256(place, old) == old.bundle.sha256:
                 self._name, self.origin, self._place, self._seen = wanted, origin, place, seen
@@ -161,6 +163,11 @@ class Rollout:
         """In a process that was forked off; what drains, the parent drains."""
         self._draining = weakref.WeakSet()
         self._start_anew()
+
+
+def _lasting(name: Place, origin: str) -> str | os.PathLike[str]:
+    """A name that may be looked at again: of a content, where it is kept."""
+    return name if isinstance(name, str | os.PathLike) else origin
 
 
 def _watch(held: "weakref.ref[Rollout]", stop: threading.Event) -> None:

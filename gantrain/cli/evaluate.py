@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ganinfer.bundle.hub import local_path
-from ganinfer.cli.console import console, progress_bars
+from ganinfer.cli.console import console, fetched_path, progress_bars
 from ganinfer.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ def evaluate(
         typer.Argument(
             help="Run, checkpoint, bundle, prepared dataset, or folder, zip or npz of images.",
             show_default=False,
-            parser=local_path,
+            parser=fetched_path,
             metavar="target",
         ),
     ],
@@ -107,7 +106,7 @@ def report(
         Path | None,
         typer.Option(
             help="Exported from the run: show its parity table.",
-            parser=local_path,
+            parser=fetched_path,
             metavar="<path>",
         ),
     ] = None,
@@ -144,7 +143,7 @@ def statistics(
         typer.Argument(
             help="As in evaluate; a prepared dataset, say.",
             show_default=False,
-            parser=local_path,
+            parser=fetched_path,
             metavar="target",
         ),
     ],

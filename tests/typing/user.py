@@ -1,7 +1,8 @@
 """What users write against the SDK; `mypy --strict` must find nothing in it."""
 
+import io
 from pathlib import Path
-from typing import Literal, assert_type
+from typing import BinaryIO, Literal, TextIO, assert_type
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,12 @@ def sample(path: Path, names: list[str], how: Literal["numpy", "pil"], latents: 
             batch.sum()
         save_png("x.png", grid(images))
         save_png(Path("x.png"), grid(images))
+
+
+def open_from(url: str, content: bytes, file: BinaryIO, text: TextIO) -> None:
+    for place in (url, content, file, io.BytesIO(content), memoryview(content)):
+        Sampler(place).close()
+    Sampler(text)  # type: ignore[arg-type]
 
 
 async def asample(sampler: Sampler) -> NDArray[np.uint8]:

@@ -10,7 +10,8 @@ from hub_server import TOKEN, HubServer, Repository
 
 from ganinfer import BundleError, Sampler
 from ganinfer.bundle.archive import Bundle, sign_bundle
-from ganinfer.bundle.hub import local_path, push
+from ganinfer.bundle.hub import push
+from ganinfer.bundle.places import local_path
 from ganinfer.bundle.tree import write_tree
 
 # huggingface_hub's own, of the HTTP client it is built on.
@@ -202,8 +203,22 @@ def test_without_the_hub_the_cache_serves(hub, bundle, name, gan, monkeypatch) -
     for command in (("inspect", "hf://owner/new"), ("push", bundle, name)):
         result = gan(*command)
         assert result.returncode == 1
-        assert "the Hub cannot be reached" in result.stderr
+        assert "HF_HUB_OFFLINE is set" in result.stderr
         assert "Traceback" not in result.stderr
+
+
+def test_a_cache_that_cannot_be_written_is_told_from_the_hub(
+    hub, bundle, name, gan, tmp_path, monkeypatch
+) -> None:
+    push(bundle, name)
+    (tmp_path / "occupied").touch()
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "occupied"))
+    result = gan("inspect", f"hf://{name}")
+    assert result.returncode == 1
+    assert f"hf://{name}: huggingface_hub's cache, {tmp_path}/occupied/hub, cannot be used" in (
+        result.stderr
+    )
+    assert "HF_HOME" in result.stderr
 
 
 def test_the_gan_command_pushes_and_takes_what_is_on_the_hub(hub, bundle, name, gan, tmp_path):

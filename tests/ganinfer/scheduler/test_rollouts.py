@@ -177,6 +177,14 @@ def test_a_watched_place_is_reloaded(
     until(lambda: "ganinfer watch" not in [thread.name for thread in threading.enumerate()])
 
 
+def test_only_a_path_is_watched(single_file: Path) -> None:
+    content = single_file.read_bytes()
+    with pytest.raises(RequestError, match=r"watch: expected a path on this machine, found b'PK"):
+        Sampler(content, **OPENING, watch=True)
+    with Sampler(single_file.as_uri(), **OPENING, watch=True) as sampler:
+        assert not sampler.reload(content)
+
+
 def test_a_pickled_sampler_watches_too(place: Path) -> None:
     with Sampler(place, **OPENING, watch=True) as sampler:
         copy = pickle.dumps(sampler)
