@@ -29,6 +29,7 @@ from ganinfer.drawing.arguments import (
     checked_out,
     checked_styles,
     class_number,
+    gives_each,
     numbers_asked,
     room_for,
     seeds_asked,
@@ -47,7 +48,8 @@ from ganinfer.drawing.inputs import (
     without_styles,
 )
 from ganinfer.drawing.latents import Seeds, is_number, seed_array, slerp
-from ganinfer.drawing.mixing import Mixture, Weights, between
+from ganinfer.drawing.mixing import Mixture, between
+from ganinfer.drawing.reading import AnyArray
 from ganinfer.errors import BundleError, RequestError
 from ganinfer.scheduler.opening import Opening
 from ganinfer.scheduler.request import Request
@@ -274,10 +276,11 @@ class Sampler:
         Args:
             n: how many; may be left out when `seeds` says it.
             seed: images get the seeds seed, seed + 1, ..., seed + n - 1.
-            seeds: one seed an image, integers in [0, 2**64), instead of `seed`.
+            seeds: one seed an image, integers in [0, 2**64), instead of `seed`: a sequence, an
+                array, a column of a table.
             labels: a class (its number in [0, K) or its name) for all images, one class for each,
                 or None: each seed draws its own. Of a bundle that takes weights also mixtures,
-                {"3": 0.5, "8": 0.5}, which sum to 1.
+                {"3": 0.5, "8": 0.5}, which sum to 1, and weights (N, K).
             truncation: "resample": latents from N(0, 1) given abs(z) <= truncation; "scale":
                 latents times truncation; "network": the generator's own, as StyleGAN2's psi. None
                 for that of the training, which is none as a rule.
@@ -419,8 +422,8 @@ class Sampler:
 
     def generate(
         self,
-        z: Latents,
-        y: NDArray[np.integer] | Weights | Sequence[int] | None = None,
+        z: AnyArray | Sequence[Sequence[float]],
+        y: Labels = None,
         *,
         truncation: float | None = None,
         out: Images | None = None,
@@ -429,8 +432,8 @@ class Sampler:
         """Images of latents that the caller made.
 
         Args:
-            z: float (N, Z), finite; a NumPy array, or what speaks DLPack.
-            y: integers (N,) in [0, K) for a conditional model, else None; of a bundle that takes
+            z: float (N, Z), finite; an array, or what NumPy or DLPack can read.
+            y: labels as in `sample` for a conditional model, else None; of a bundle that takes
                 weights also float (N, K).
             truncation: what a generator that takes it as an input gets; the latents are as they
                 are.
@@ -493,7 +496,7 @@ class Sampler:
 
     def synthesize(
         self,
-        w: NDArray[np.floating[Any]],
+        w: AnyArray,
         *,
         out: Images | None = None,
         timeout_s: float | None = None,
@@ -502,7 +505,7 @@ class Sampler:
 
         Args:
             w: float (N, L, D), finite, a style for each place, or (N, D), the same for all; they
-                are taken as they are. A NumPy array, or what speaks DLPack.
+                are taken as they are. An array, or what NumPy or DLPack can read.
             out: uint8 (N, H, W, C) to write the images into.
             timeout_s: as in `sample`.
 
@@ -545,7 +548,7 @@ class Sampler:
         batch_size = checked_integer("batch_size", batch_size, least=1)
         seed = checked_integer("seed", seed, least=0)
         end = seed + checked_count(n, seed)
-        one_each = isinstance(labels, Sequence | np.ndarray) and not isinstance(labels, str)
+        one_each = gives_each(labels)
         numbers = numbers_asked(self._model, labels, end - seed if one_each else batch_size)
         draw_inputs(self._model, [], None, truncation, truncation_mode)  # complain now
 

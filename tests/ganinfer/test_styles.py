@@ -96,7 +96,7 @@ def test_wrong_styles_are_refused_in_words(sampler: Sampler) -> None:
         (w[0, 0], r"found float32 \(12,\)"),
         (w.astype(int), "found int64"),
         (w * np.nan, "NaN or infinite"),
-        ("w", "found <U1"),
+        ("w", "found 'w'"),
     ):
         with pytest.raises(RequestError, match=words):
             sampler.synthesize(wrong)
