@@ -73,12 +73,13 @@ def checked_labels(model: "Model", y: Labels, n: int) -> ClassInput | None:
 
 def _classes(model: "Model", name: str, given: Any, n: int) -> ClassInput:
     """One class or mixture for all images, or one for each; or weights (N, K)."""
-    if isinstance(given, int | str):
+    if isinstance(given, int | str | np.integer):
         return np.full(n, class_number(model, given), np.int64)
     if not model.classes:
         raise _no_classes(name)
-    num_classes, number = len(model.classes), functools.partial(class_number, model)
+    num_classes = len(model.classes)
     if isinstance(given, Mapping):
+        number = functools.partial(class_number, model)
         return np.broadcast_to(mix(model, [given], number), (n, num_classes))
     array = read(name, given)
     if array.ndim == 0 and isinstance(label := array.item(), int | str):
@@ -87,7 +88,8 @@ def _classes(model: "Model", name: str, given: Any, n: int) -> ClassInput:
         return checked_weights(model, array)
     if array.ndim != 1 or array.dtype.kind not in "iuUO":
         raise RequestError(
-            f"{name}: found {described(array)}; expected one class, or one for each of {n} images"
+            f"{name}: found {described(array)}; expected a class number or name, or one for each"
+            " image"
         )
     if len(array) != n:
         raise RequestError(f"{name}: found {len(array)} for {n} images; give one, or one for each")
@@ -95,12 +97,13 @@ def _classes(model: "Model", name: str, given: Any, n: int) -> ClassInput:
     if array.dtype.kind in "iu":
         if n and not (min(labels) >= 0 and max(labels) < num_classes):
             raise RequestError(
-                f"{name}: found {min(labels)} to {max(labels)}; expected 0 to {num_classes - 1}"
+                f"{name}: found {min(labels)} to {max(labels)}; expected 0 to {num_classes - 1},"
+                f" for {', '.join(model.classes)}"
             )
         return array.astype(np.int64)
-    if is_mixed(labels):
-        return mix(model, labels, number)
-    return np.array([number(label) for label in labels], np.int64)
+    if array.dtype.kind == "O" and is_mixed(labels):
+        return mix(model, labels, functools.partial(class_number, model))
+    return np.array([class_number(model, label) for label in labels], np.int64)
 
 
 def class_number(model: "Model", label: Any) -> int:
@@ -110,7 +113,7 @@ def class_number(model: "Model", label: Any) -> int:
         RequestError: there is no such class.
     """
     classes = model.classes
-    if not isinstance(label, int | str):
+    if not isinstance(label, int | str | np.integer):
         label = single("label", label)
     if not classes:
         raise _no_classes(f"label {label!r}")
@@ -120,7 +123,7 @@ def class_number(model: "Model", label: Any) -> int:
                 f"label {str(label)!r}: there is no such class; {suggest(label, classes)}"
             )
         return classes.index(label)
-    if isinstance(label, bool) or not isinstance(label, int):
+    if isinstance(label, bool) or not isinstance(label, int | np.integer):
         raise RequestError(f"label {label!r}: expected a class number or name")
     if not 0 <= label < len(classes):
         raise RequestError(

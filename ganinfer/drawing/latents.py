@@ -67,16 +67,18 @@ def seed_array(seeds: Sequence[int] | AnyArray) -> Seeds:
     array = read("seeds", seeds)
     if array.ndim != 1 or array.dtype.kind not in "iuO":
         raise RequestError(f"seeds: found {described(array)}; expected a list of integers")
-    ends = array if array.dtype.kind == "O" or not array.size else (array.min(), array.max())
-    for seed in ends:
-        if (
-            isinstance(seed, bool)
-            or not isinstance(seed, int | np.integer)
-            or not 0 <= seed < 2**64
-        ):
-            found = single("seeds", seed)
-            raise RequestError(f"seeds: found {found!r}; expected integers from 0 to 2**64 - 1")
+    if array.dtype.kind == "O":
+        for seed in array:
+            is_integer = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
+            if not is_integer or not 0 <= seed < 2**64:
+                raise _no_seed(single("seeds", seed))
+    elif array.size and array.min() < 0:
+        raise _no_seed(array.min().item())
     return array.astype(np.uint64)
+
+
+def _no_seed(found: object) -> RequestError:
+    return RequestError(f"seeds: found {found!r}; expected integers from 0 to 2**64 - 1")
 
 
 def is_number(value: object) -> bool:

@@ -40,9 +40,9 @@ def read(name: str, values: Any) -> NDArray[Any]:
         values: a scalar, a sequence, also of rows, or what NumPy or DLPack can read on the host.
 
     Returns:
-        Of any type and shape; a scalar has no axes. Integers alone are int64, with floats among
-        them float64; a sequence of anything else, as text, bools or None, is one of objects, so
-        that nothing in it becomes what it was not.
+        Of any type and shape; a scalar has no axes. A sequence of integers is int64, with floats
+        among them float64; one of text is text. One of anything else, or of both, is of objects,
+        so that nothing in it becomes what it was not.
 
     Raises:
         RequestError: it is on another device, or none of these.
@@ -114,6 +114,8 @@ def _of_list(name: str, values: Sequence[Any]) -> NDArray[Any]:
     kinds = set(map(type, values))
     if kinds <= {int}:
         return _integers(values)
+    if kinds <= {str}:
+        return np.array(values)
     if all(issubclass(kind, int | np.integer) and kind is not bool for kind in kinds):
         return _integers([int(value) for value in values])
     numbers = (int, float, np.integer, np.floating)
@@ -147,8 +149,11 @@ def _of_tensor(name: str, tensor: Any) -> NDArray[Any]:
     """Torch's, which NumPy refuses if it has a gradient, or is of bfloat16."""
     if tensor.device.type != "cpu":
         raise _elsewhere(name, tensor.device)
-    tensor = tensor.detach()
-    array: NDArray[Any] = (tensor.float() if "bfloat16" in str(tensor.dtype) else tensor).numpy()
+    if tensor.requires_grad:
+        tensor = tensor.detach()
+    if tensor.dtype is sys.modules["torch"].bfloat16:
+        tensor = tensor.float()
+    array: NDArray[Any] = tensor.numpy()
     return array
 
 
