@@ -1,35 +1,45 @@
-"""Sampler under load: many threads and tasks, cancellations, a backend that fails now and then.
+"""Sampler under load: threads, tasks, cancellations, deadlines, faults, forks and reloads.
 
-    python benchmarks/soak.py BUNDLE [--minutes 5] [--backend openvino] [-o FILE.json]
+    python benchmarks/soak.py BUNDLE [OTHER] [--minutes 5] [--backend openvino] [-o FILE.json]
 
 Thirty-two threads and two hundred asyncio tasks ask for 1 to 500 images with labels and
-truncations of their own; one request in twenty is cancelled, one batch in five hundred fails. Every
-answer is compared, bit for bit, with what the same request gives alone. Then throughput: eight
-callers of small requests who share a Sampler against eight who take turns, and the load's images/s
-against one large caller.
+truncations of their own; one request in twenty is cancelled, one in twenty has a deadline of 20 to
+500 ms, one batch in five hundred fails. Every five seconds a process is forked off that samples and
+ends by itself; and, with OTHER, a bundle of another training of the same recipe, that and BUNDLE
+take turns at the place that a watching Sampler serves from. Every answer is compared, bit for bit,
+with what the same request gives alone. Then throughput: eight callers of small requests who share
+a Sampler against eight who take turns, and the load's images/s against one large caller.
 """
 
 import argparse
 import asyncio
 import ctypes
+import functools
 import gc
 import json
+import os
 import random
+import sys
+import tempfile
 import threading
 import time
 from collections import Counter
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ganinfer import Sampler
+from ganinfer.bundle.archive import Bundle
+from ganinfer.bundle.tree import write_tree
 from ganinfer.drawing.inputs import draw_inputs, labels_of
 from ganinfer.drawing.latents import seed_array
-from ganinfer.errors import BackendUnavailable, QueueFull
+from ganinfer.errors import BackendUnavailable, DeadlineExceeded, QueueFull
 
 NUM_THREADS, NUM_TASKS, NUM_KINDS = 32, 200, 60
+EVERY_S = 5.0  # a fork, and a reload
 
 
 def resident_mib() -> float:
@@ -65,14 +75,37 @@ class Flaky:
 
     def __init__(self, backend: Any, share: float) -> None:
         self._run, self._share, self._rng = backend.run, share, random.Random(1)
-        self.failed = 0
+        self.failed, self._process = 0, os.getpid()
         backend.run = self.run
 
     def run(self, inputs: Any, **options: Any) -> Any:
-        if self._rng.random() < self._share:
+        if os.getpid() == self._process and self._rng.random() < self._share:
             self.failed += 1
             raise BackendUnavailable("injected")
         return self._run(inputs, **options)
+
+    def end(self) -> None:
+        """It fails no more."""
+        self._share = 0.0
+
+
+class Swapped:
+    """Two bundles that take turns at one place."""
+
+    def __init__(self, place: Path, bundles: Sequence[Path]) -> None:
+        self.place, self._turn = place, 0
+        self._bundles: list[tuple[str, dict[str, bytes]]] = []
+        for path in bundles:
+            with Bundle(path) as bundle:
+                self._bundles.append((bundle.sha256, bundle.tree()))
+        self.swap()
+
+    def swap(self) -> str:
+        """Put the other one there; its sha256."""
+        self._turn += 1
+        sha256, tree = self._bundles[self._turn % len(self._bundles)]
+        write_tree(self.place, tree, single_file=False)
+        return sha256
 
 
 def soak(
@@ -83,14 +116,20 @@ def soak(
     num_tasks: int = NUM_TASKS,
     fault_share: float = 1 / 500,
     most_steps: int = 0,
+    swapped: Swapped | None = None,
+    forks: bool = False,
 ) -> dict[str, Any]:
     """The load. most_steps: of uint8, that an answer may differ, as a GPU's batches do."""
     asked = kinds(sampler)
-    alone = [sampler.sample(**one) for one in asked]
-    before = sampler.stats["images"]
-    backend = sampler._runner.backends[0]
-    flaky = Flaky(backend, fault_share)
+    rights = [[sampler.sample(**one) for one in asked]]
+    if swapped is not None:
+        other = swapped.swap()
+        sampler.reload()
+        assert sampler.sha256 == other
+        rights.append([sampler.sample(**one) for one in asked])
+    flaky = [Flaky(sampler._runner.backends[0], fault_share)]
     outcomes: Counter[str] = Counter()
+    late_ms: list[float] = []
     images = 0
     end, lock = time.monotonic() + seconds, threading.Lock()
     peak = 0.0
@@ -101,19 +140,33 @@ def soak(
             outcomes[outcome] += 1
             images += count
 
+    def is_right(kind: int, answer: np.ndarray) -> bool:
+        return any(
+            answer.shape == right[kind].shape
+            and np.abs(answer.astype(np.int16) - right[kind]).max() <= most_steps
+            for right in rights
+        )
+
     def judge(kind: int, answer: np.ndarray) -> None:
-        right = alone[kind]
-        same = answer.shape == right.shape
-        same = same and np.abs(answer.astype(np.int16) - right).max() <= most_steps
-        record("right" if same else "WRONG", len(answer))
+        record("right" if is_right(kind, answer) else "WRONG", len(answer))
+
+    def told(future: Future[Any], deadline: float) -> None:
+        """How long after its deadline a request was told that it is late."""
+        late = 1000 * (time.monotonic() - deadline)
+        if not future.cancelled() and isinstance(future.exception(), DeadlineExceeded):
+            late_ms.append(late)
 
     def caller(number: int) -> None:
         rng = random.Random(number)
         while time.monotonic() < end:
-            kind = rng.randrange(len(asked))
+            kind, chance = rng.randrange(len(asked)), rng.random()
+            timeout_s = rng.uniform(0.02, 0.5) if 0.05 < chance < 0.1 else None
+            deadline = time.monotonic() + (timeout_s or 0.0)
             try:
-                future = sampler.submit(**asked[kind])
-                if rng.random() < 0.05 and future.cancel():
+                future = sampler.submit(**asked[kind], timeout_s=timeout_s)
+                if timeout_s is not None:
+                    future.add_done_callback(functools.partial(told, deadline=deadline))
+                if chance < 0.05 and future.cancel():
                     record("cancelled")
                     continue
                 judge(kind, future.result(120))
@@ -121,13 +174,16 @@ def soak(
                 record("failed as injected")
             except QueueFull:
                 record("queue full")
+            except DeadlineExceeded:
+                record("late")
 
     async def task(number: int) -> None:
         rng = random.Random(1000 + number)
         while time.monotonic() < end:
-            kind = rng.randrange(len(asked))
-            waiting = asyncio.ensure_future(sampler.asample(**asked[kind]))
-            if rng.random() < 0.05:
+            kind, chance = rng.randrange(len(asked)), rng.random()
+            timeout_s = rng.uniform(0.02, 0.5) if 0.05 < chance < 0.1 else None
+            waiting = asyncio.ensure_future(sampler.asample(**asked[kind], timeout_s=timeout_s))
+            if chance < 0.05:
                 await asyncio.sleep(0)
                 waiting.cancel()
             try:
@@ -138,6 +194,8 @@ def soak(
                 record("failed as injected")
             except QueueFull:
                 record("queue full")
+            except DeadlineExceeded:
+                record("late")
 
     async def tasks() -> None:
         await asyncio.gather(*(task(n) for n in range(num_tasks)))
@@ -148,25 +206,48 @@ def soak(
             peak = max(peak, resident_mib())
             time.sleep(1)
 
+    def reload() -> None:
+        assert swapped is not None
+        while time.monotonic() + EVERY_S < end:
+            soon = time.monotonic() + EVERY_S
+            other = swapped.swap()
+            while sampler.sha256 != other and time.monotonic() < soon:
+                time.sleep(0.01)
+            record("reloaded" if sampler.sha256 == other else "NOT RELOADED")
+            time.sleep(max(0.0, soon - time.monotonic()))
+            flaky.append(Flaky(sampler._runner.backends[0], fault_share))
+
+    def fork() -> None:
+        """A process of its own that samples, and ends; from the main thread, as servers do."""
+        child = os.fork()
+        if child == 0:
+            sys.exit(0 if is_right(1, sampler.sample(**asked[1])) else 3)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        record("forked" if status == 0 else "A FORK FAILED")
+
     threads = [threading.Thread(target=caller, args=(n,)) for n in range(num_threads)]
     threads += [
         threading.Thread(target=lambda: asyncio.run(tasks())),
         threading.Thread(target=watch),
     ]
+    if swapped is not None:
+        threads.append(threading.Thread(target=reload))
     start = time.monotonic()
     for thread in threads:
         thread.start()
+    while forks and time.monotonic() + EVERY_S < end:
+        time.sleep(EVERY_S)
+        fork()
     for thread in threads:
         thread.join()
     wall = time.monotonic() - start
-    drawn = sampler.stats["images"] - before
-    del backend.run  # it fails no more
+    flaky[-1].end()
     return {
         "seconds": wall,
         "outcomes": dict(outcomes),
-        "injected": flaky.failed,
-        "images_per_s": drawn / wall,  # those of failed and cancelled requests, too
+        "injected": sum(one.failed for one in flaky),
         "answered_per_s": images / wall,
+        "late_by_ms": {"count": len(late_ms), "most": max(late_ms, default=0.0)},
         "peak_memory_mib": peak,
         "stats": sampler.stats,
     }
@@ -228,29 +309,36 @@ def throughput(path: Path, options: dict[str, Any]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", type=Path)
+    parser.add_argument("other", type=Path, nargs="?")
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--backend", default="auto")
     parser.add_argument("-o", "--output", type=Path)
     given = parser.parse_args()
     options = {"backend": given.backend, "max_queue": 4096}
     found: dict[str, Any] = {"images_per_s": throughput(given.bundle, options)}
-    with Sampler(given.bundle, **options) as sampler:
-        found["backend"] = {
-            key: sampler.info[key] for key in ("family", "backend", "precision", "threads")
-        }
-        # Under load much of the memory is images that callers wait for; what stays is a leak.
-        soak(sampler, 12 * given.minutes)
-        before = at_rest()
-        found["soak"] = soak(sampler, 60 * given.minutes)
-        found["soak"]["memory_growth_mib"] = at_rest() - before
-    load, large = found["soak"]["images_per_s"], found["images_per_s"]["one_large_caller"]
-    found["soak"]["share_of_one_large_caller"] = load / large
+    with tempfile.TemporaryDirectory() as folder:
+        swapped = None
+        if given.other is not None:
+            swapped = Swapped(Path(folder) / "x.gan", [given.bundle, given.other])
+        place = given.bundle if swapped is None else swapped.place
+        with Sampler(place, watch=swapped is not None, **options) as sampler:
+            found["backend"] = {
+                key: sampler.info[key] for key in ("family", "backend", "precision", "threads")
+            }
+            load: dict[str, Any] = {"swapped": swapped, "forks": hasattr(os, "fork")}
+            # Under load much of the memory is images that callers wait for; what stays is a leak.
+            soak(sampler, 12 * given.minutes, **load)
+            before = at_rest()
+            found["soak"] = soak(sampler, 60 * given.minutes, **load)
+            found["soak"]["memory_growth_mib"] = at_rest() - before
+    answered, large = found["soak"]["answered_per_s"], found["images_per_s"]["one_large_caller"]
+    found["soak"]["share_of_one_large_caller"] = answered / large
     text = json.dumps(found, indent=1)
     print(text)
     if given.output:
         given.output.write_text(text + "\n")
-    wrong = found["soak"]["outcomes"].get("WRONG", 0)
-    raise SystemExit(1 if wrong else 0)
+    wrong = [outcome for outcome in found["soak"]["outcomes"] if outcome.upper() == outcome]
+    raise SystemExit(f"soak: {', '.join(wrong)}" if wrong else 0)
 
 
 if __name__ == "__main__":

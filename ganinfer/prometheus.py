@@ -1,40 +1,65 @@
-"""A sampler's statistics in Prometheus' text format."""
+"""Statistics of samplers in Prometheus' text format."""
+
+from typing import Any
 
 from ganinfer.sampler import Sampler
 
 # Of `Sampler.stats`: its name, the metric's, and what it says.
 _COUNTERS = (
     ("requests", "requests", "Requests that were answered."),
+    ("late", "late_requests", "Requests that were not answered at their deadline."),
+    ("cancelled", "cancelled_requests", "Requests that their callers took back."),
+    ("failed", "failed_requests", "Requests that failed in the backend."),
+    ("closed", "closed_requests", "Requests whose sampler was closed before their turn."),
+    ("refused", "refused_requests", "Requests that found the queue full."),
     ("images", "images", "Images that were drawn."),
-    ("batches", "batches", "Batches that were run."),
     ("padded", "padding_images", "Images that were run for nobody, to fill a batch."),
-    ("failed", "failed_batches", "Batches that failed."),
+    ("batches", "batches", "Batches that were run."),
+    ("failed_batches", "failed_batches", "Batches that failed."),
     ("latents_s", "latents_seconds", "Time of drawing latents, of all threads."),
     ("device_s", "device_seconds", "Time of the backend, of all threads."),
 )
-_SUMMARIES = (
-    ("queue_ms", "queue_seconds", "Time that a request waited for its last batch."),
-    ("request_ms", "request_seconds", "Time from a request to its answer."),
-    ("device_ms", "batch_seconds", "Time of a batch in the backend."),
+_GAUGES = (
+    ("queue_requests", "queue_requests", "Requests in the queue."),
+    ("queue_images", "queue_images", "Images of the requests in the queue."),
+    ("in_flight", "in_flight_requests", "Requests that have left the queue and are not yet told."),
+)
+_HISTOGRAMS = (
+    ("queue_seconds", "queue_seconds", "Time from a request to its first batch."),
+    ("request_seconds", "request_seconds", "Time from a request to its answer."),
+    ("batch_seconds", "batch_seconds", "Time of a batch in the backend."),
 )
 
 
-def prometheus(sampler: Sampler) -> str:
-    """What a /metrics page says of a sampler.
+def prometheus(*samplers: Sampler) -> str:
+    """What a /metrics page says of all samplers of this process; nothing if there are none.
 
-    Metrics are labelled with the first twelve digits of the bundle's sha256. Quantiles are those of
-    the last thousands, see `Sampler.stats`.
+    Metrics are labelled with the first twelve digits of the bundle's sha256. Samplers of one bundle
+    are summed, which is right for counters, histograms and lengths of queues alike.
     """
-    stats, bundle = sampler.stats, f'bundle="{sampler.sha256[:12]}"'
+    by_bundle: dict[str, list[dict[str, Any]]] = {}
+    for sampler in dict.fromkeys(samplers):
+        by_bundle.setdefault(f'bundle="{sampler.sha256[:12]}"', []).append(sampler.stats)
     lines: list[str] = []
-    for key, name, said in _COUNTERS:
-        metric = f"ganinfer_{name}_total"
-        lines += [f"# HELP {metric} {said}", f"# TYPE {metric} counter"]
-        lines.append(f"{metric}{{{bundle}}} {stats[key]}")
-    for key, name, said in _SUMMARIES:
-        metric = f"ganinfer_{name}"
-        lines += [f"# HELP {metric} {said}", f"# TYPE {metric} summary"]
-        for percentile, milliseconds in stats[key].items():
-            quantile = int(percentile.removeprefix("p")) / 100
-            lines.append(f'{metric}{{{bundle},quantile="{quantile:g}"}} {milliseconds / 1000}')
-    return "\n".join(lines) + "\n"
+    for kind, metrics in (("counter", _COUNTERS), ("gauge", _GAUGES), ("histogram", _HISTOGRAMS)):
+        for key, name, said in metrics if by_bundle else ():
+            metric = f"ganinfer_{name}" + ("_total" if kind == "counter" else "")
+            lines += [f"# HELP {metric} {said}", f"# TYPE {metric} {kind}"]
+            for bundle, stats in by_bundle.items():
+                values = [one[key] for one in stats]
+                if kind == "histogram":
+                    lines += _histogram(metric, bundle, values)
+                else:
+                    lines.append(f"{metric}{{{bundle}}} {sum(values)}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _histogram(metric: str, bundle: str, histograms: list[dict[str, Any]]) -> list[str]:
+    """The lines of one series, the sum of some histograms."""
+    lines = []
+    for bound in histograms[0]["buckets"]:
+        count = sum(one["buckets"][bound] for one in histograms)
+        lines.append(f'{metric}_bucket{{{bundle},le="{bound}"}} {count}')
+    for part in ("sum", "count"):
+        lines.append(f"{metric}_{part}{{{bundle}}} {sum(one[part] for one in histograms)}")
+    return lines

@@ -6,12 +6,12 @@ L styles of length D.
 
 import functools
 import os
-import time
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,70 +19,33 @@ from numpy.typing import NDArray
 from ganinfer.drawing.arguments import (
     Label,
     Labels,
-    SeedList,
     check_takes_styles,
-    checked_count,
     checked_duration,
-    checked_integer,
-    checked_labels,
-    checked_latents,
-    checked_out,
-    checked_styles,
     class_number,
-    gives_each,
-    numbers_asked,
-    room_for,
-    seeds_asked,
 )
 from ganinfer.drawing.images import Images, check_picture, to_pil
-from ganinfer.drawing.inputs import (
-    ClassInput,
-    Inputs,
-    Wanted,
-    class_input,
-    draw_inputs,
-    draw_wanted,
-    labels_of,
-    of_styles,
-    truncation_input,
-    without_styles,
-)
-from ganinfer.drawing.latents import Seeds, is_number, seed_array, slerp
-from ganinfer.drawing.mixing import Mixture, between
+from ganinfer.drawing.inputs import Wanted, draw_wanted
 from ganinfer.drawing.reading import AnyArray
 from ganinfer.errors import BundleError, RequestError
-from ganinfer.scheduler.opening import Opening
+from ganinfer.scheduler.asking import Asked, Chosen, Latents, Served, Streamed, Way
+from ganinfer.scheduler.opening import Opening, OpeningOptions
 from ganinfer.scheduler.request import Request
-from ganinfer.scheduler.runner import open_runner
+from ganinfer.scheduler.rollout import Rollout
+from ganinfer.scheduler.runner import Runner
 
 if TYPE_CHECKING:
+    import asyncio
+
     from PIL.Image import Image
 
     from ganinfer.backends._base import SupportsDLPack
     from ganinfer.bundle.archive import Bundle
     from ganinfer.bundle.signature import PublicKey
+    from ganinfer.drawing.model import Model
 
-Latents = NDArray[np.float32]
 Styles = NDArray[np.float32]
 
 _MAPPED_AT_ONCE = 64
-
-
-class Chosen(TypedDict, total=False):
-    """Keyword arguments that choose images; `Sampler.sample` says what they mean."""
-
-    seed: int
-    seeds: SeedList
-    labels: Labels
-    truncation: float | None
-    truncation_mode: str | None
-
-
-class Asked(Chosen, total=False):
-    """And those that say where they go, and until when."""
-
-    out: Images | None
-    timeout_s: float | None
 
 
 class Sampler:
@@ -110,6 +73,7 @@ class Sampler:
         max_queue: int = 1024,
         max_queue_images: int | None = None,
         max_wait_ms: float = 0.0,
+        watch: bool = False,
         allow_unverified: bool = False,
         public_key: "PublicKey | None" = None,
     ) -> None:
@@ -131,6 +95,7 @@ class Sampler:
             max_queue_images: images that they may have in all, and one request at most; by default
                 as many as fit into a quarter of the memory that this process may have.
             max_wait_ms: how long a batch that is not full waits for other requests.
+            watch: look each second whether another bundle lies at the path, and `reload` it.
             allow_unverified: open a bundle that was exported without its parity check.
             public_key: of whoever must have signed the bundle; PEM, or the path of such a file.
 
@@ -141,8 +106,6 @@ class Sampler:
             BackendUnavailable: this host cannot run it as asked.
             ParityError: it runs, and its golden images are not those of the trained generator.
         """
-        from ganinfer.bundle.hub import located
-
         if not isinstance(path, str | os.PathLike):
             raise RequestError(f"path {path!r}: expected that of a bundle, a str or Path")
         opening = Opening(
@@ -154,17 +117,50 @@ class Sampler:
             max_queue=max_queue,
             max_queue_images=max_queue_images,
             max_wait_ms=max_wait_ms,
+            watch=watch,
             allow_unverified=allow_unverified,
             public_key=public_key,
         )
-        self._origin, place = located(path)
-        self._runner = open_runner(place, opening)
-        self._model = self._runner.bundle.manifest.model
+        self._rollout = Rollout(path, opening)
+
+    @classmethod
+    async def open(cls, path: str | os.PathLike[str], **opening: Unpack[OpeningOptions]) -> Self:
+        """Open a bundle in a thread, so that an asyncio program goes on; arguments as of the class.
+
+        async with await Sampler.open("digits.gan") as sampler:
+            images = await sampler.asample(8)
+        """
+        import asyncio
+
+        opens = asyncio.ensure_future(asyncio.to_thread(functools.partial(cls, path, **opening)))
+        try:
+            return await asyncio.shield(opens)
+        except asyncio.CancelledError:
+            opens.add_done_callback(_close_unclaimed)
+            raise
 
     def __reduce__(self) -> tuple[Callable[[], "Sampler"], tuple[()]]:
         """A process that gets this sampler opens the bundle for itself, and no other one."""
-        runner = self._runner
-        return functools.partial(_reopened, self._origin, runner.bundle.sha256, runner.opening), ()
+        origin, runner = self._rollout.origin, self._runner
+        return functools.partial(_reopened, origin, runner.bundle.sha256, runner.opening), ()
+
+    @property
+    def _runner(self) -> Runner:
+        return self._rollout.runner
+
+    @property
+    def _model(self) -> "Model":
+        return self._runner.asking.model
+
+    @property
+    def live(self) -> bool:
+        """Whether this process can still serve: it is not closed, and no thread of it has died."""
+        return self._runner.live
+
+    @property
+    def ready(self) -> bool:
+        """Whether a request would be taken now: it is live, and its queue is not full."""
+        return self._runner.live and self._runner.has_room
 
     @property
     def bundle(self) -> "Bundle":
@@ -180,9 +176,11 @@ class Sampler:
     def info(self) -> dict[str, Any]:
         """What was opened, on what, and why: model, backend, device, precision, versions.
 
-        shape: of an image, (H, W, C).
+        shape: of an image, (H, W, C). reload_error: why the bundle that lies there now does not
+        serve, see `watch`; None if it does.
         """
-        bundle, backends = self._runner.bundle, self._runner.ready().backends
+        runner = self._runner
+        bundle, backends = runner.bundle, runner.ready().backends
         return {
             "path": str(bundle.path),
             **self._model.model_dump(),
@@ -190,16 +188,18 @@ class Sampler:
             "backend": backends[0].name,
             "device": ", ".join(backend.device for backend in backends),
             "precision": backends[0].precision,
-            "reason": self._runner.reason,
+            "reason": runner.reason,
             "verified": bundle.manifest.verified,
+            "reload_error": self._rollout.reload_error,
             **backends[0].details,
         }
 
     @property
     def stats(self) -> dict[str, Any]:
-        """Requests, images, batches and their fill, seconds of latents and device, percentiles.
+        """Counts of requests, images and batches, what waits now, histograms and percentiles.
 
-        See `ganinfer.scheduler.stats.Stats.read`.
+        All that this process did since it opened the bundle, as `json.dumps` takes it; see
+        `ganinfer.scheduler.stats.Stats.read`.
         """
         return self._runner.stats.read()
 
@@ -303,10 +303,10 @@ class Sampler:
             raise RequestError(f"output {output!r}: expected 'numpy' or 'pil'")
         if output == "pil":
             check_picture(self._model.channels)
-        request = self._asked(n, **asked)
+        request = self._runner.asking.of_seeds(n, **asked)
         if return_latents:
             inputs = request.wanted = draw_wanted(self._model, [request.wanted])
-        images = _result(self._runner.ready().serve(request))
+        images = self._serve(request)
         found = images if output == "numpy" else [to_pil(image) for image in images]
         return (found, inputs.z) if return_latents else found
 
@@ -320,75 +320,14 @@ class Sampler:
             RequestError: something that this model cannot serve.
             QueueFull: too many requests or images are waiting.
         """
-        request = self._asked(n, **asked)
-        return self._runner.ready().submit(request)
-
-    def _asked(
-        self,
-        n: int | None,
-        *,
-        out: Images | None = None,
-        timeout_s: float | None = None,
-        **chosen: Unpack[Chosen],
-    ) -> Request:
-        """A request, checked."""
-        if n is not None and is_number(n):
-            self._check_size(n)  # before its seeds are made
-        try:
-            wanted = self._wanted(n, **chosen)
-            return self._request(wanted, len(wanted.keys), out, timeout_s)
-        except (MemoryError, OverflowError):
-            raise RequestError(
-                f"n: found {n}; so many images at once do not fit into memory; use stream"
-            ) from None
-
-    def _check_size(self, n: int) -> None:
-        if n > (most := self._runner.max_queue_images):
-            raise RequestError(
-                f"n: found {n}; at most {most} images at once, for the sake of memory: use stream,"
-                " or open with a larger max_queue_images"
-            )
-
-    def _wanted(
-        self,
-        n: int | None,
-        *,
-        seed: int = 0,
-        seeds: SeedList = None,
-        labels: Labels = None,
-        truncation: float | None = None,
-        truncation_mode: str | None = None,
-    ) -> Wanted:
-        """What chooses images, checked."""
-        if truncation is not None or truncation_mode is not None:
-            draw_inputs(self._model, [], None, truncation, truncation_mode)  # complain here
-        keys = seeds_asked(n, seed, seeds)
-        numbers = numbers_asked(self._model, labels, len(keys))
-        return Wanted(keys, numbers, truncation, truncation_mode)
-
-    def _request(
-        self,
-        wanted: Wanted | Inputs,
-        n: int,
-        out: Images | None = None,
-        timeout_s: float | None = None,
-    ) -> Request:
-        """A request for n images."""
-        self._check_size(n)
-        deadline = None
-        if timeout_s is not None:
-            deadline = time.monotonic() + checked_duration("timeout_s", timeout_s)
-        out = checked_out(self._model, out, n)
-        return Request(wanted, room_for(self._model.image_shape(n)), out, deadline)
+        return self._submit(self._runner.asking.of_seeds(n, **asked))
 
     async def asample(self, n: int | None = None, **asked: Unpack[Asked]) -> Images:
         """Draw images in an asyncio program; arguments as in `sample`.
 
         Cancelling the task takes back what is not begun.
         """
-        import asyncio
-
-        return await asyncio.wrap_future(self.submit(n, **asked))
+        return await self._served(self._runner.asking.of_seeds(n, **asked))
 
     def sample_on_device(
         self,
@@ -411,14 +350,15 @@ class Sampler:
             RequestError: as in `sample`, or more images than a batch.
             BackendUnavailable: the backend hands out no memory of a GPU.
         """
-        request = self._asked(n, **chosen)
+        request = self._runner.asking.of_seeds(n, **chosen)
         found, largest = len(request.images), self._runner.opening.batch_size
         if not 0 < found <= largest:
             raise RequestError(
                 f"n: found {found}; expected 1 to {largest}, one batch; open with a larger"
                 " batch_size for more"
             )
-        return self._runner.ready().run_on_device(draw_wanted(self._model, [request.wanted]))
+        inputs = draw_wanted(self._model, [request.wanted])
+        return self._rollout.served(lambda runner: runner.ready().run_on_device(inputs))
 
     def generate(
         self,
@@ -426,8 +366,7 @@ class Sampler:
         y: Labels = None,
         *,
         truncation: float | None = None,
-        out: Images | None = None,
-        timeout_s: float | None = None,
+        **served: Unpack[Served],
     ) -> Images:
         """Images of latents that the caller made.
 
@@ -437,8 +376,7 @@ class Sampler:
                 weights also float (N, K).
             truncation: what a generator that takes it as an input gets; the latents are as they
                 are.
-            out: uint8 (N, H, W, C) to write the images into.
-            timeout_s: as in `sample`.
+            served: out and timeout_s, as in `sample`.
 
         Returns:
             uint8 (N, H, W, C).
@@ -447,22 +385,20 @@ class Sampler:
             RequestError: wrong shapes or types, or values out of range.
             QueueFull, DeadlineExceeded: as in `sample`.
         """
-        z = checked_latents(self._model, z)
-        if truncation is not None and self._model.truncation_input is None:
-            raise RequestError(
-                f"truncation {truncation}: this generator does not take it; truncate z instead"
-            )
-        truncations = truncation_input(self._model, len(z), truncation)
-        classes = class_input(self._model, checked_labels(self._model, y, len(z)))
-        return self._images_of(Inputs(z, classes, truncations), out, timeout_s)
+        request = self._runner.asking.of_latents(z, y, truncation=truncation, **served)
+        return self._serve(request)
 
-    def _images_of(
-        self, inputs: Inputs, out: Images | None = None, timeout_s: float | None = None
+    async def agenerate(
+        self,
+        z: AnyArray | Sequence[Sequence[float]],
+        y: Labels = None,
+        *,
+        truncation: float | None = None,
+        **served: Unpack[Served],
     ) -> Images:
-        """Images of inputs, which may lack styles."""
-        inputs = without_styles(self._model, inputs) if inputs.w is None else inputs
-        request = self._request(inputs, len(inputs), out, timeout_s)
-        return _result(self._runner.ready().serve(request))
+        """`generate` in an asyncio program."""
+        request = self._runner.asking.of_latents(z, y, truncation=truncation, **served)
+        return await self._served(request)
 
     def mapped(self, n: int | None = None, **chosen: Unpack[Chosen]) -> Styles:
         """Styles of seeds: what a StyleGAN's mapping network makes of them.
@@ -482,32 +418,18 @@ class Sampler:
             RequestError: as in `sample`, or the generator has no styles.
         """
         check_takes_styles(self._model)
-        return self._mapped(self._wanted(n, **chosen))
+        return self._mapped(self._runner.asking.wanted(n, **chosen))
 
     def _mapped(self, wanted: Wanted) -> Styles:
-        taken, n = check_takes_styles(self._model), len(wanted.keys)
-        self._runner.ready()
-        mapping = self._runner.mapping()
-        w = np.empty((n, taken.num_styles, taken.w_dim), np.float32)
-        for start in range(0, n, _MAPPED_AT_ONCE):
-            stop = min(start + _MAPPED_AT_ONCE, n)
-            w[start:stop] = mapping(draw_wanted(self._model, [wanted.rows(start, stop)]))
-        return w
+        return self._rollout.served(lambda runner: _mapped(runner, wanted))
 
-    def synthesize(
-        self,
-        w: AnyArray,
-        *,
-        out: Images | None = None,
-        timeout_s: float | None = None,
-    ) -> Images:
+    def synthesize(self, w: AnyArray, **served: Unpack[Served]) -> Images:
         """Images of styles: `synthesize(mapped(8))` is `sample(8)`.
 
         Args:
             w: float (N, L, D), finite, a style for each place, or (N, D), the same for all; they
                 are taken as they are. An array, or what NumPy or DLPack can read.
-            out: uint8 (N, H, W, C) to write the images into.
-            timeout_s: as in `sample`.
+            served: out and timeout_s, as in `sample`.
 
         Returns:
             uint8 (N, H, W, C).
@@ -516,136 +438,159 @@ class Sampler:
             RequestError: wrong shape or type, or the generator has no styles.
             QueueFull, DeadlineExceeded: as in `sample`.
         """
-        inputs = of_styles(self._model, checked_styles(self._model, w))
-        return self._images_of(inputs, out, timeout_s)
+        return self._serve(self._runner.asking.of_styles(w, **served))
+
+    async def asynthesize(self, w: AnyArray, **served: Unpack[Served]) -> Images:
+        """`synthesize` in an asyncio program."""
+        return await self._served(self._runner.asking.of_styles(w, **served))
 
     def stream(
-        self,
-        n: int,
-        batch_size: int = 64,
-        *,
-        seed: int = 0,
-        labels: Labels = None,
-        truncation: float | None = None,
-        truncation_mode: str | None = None,
-        timeout_s: float | None = None,
+        self, n: int, batch_size: int = 64, **streamed: Unpack[Streamed]
     ) -> Iterator[Images]:
         """Draw any number of images in constant memory.
 
         Args:
             n: how many.
             batch_size: images in each array that is yielded; the last may be smaller.
-            seed, labels, truncation, truncation_mode: as in `sample`.
-            timeout_s: of each array, from when it is asked for, one ahead.
+            streamed: seed, labels, truncation and truncation_mode, as in `sample`; timeout_s of
+                each array, from when it is asked for, one ahead.
 
         Yields:
             uint8 (batch_size, H, W, C), the same images that `sample` gives. While one is looked
-            at, the next is drawn.
+            at, the next is drawn. After a `reload` the next ones are those of the new bundle.
 
         Raises:
             RequestError: as in `sample`, before the first image.
         """
-        batch_size = checked_integer("batch_size", batch_size, least=1)
-        seed = checked_integer("seed", seed, least=0)
-        end = seed + checked_count(n, seed)
-        one_each = gives_each(labels)
-        numbers = numbers_asked(self._model, labels, end - seed if one_each else batch_size)
-        draw_inputs(self._model, [], None, truncation, truncation_mode)  # complain now
-
-        def ask(start: int) -> "Future[Images]":
-            stop = min(start + batch_size, end)
-            part = numbers
-            if numbers is not None:
-                first = start - seed if one_each else 0
-                part = numbers[first : first + stop - start]
-            wanted = Wanted(seed_array(range(start, stop)), part, truncation, truncation_mode)
-            request = self._request(wanted, stop - start, timeout_s=timeout_s)
-            return self._runner.ready().submit(request)
+        requests = self._runner.asking.of_stream(n, batch_size, **streamed)
 
         def batches() -> Iterator[Images]:
-            following = ask(seed) if n else None
+            following: Future[Images] | None = None
             try:
-                for start in range(seed, end, batch_size):
-                    assert following is not None
-                    current = following
-                    following = ask(start + batch_size) if start + batch_size < end else None
-                    yield _result(current)
+                for request in requests:
+                    current, following = following, self._submit(request)
+                    if current is not None:
+                        yield _result(current)
+                if following is not None:
+                    yield _result(following)
             finally:
                 if following is not None:
                     following.cancel()  # whoever stops here waits for no more
 
         return batches()
 
-    def interpolate(
-        self,
-        seed_a: int,
-        seed_b: int,
-        steps: int,
-        *,
-        label: Label | Mixture | None = None,
-        to_label: Label | Mixture | None = None,
-        truncation: float | None = None,
-        truncation_mode: str | None = None,
-        space: str = "z",
-        timeout_s: float | None = None,
-    ) -> Images:
+    def astream(
+        self, n: int, batch_size: int = 64, **streamed: Unpack[Streamed]
+    ) -> AsyncIterator[Images]:
+        """`stream` in an asyncio program: `async for images in sampler.astream(10_000): ...`."""
+        requests = self._runner.asking.of_stream(n, batch_size, **streamed)
+
+        async def batches() -> AsyncIterator[Images]:
+            import asyncio
+
+            following: Future[Images] | None = None
+            try:
+                for request in requests:
+                    current, following = following, self._submit(request)
+                    if current is not None:
+                        yield await asyncio.wrap_future(current)
+                if following is not None:
+                    yield await asyncio.wrap_future(following)
+            finally:
+                if following is not None:
+                    following.cancel()
+
+        return batches()
+
+    def interpolate(self, seed_a: int, seed_b: int, steps: int, **way: Unpack[Way]) -> Images:
         """Images along the way from one seed to another, both included.
 
         Args:
             seed_a, seed_b: the ends; the same one shows a latent as another class.
             steps: how many images, >= 2.
-            label: the class of them all; seed_a's own by default.
-            to_label: the class of the last one, by mixtures of the two; in W by any generator.
-            truncation, truncation_mode: as in `sample`.
-            space: "z", or "w", the straight way between a StyleGAN's styles.
-            timeout_s: as in `sample`, of the images.
+            way: label: the class of them all; seed_a's own by default. to_label: the class of the
+                last one, by mixtures of the two; in W by any generator. truncation,
+                truncation_mode: as in `sample`. space: "z", or "w", the straight way between a
+                StyleGAN's styles. timeout_s: as in `sample`, of the images.
 
         Returns:
             uint8 (steps, H, W, C). Normal latents are interpolated along the sphere, uniform
             ones along the line.
         """
-        if space not in ("z", "w"):
-            raise RequestError(f"space {space!r}: expected 'z' or 'w'")
-        steps = checked_integer("steps", steps, least=2)
-        keys = seed_array([seed_a, seed_b])
-        if space == "w":
-            labels = self._two_labels(keys, label, to_label)
-            w = self._mapped(Wanted(keys, labels, truncation, truncation_mode))
-            way = np.linspace(w[0], w[1], steps, dtype=np.float32)
-            return self.synthesize(way, timeout_s=timeout_s)
-        ends = draw_inputs(self._model, keys, None, truncation, truncation_mode).z
-        if self._model.z_distribution == "normal":
-            path = slerp(ends[0], ends[1], steps)
-        else:
-            path = np.linspace(ends[0], ends[1], steps, dtype=np.float32)
-        own = labels_of(self._model, keys[:1], numbers_asked(self._model, label, 1))
-        y = class_input(self._model, own)
-        if to_label is not None:
-            end = class_input(self._model, numbers_asked(self._model, to_label, 1))
-            y = between(self._model, y, end, steps)
-        elif y is not None:
-            y = y.repeat(steps, axis=0)
-        inputs = Inputs(path, y, truncation_input(self._model, steps, truncation))
-        return self._images_of(inputs, timeout_s=timeout_s)
+        asking = self._runner.asking
+        return self._serve(asking.of_way(seed_a, seed_b, steps, mapped=self._mapped, **way))
 
-    def _two_labels(
-        self, keys: Seeds, label: Label | Mixture | None, to_label: Label | Mixture | None
-    ) -> ClassInput | None:
-        """The classes of two ends; see `interpolate`."""
-        own = labels_of(self._model, keys[:1], numbers_asked(self._model, label, 1))
-        last = own if to_label is None else numbers_asked(self._model, to_label, 1)
-        ends = [class_input(self._model, numbers) for numbers in (own, last)]
-        return None if own is None else np.concatenate(ends)  # type: ignore[arg-type]
+    async def ainterpolate(
+        self, seed_a: int, seed_b: int, steps: int, **way: Unpack[Way]
+    ) -> Images:
+        """`interpolate` in an asyncio program."""
+        asking = self._runner.asking
+        request = asking.of_way(seed_a, seed_b, steps, mapped=self._mapped, **way)
+        return await self._served(request)
 
-    def close(self, *, cancel: bool = False) -> None:
+    def reload(self, path: str | os.PathLike[str] | None = None) -> bool:
+        """Let another bundle take the place of the one that serves, while requests go on.
+
+        It is opened and proven beside the old one, then requests go to it, and the old one ends
+        once it has finished its own. One that does not open leaves the old one serving. `stats`,
+        `info` and `sha256` are those of the one that serves.
+
+        Args:
+            path: of the other bundle; by default what lies now where this one was opened.
+
+        Returns:
+            Whether it is another one; of the same content nothing happens.
+
+        Raises:
+            BundleError, BackendUnavailable, ParityError: as when a Sampler is opened; or images,
+                classes or latents are of another kind than those that callers ask for.
+            Closed: the sampler is closed.
+        """
+        return self._rollout.reload(path)
+
+    def _serve(self, request: Request) -> Images:
+        """Images for whoever waits here."""
+        return _result(self._rollout.served(lambda runner: runner.ready().serve(request)))
+
+    def _submit(self, request: Request) -> "Future[Images]":
+        return self._rollout.served(lambda runner: runner.ready().submit(request))
+
+    async def _served(self, request: Request) -> Images:
+        """Images for a task of asyncio."""
+        import asyncio
+
+        return await asyncio.wrap_future(self._submit(request))
+
+    def close(self, *, cancel: bool = False, timeout_s: float | None = None) -> None:
         """Finish what was asked for, free the backends and the bundle's file.
 
         More than once does no harm. No Future is left without an answer.
 
         Args:
             cancel: fail what is not begun, instead of finishing it.
+            timeout_s: after which all that is not there fails; what a backend is at then ends
+                before it is freed, but nobody waits for it.
         """
-        self._runner.close(cancel=cancel)
+        if timeout_s is not None:
+            timeout_s = checked_duration("timeout_s", timeout_s)
+        self._rollout.close(cancel=cancel, timeout_s=timeout_s)
+
+    async def aclose(self, *, cancel: bool = False, timeout_s: float | None = None) -> None:
+        """`close` in an asyncio program, which goes on meanwhile."""
+        import asyncio
+
+        await asyncio.to_thread(self.close, cancel=cancel, timeout_s=timeout_s)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
 
     def __enter__(self) -> Self:
         return self
@@ -659,10 +604,29 @@ class Sampler:
         self.close()
 
 
+def _mapped(runner: Runner, wanted: Wanted) -> Styles:
+    """See `Sampler.mapped`."""
+    model, n = runner.asking.model, len(wanted.keys)
+    taken = check_takes_styles(model)
+    runner.ready()
+    mapping = runner.mapping()
+    w = np.empty((n, taken.num_styles, taken.w_dim), np.float32)
+    for start in range(0, n, _MAPPED_AT_ONCE):
+        stop = min(start + _MAPPED_AT_ONCE, n)
+        w[start:stop] = mapping(draw_wanted(model, [wanted.rows(start, stop)]))
+    return w
+
+
+def _close_unclaimed(opened: "asyncio.Future[Any]") -> None:
+    """Of a task that was cancelled while it waited for its sampler."""
+    if not opened.cancelled() and opened.exception() is None:
+        threading.Thread(target=opened.result().close, name="ganinfer close").start()
+
+
 def _reopened(origin: str, sha256: str, opening: Opening) -> Sampler:
     """A sampler that was pickled."""
     sampler = Sampler(origin, **vars(opening))
-    if sampler.sha256 != sha256:
+    if sampler.sha256 != sha256 and not opening.watch:
         found = sampler.sha256
         sampler.close()
         raise BundleError(

@@ -45,6 +45,6 @@ def soaked(day: Day, backend: str, precision: str) -> Values:
         found=", ".join(f"{count} {name}" for name, count in sorted(outcomes.items())),
         allowed="none WRONG",
         injected=found["injected"],
-        images_per_s=found["images_per_s"],
+        images_per_s=found["answered_per_s"],
         peak_memory_mib=found["peak_memory_mib"],
     )

@@ -5,6 +5,7 @@ On [-1, 1] before rounding, and in uint8 steps after; the limits are those of
 """
 
 from collections.abc import Sequence
+from contextlib import closing
 
 import numpy as np
 import onnx
@@ -51,13 +52,15 @@ def numeric_gates(subject: Subject, graph: bytes, precision: Precision) -> list[
     """
     reference = reference_of(subject)
     graph, artifact = runnable(graph, precision)
-    floats = _FloatImages(graph)
-    shipped = floats(subject, reference.inputs)
-    if shipped.shape != reference.images.shape:
-        return [_other_shape(artifact, reference.images.shape[1:], len(shipped))]
-    results = _float_gates(reference, shipped, precision, artifact)
-    results.append(_few_gate(subject, floats, shipped, precision, artifact))
-    return results + pixel_gates(subject, OnnxRuntimeBackend(graph, "cpu", precision), artifact)
+    with closing(_FloatImages(graph)) as floats:  # soon, for the sake of memory
+        shipped = floats(subject, reference.inputs)
+        if shipped.shape != reference.images.shape:
+            return [_other_shape(artifact, reference.images.shape[1:], len(shipped))]
+        results = _float_gates(reference, shipped, precision, artifact)
+        results.append(_few_gate(subject, floats, shipped, precision, artifact))
+        del shipped
+    with closing(OnnxRuntimeBackend(graph, "cpu", precision)) as backend:
+        return results + pixel_gates(subject, backend, artifact)
 
 
 def accuracy(
@@ -181,6 +184,10 @@ class _FloatImages:
     def at_once(self, inputs: Inputs) -> NDArray[np.float32]:
         """The same as one batch."""
         return self._backend.run(inputs)  # type: ignore[return-value]
+
+    def close(self) -> None:
+        """Free the session."""
+        self._backend.close()
 
 
 def _at_most(

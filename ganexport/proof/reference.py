@@ -14,10 +14,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from ganexport.proof.device import images_of
 from ganexport.proof.rounding import Allowed, Deviation
 from ganexport.subjects.casting import nudged
+from ganexport.subjects.contract import LARGE
 from ganexport.subjects.subject import Subject
 from ganinfer.drawing.inputs import Inputs, draw_inputs
 
 MOST_IMAGES, LEAST_IMAGES = 512, 16  # or one of each class
+_LEAST_LARGE_IMAGES = 8  # of more than half a megapixel each
 _OPERATIONS = 1.5e11  # in float64, some seconds on two cores
 _MOST_BATCH = 64  # the batches that `Sampler` sends
 _BATCH_PIXELS = 1 << 20  # for the sake of memory: a hundred channels of so many are 400 MB
@@ -73,7 +75,9 @@ def exact_images(subject: Subject, inputs: Inputs) -> NDArray[np.float64]:
 def num_probes(subject: Subject) -> int:
     """How many seeds the numeric gates look at: fewer of a network that takes long."""
     most = max(MOST_IMAGES, subject.num_classes)
-    return int(min(most, max(LEAST_IMAGES, _OPERATIONS / operations(subject))))
+    height, width, _ = subject.model.shape
+    least = _LEAST_LARGE_IMAGES if height * width > LARGE else LEAST_IMAGES
+    return int(min(most, max(least, _OPERATIONS / operations(subject))))
 
 
 @lru_cache(maxsize=2)

@@ -16,13 +16,17 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ganinfer.drawing.images import Images
 from ganinfer.drawing.inputs import Inputs, Wanted
 from ganinfer.errors import Closed, DeadlineExceeded, QueueFull
 from ganinfer.host.budget import budget
 from ganinfer.scheduler.deadlines import Deadlines
 from ganinfer.scheduler.request import Piece, Request, share
-from ganinfer.scheduler.stats import Stats
+from ganinfer.scheduler.sizes import most, next_batch, padded_size
+from ganinfer.scheduler.stats import Stats, outcome_of
+from ganinfer.scheduler.tracing import Tracing
 
 if TYPE_CHECKING:
     from ganinfer.backends._base import Backend, SupportsDLPack
@@ -45,6 +49,7 @@ class Batcher:
         max_queue_images: int,
         max_wait_ms: float,
         stats: Stats,
+        tracing: Tracing | None = None,
     ) -> None:
         """Workers start with the first request.
 
@@ -54,12 +59,12 @@ class Batcher:
             largest: images in a batch, at most.
             max_queue: requests that may wait. max_queue_images: images that they may have in all.
             max_wait_ms: how long a batch that is not full waits for company.
-            stats: is told of every batch.
+            stats, tracing: are told of every request and batch.
         """
         self.backends, self._draw, self._largest = backends, draw, largest
         self._max_queue, self._max_queue_images = max_queue, max_queue_images
         self._max_wait = max_wait_ms / 1000
-        self._stats = stats
+        self._stats, self._tracing = stats, tracing or Tracing()
         self._queue: list[Request] = []
         self._images = 0  # of the queue
         self._changed = threading.Condition()
@@ -75,8 +80,10 @@ class Batcher:
         Raises:
             QueueFull: too many are waiting. Closed: this is closed.
         """
+        self._tracing.begin(request)
         if not len(request.images):
-            request.answer()
+            self._begin_at_once(request)
+            self._settle(request)
             return request.future
         answers: list[Callable[[], None]] = []
         with self._changed:
@@ -90,11 +97,14 @@ class Batcher:
                 self._queue.append(request)
                 self._open.add(request)
                 self._images += len(request.images)
+                self._stats.queued(request)
                 if not self._workers:
                     self._start()
                 self._changed.notify_all()
         _tell(answers)
         if full:
+            self._stats.refused()
+            self._tracing.end(request, "refused", full)
             raise full
         if request.deadline is not None:
             self._deadlines.add(request)
@@ -133,9 +143,10 @@ class Batcher:
                 step = most(self._largest, backend)
                 pieces = [Piece(request, at, min(at + step, n)) for at in range(0, n, step)]
                 self._running[backend] += len(pieces)
-                request.taken = n
+                self._begin_at_once(request)
         if not here:
             return self.submit(request)
+        self._tracing.begin(request)
         if request.out is not None:
             request.images = request.out  # nobody can take it back
         for piece in pieces:
@@ -149,40 +160,84 @@ class Batcher:
         Raises:
             Closed: this is closed. BackendUnavailable: the device hands out no memory.
         """
-        backend = self.backends[0]
+        backend, n = self.backends[0], len(inputs)
+        request = Request(inputs, np.empty((n, 0, 0, 0), np.uint8))  # they stay there
         with self._changed:
             if self._closed:
                 raise Closed("this Sampler is closed; open it again")
             self._running[backend] += 1
-        began = time.monotonic()
+            self._begin_at_once(request)
+        self._tracing.begin(request)
         try:
-            images = backend.run_on_device(inputs)
+            with self._tracing.batch(backend, [Piece(request, 0, n)]):
+                images = backend.run_on_device(inputs)
+        except BaseException as error:
+            self._stats.failed_batch()
+            self._settle(request, error)
+            raise
         finally:
             self._ended(backend)
-        run_s, n = time.monotonic() - began, len(inputs)
-        self._stats.batch(images=n, size=n, draw_s=0.0, run_s=run_s)
+        self._stats.batch(images=n, size=n, draw_s=0.0, run_s=time.monotonic() - request.begun)
+        self._settle(request)
         return images
 
-    def close(self, *, cancel: bool = False, wait: bool = True) -> None:
-        """Take no more requests; finish those that are here, or fail those not begun; stop."""
+    @property
+    def live(self) -> bool:
+        """Whether its threads are there."""
+        return all(worker.is_alive() for worker in self._workers)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the queue takes one more image."""
+        return len(self._queue) < self._max_queue and self._images < self._max_queue_images
+
+    def stop(self) -> None:
+        """Take no more requests; finish those that are here, and wait for nothing."""
         with self._changed:
             self._closed = True
             answers = self._forget_done()
-            if cancel:
-                error = Closed("this Sampler was closed before its turn")
-                for request in self._queue:
-                    self._mark_told(request)
-                    answers.append(functools.partial(request.fail, error))
-                self._queue, self._images = [], 0
             self._changed.notify_all()
         _tell(answers)
-        if wait:
-            with self._changed:  # callers may be at work in threads of their own
-                self._changed.wait_for(lambda: not any(self._running.values()), timeout=60)
-        if wait and threading.current_thread() not in self._workers:  # or two may join each other
-            for worker in self._workers:
-                worker.join()
+
+    def close(self, *, cancel: bool = False, timeout_s: float | None = None) -> bool:
+        """Take no more requests; finish those that are here, or fail those not begun; stop.
+
+        Args:
+            cancel: fail what is not begun.
+            timeout_s: after which everything fails that is not there; None waits for it.
+
+        Returns:
+            Whether all is done. If not, backends are still at work, or it is a worker who asks.
+        """
+        self.stop()
+        if cancel:
+            self._fail_all(Closed("this Sampler was closed before its turn"), begun=False)
+        if threading.current_thread() in self._workers:
+            return False  # it would wait for itself
+        with self._changed:
+            in_time = self._changed.wait_for(self._idle, timeout_s)
+        if not in_time:
+            error = f"this Sampler was closed, and its images were not there {timeout_s:g} s later"
+            self._fail_all(Closed(error), begun=True)
+            if not self._idle():
+                return False
+        for worker in self._workers:
+            worker.join()
         self._deadlines.close()
+        return True
+
+    def _idle(self) -> bool:
+        """Whether nothing is waited for, and no thread, a caller's neither, is at work."""
+        return not self._open and not any(self._running.values())
+
+    def _fail_all(self, error: BaseException, *, begun: bool) -> None:
+        """Tell who waits why there are no images; begun: also of what a backend is at."""
+        with self._changed:
+            failed = [r for r in self._open if begun or r.taken < len(r.images)]
+            answers = [self._settling(request, error) for request in failed]
+            self._queue, self._images = [], 0
+            self._changed.notify_all()
+        _tell(answers)
 
     def _start(self) -> None:
         for backend in self.backends:
@@ -219,31 +274,24 @@ class Batcher:
         finally:
             self._ended(backend)
         answers: list[Callable[[], None]] = []
-        now = time.monotonic()
         with self._changed:
             for piece, error in errors.items():
                 request = piece.request
                 request.finished += len(piece) if error is None else 0
-                if request.told:
-                    continue
-                if error is not None and not request.future.cancelled():
-                    self._mark_told(request)
-                    answers.append(functools.partial(request.fail, error))
-                elif request.complete or request.future.cancelled():
-                    self._mark_told(request)
-                    answers.append(request.answer)
-                    if request.complete:
-                        self._stats.request(request.begun - request.arrived, now - request.begun)
+                over = error is not None or request.complete or request.future.cancelled()
+                if over and not request.told:
+                    answers.append(self._settling(request, error))
         return answers
 
     def _try(self, backend: "Backend", pieces: list[Piece], *, alone: bool) -> BaseException | None:
         """Run a batch; why it failed, or None. The thread lives on, whatever the backend does."""
         try:
-            self._run(backend, pieces, alone=alone)
+            with self._tracing.batch(backend, pieces):
+                self._run(backend, pieces, alone=alone)
         except BaseException as error:
             count = len(pieces)
             log.warning("a batch of %d requests failed on %s: %s", count, backend.device, error)
-            self._stats.failed()
+            self._stats.failed_batch()
             return error
         return None
 
@@ -262,7 +310,7 @@ class Batcher:
                     pass  # they are given first, outside of the lock
                 elif pending and (rest := self._patience(pending, backend)) > 0:
                     self._changed.wait(rest)
-                elif pending:
+                elif self._queue:  # or all of it was cancelled at this moment
                     if taken := self._cut(backend, pending):
                         return taken
                 elif self._closed:
@@ -279,6 +327,12 @@ class Batcher:
         pieces = share(self._queue, size)
         if not pieces:
             return None
+        now = time.monotonic()
+        for piece in pieces:
+            request = piece.request
+            request.begun = request.begun or now
+            if request.taken == len(request.images):
+                self._stats.left_queue(request)
         self._running[backend] += 1
         return pieces, running == 0 and size == pending
 
@@ -295,10 +349,11 @@ class Batcher:
         """Drop what needs no worker: taken wholly, cancelled, failed, late; what to answer."""
         now, answers, queue = time.monotonic(), list[Callable[[], None]](), list[Request]()
         for request in self._queue:
-            if request.future.cancelled() and not request.told:
-                self._mark_told(request)
-                answers.append(request.answer)
-            elif request.waiting and not request.told:
+            if request.told:
+                continue
+            if request.future.cancelled():
+                answers.append(self._settling(request))
+            elif request.taken < len(request.images):
                 if request.late(now):
                     answers.append(self._too_late(request))
                 else:
@@ -306,9 +361,33 @@ class Batcher:
         self._queue, self._images = queue, sum(len(request.images) for request in queue)
         return answers
 
-    def _mark_told(self, request: Request) -> None:
+    def _begin_at_once(self, request: Request) -> None:
+        """A request is run that was not in the queue."""
+        request.taken, request.begun = len(request.images), time.monotonic()
+        self._stats.begun_at_once()
+
+    def _settling(self, request: Request, error: BaseException | None = None) -> Callable[[], None]:
+        """What tells a request its images or an error, once; called under the lock."""
         request.told = True
         self._open.discard(request)
+        if request.taken < len(request.images):
+            self._stats.left_queue(request)
+        if self._closed:
+            self._changed.notify_all()  # whoever closes waits for the last one
+        return functools.partial(self._settle, request, error)
+
+    def _settle(self, request: Request, error: BaseException | None = None) -> None:
+        """Tell a request, and count it as what its caller sees."""
+        kept = request.keep()
+        outcome = outcome_of(error) if kept else "cancelled"
+        self._stats.ended(request, outcome, time.monotonic())
+        try:
+            self._tracing.end(request, outcome, error if kept else None)
+        finally:
+            if kept and error is None:
+                request.answer()
+            elif kept and error is not None:
+                request.fail(error)
 
     def forked(self) -> None:
         """In a process that was forked off: nobody works for what was asked for before."""
@@ -330,13 +409,12 @@ class Batcher:
 
     def _too_late(self, request: Request) -> Callable[[], None]:
         """What tells a request that its deadline has passed; called under the lock."""
-        self._mark_told(request)
         missing, n = len(request.images) - request.finished, len(request.images)
         error = DeadlineExceeded(
             f"{missing} of {n} images were not there at the deadline; allow more time, or ask for"
             " fewer"
         )
-        return functools.partial(request.fail, error)
+        return self._settling(request, error)
 
     def _run(self, backend: "Backend", pieces: list[Piece], *, alone: bool) -> None:
         """Draw the inputs, run them as one batch, put the images where they belong."""
@@ -354,8 +432,6 @@ class Batcher:
             for piece in pieces:
                 piece.images[:] = images[row : row + len(piece)]
                 row += len(piece)
-        for piece in pieces:
-            piece.request.begun = began
         ended = time.monotonic()
         self._stats.batch(images=n, size=size, draw_s=drawn - began, run_s=ended - drawn)
 
@@ -366,34 +442,6 @@ def computing(backend: "Backend", *, alone: bool) -> AbstractContextManager[None
         return contextlib.nullcontext()
     threads = int(backend.details.get("threads", backend.parallel_runs))
     return budget().taking(threads if alone else max(1, threads // backend.parallel_runs))
-
-
-def most(largest: int, backend: "Backend") -> int:
-    """How many images a batch can have."""
-    return min(largest, max(backend.batch_sizes)) if backend.pads else largest
-
-
-def next_batch(asked: int, largest: int, backend: "Backend", *, running: int) -> int:
-    """How many images go into the next batch, at most `largest`, of requests for so many.
-
-    Where sizes are padded, a batch is as full as the largest of them can be. Elsewhere the images
-    are shared out among the runs that the device has still threads for, unless they are so few that
-    one run with all threads is sooner done. It counts what was asked for, not what is left of it:
-    or the shares of one request would shrink as it is served.
-    """
-    if backend.pads:
-        return min(asked, most(largest, backend))
-    few = running == 0 and 2 * asked <= backend.parallel_runs
-    free = 1 if few else max(backend.parallel_runs - running, 1)
-    share = min(-(-asked // free), largest)
-    return max((size for size in backend.batch_sizes if size <= share), default=share)
-
-
-def padded_size(n: int, largest: int, backend: "Backend") -> int:
-    """The size that a batch of n images is run in."""
-    if not backend.batch_sizes:
-        return n
-    return min((size for size in backend.batch_sizes if size >= n), default=max(n, largest))
 
 
 def _tell(answers: Iterable[Callable[[], None]]) -> None:

@@ -3,11 +3,27 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypedDict
 
 from ganinfer.bundle.signature import PublicKey
 from ganinfer.drawing.arguments import checked_devices, checked_duration, checked_integer
 from ganinfer.options import Option
+
+
+class OpeningOptions(TypedDict, total=False):
+    """The keyword arguments of `Sampler`, for those who pass them on."""
+
+    backend: str
+    device: str | Sequence[str]
+    precision: str
+    threads: int | None
+    batch_size: int
+    max_queue: int
+    max_queue_images: int | None
+    max_wait_ms: float
+    watch: bool
+    allow_unverified: bool
+    public_key: PublicKey | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +48,7 @@ class Opening:
     max_queue: int = 1024
     max_queue_images: int | None = None
     max_wait_ms: float = 0.0
+    watch: bool = False
     allow_unverified: Annotated[bool, Option(help="Open a --no-verify bundle.")] = False
     public_key: Annotated[
         PublicKey | None,

@@ -5,11 +5,15 @@ from collections.abc import Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ganinfer.drawing.images import Images
 from ganinfer.drawing.inputs import Inputs, Wanted
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 
 @dataclass(eq=False)
@@ -22,9 +26,10 @@ class Request:
         out: the caller's own buffer, filled only once nobody can take the request back.
         deadline: by time.monotonic(); at it the request fails, whatever is done of it.
         future: gets the images when all are there.
-        begun: when its last batch was begun.
+        begun: when its first batch was begun; 0 if none was.
         taken, finished: how many images batches have begun and ended.
         told: whether `answer` or `fail` is under way.
+        span: that traces it, see `ganinfer.scheduler.tracing`.
     """
 
     wanted: Wanted | Inputs
@@ -37,6 +42,7 @@ class Request:
     taken: int = 0
     finished: int = 0
     told: bool = False
+    span: "Span | None" = None
 
     @property
     def waiting(self) -> int:
@@ -52,10 +58,16 @@ class Request:
         """Whether all images are there."""
         return self.finished == len(self.images)
 
+    def keep(self) -> bool:
+        """From now on nobody can take it back. Called once, before `answer` or `fail`.
+
+        Returns:
+            False if it was taken back before; who waits for that is told.
+        """
+        return self.future.set_running_or_notify_cancel()
+
     def answer(self) -> None:
-        """Give the images; if the request was taken back, tell those who wait for that. Once."""
-        if not self.future.set_running_or_notify_cancel():
-            return
+        """Give the images."""
         if self.out is not None and self.out is not self.images:
             np.copyto(self.out, self.images)
             self.images = self.out

@@ -17,11 +17,13 @@ import numpy as np
 from ganinfer.drawing.inputs import draw_wanted
 from ganinfer.errors import BackendUnavailable, BundleError, Closed, ParityError
 from ganinfer.host.limits import at_most, usable_memory
+from ganinfer.scheduler.asking import Asking
 from ganinfer.scheduler.batching import Batcher
 from ganinfer.scheduler.forks import abandon, end_without_destructors
 from ganinfer.scheduler.opening import Opening
 from ganinfer.scheduler.request import Request
 from ganinfer.scheduler.stats import Stats
+from ganinfer.scheduler.tracing import open_tracing
 
 if TYPE_CHECKING:
     from ganinfer.backends._base import Backend
@@ -29,6 +31,11 @@ if TYPE_CHECKING:
     from ganinfer.bundle.archive import Bundle
 
 log = logging.getLogger(__name__)
+
+
+class Replaced(BundleError):
+    """In a process that was forked off: another bundle lies there by now."""
+
 
 _SHARE_OF_MEMORY = 0.25  # for images that are waited for
 
@@ -40,7 +47,7 @@ class Runner:
         opening: how it was opened.
         bundle: that it runs.
         backends: one a device; none yet in a process that was forked off.
-        max_queue_images: that may be waited for in all.
+        asking: makes requests of its model.
         reason: in words, why these.
         stats: of what this process ran.
     """
@@ -53,13 +60,14 @@ class Runner:
         self._path = Path(os.path.abspath(path))  # noqa: PTH100 - wherever this process goes
         self.bundle = Bundle(path, public_key=opening.public_key)
         self.backends: list[Backend] = []
-        self.max_queue_images = opening.max_queue_images or self._images_that_fit()
+        max_queue_images = opening.max_queue_images or self._images_that_fit()
+        self.asking = Asking(self.bundle.manifest.model, max_queue_images)
         self._batcher_of = functools.partial(
             Batcher,
             draw=functools.partial(draw_wanted, self.bundle.manifest.model),
             largest=opening.batch_size,
             max_queue=opening.max_queue,
-            max_queue_images=self.max_queue_images,
+            max_queue_images=max_queue_images,
             max_wait_ms=opening.max_wait_ms,
         )
         self._closed, self._may_fork = False, True
@@ -102,7 +110,8 @@ class Runner:
                 self.bundle = self._same_bundle()
                 self._open_backends()
             if self._batcher is None:
-                self._batcher = self._batcher_of(self.backends, stats=self.stats)
+                tracing = open_tracing(self.bundle.sha256, self.backends)
+                self._batcher = self._batcher_of(self.backends, stats=self.stats, tracing=tracing)
             return self._batcher
 
     def mapping(self) -> "MappingNetwork":
@@ -116,22 +125,41 @@ class Runner:
                 self._mapping = MappingNetwork(graph)
         return self._mapping
 
-    def close(self, *, cancel: bool = False) -> None:
-        """Finish or fail what was asked for; free the backends and the bundle's file."""
+    @property
+    def live(self) -> bool:
+        """Whether it can serve: it is not closed, and its threads are there."""
+        batcher = self._batcher
+        return not self._closed and self._may_fork and (batcher is None or batcher.live)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether its queue takes one more image."""
+        batcher = self._batcher
+        return batcher is None or batcher.has_room
+
+    def close(self, *, cancel: bool = False, timeout_s: float | None = None) -> None:
+        """Finish or fail what was asked for; free the backends and the bundle's file.
+
+        What a backend is still at after `timeout_s` ends before it is freed, in a thread.
+        """
         with self._lock:
             self._closed = True
-            batcher, self._batcher = self._batcher, None
-            backends, self.backends = self.backends, []
-            self._mapping = None
-        if batcher is not None:
-            batcher.close(cancel=cancel)
+            batcher = self._batcher
+        if batcher is None or batcher.close(cancel=cancel, timeout_s=timeout_s):
+            self._free()
+        else:
+            threading.Thread(target=self.close, name="ganinfer close", daemon=True).start()
+
+    def _free(self) -> None:
+        with self._lock:
+            backends, self.backends, self._mapping = self.backends, [], None
         for backend in backends:
             backend.close()
         self.bundle.close()
 
     def __del__(self) -> None:
         if (batcher := getattr(self, "_batcher", None)) is not None:
-            batcher.close(wait=False)  # or its threads would outlive a sampler that nobody closed
+            batcher.stop()  # or its threads would outlive a sampler that nobody closed
 
     def _images_that_fit(self) -> int:
         """Into a share of the memory that this process may have."""
@@ -202,7 +230,7 @@ class Runner:
         again = Bundle(self._path, public_key=self.opening.public_key)
         if again.sha256 != self.bundle.sha256:
             again.close()
-            raise BundleError(
+            raise Replaced(
                 f"{self.bundle.path}: another bundle was put there since this Sampler was opened;"
                 " open it again"
             )
@@ -215,16 +243,16 @@ def open_runner(path: Path, opening: Opening) -> Runner:
     Errors as of `Sampler`.
     """
     while True:
-        seen = _identity(path)
+        seen = identity(path)
         try:
             return Runner(path, opening)
         except BundleError:
-            if _identity(path) == seen:
+            if identity(path) == seen:
                 raise
 
 
-def _identity(path: Path) -> list[tuple[int, ...]]:
-    """Of the files at a path: another bundle there has another one."""
+def identity(path: Path) -> list[tuple[int, ...]]:
+    """What tells the bundle at a path from another one there, without reading it."""
     found: list[tuple[int, ...]] = []
     for file in (path, path / "manifest.json"):  # the latter for links within the folder
         with contextlib.suppress(OSError):

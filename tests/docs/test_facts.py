@@ -19,6 +19,8 @@ from ganexport.proof.rounding import (
 )
 from ganinfer.bundle.manifest import Manifest
 from ganinfer.lookup import module_names
+from ganinfer.prometheus import _COUNTERS, _GAUGES, _HISTOGRAMS
+from ganinfer.scheduler.stats import Stats
 from gantrain.game.config import TrainConfig, parse_config, shipped_recipes
 
 README = ROOT / "README.md"
@@ -96,6 +98,15 @@ def test_the_numbers_of_the_gates_are_those_of_the_proof() -> None:
         least - WORST_IMAGE_DB for least in LEAST_PSNR_DB.values()
     ]
     assert numbers("the farthest two images of one seed") == [MAX_PAIR]
+
+
+def test_every_statistic_and_its_metric_have_their_row_in_the_docs() -> None:
+    table = map(cells, (DOCS / "sampling.md").read_text().splitlines())
+    rows = {row[0]: row[1] for row in table if row and row[1].startswith("`ganinfer_")}
+    metrics = {f"`{key}`": f"`ganinfer_{name}_total`" for key, name, _ in _COUNTERS}
+    metrics |= {f"`{key}`": f"`ganinfer_{name}`" for key, name, _ in (*_GAUGES, *_HISTOGRAMS)}
+    assert rows == metrics
+    assert set(Stats().read()) <= set(code_spans(DOCS / "sampling.md"))
 
 
 def cells(line: str) -> list[str]:

@@ -23,8 +23,9 @@ from ganinfer.bundle.signature import make_keys, open_private_key
 from ganinfer.drawing.images import Images
 from ganinfer.drawing.inputs import Inputs, draw_inputs
 from ganinfer.errors import BackendUnavailable, BundleError, Closed
-from ganinfer.scheduler.batching import Batcher, next_batch, padded_size
+from ganinfer.scheduler.batching import Batcher
 from ganinfer.scheduler.request import Request
+from ganinfer.scheduler.sizes import next_batch, padded_size
 from ganinfer.scheduler.stats import Stats
 
 
@@ -161,7 +162,7 @@ def test_who_is_late_is_told_by_the_last_worker_too(watched: Watched, batcher: B
     """When the batcher closes, and nobody watches deadlines any more."""
     hold(watched, batcher)
     late = batcher.submit(request(watched, 2, deadline=time.monotonic() + 0.05))
-    batcher.close(wait=False)
+    batcher.stop()
     time.sleep(0.1)
     watched.gate.set()
     with pytest.raises(DeadlineExceeded):
@@ -299,7 +300,7 @@ def test_a_cancelled_request_whose_batch_fails_is_no_answer(
     watched.gate.set()
     assert wait([first], timeout=20).not_done == set()
     found = batcher._stats.read()
-    assert (found["requests"], found["failed"]) == (0, 1)
+    assert (found["requests"], found["failed"], found["failed_batches"]) == (0, 0, 1)
     assert found["queue_ms"]["p50"] == 0
 
 
@@ -368,6 +369,30 @@ def test_closing_may_fail_what_is_not_begun(watched: Watched, batcher: Batcher) 
     assert first.result(1).any()
     with pytest.raises(Closed, match="closed before its turn"):
         waiting.result(1)
+
+
+def test_closing_waits_no_longer_than_it_may(watched: Watched, batcher: Batcher) -> None:
+    first = hold(watched, batcher)
+    waiting = batcher.submit(request(watched, 20))
+    start = time.monotonic()
+    assert not batcher.close(timeout_s=0.1)  # the device is at work yet
+    assert time.monotonic() - start < 5
+    for future in (first, waiting):
+        with pytest.raises(Closed, match=r"not there 0\.1 s later"):
+            future.result(0)
+    watched.gate.set()
+    assert batcher.close()
+    assert not batcher.live
+
+
+def test_a_worker_that_closes_waits_for_nobody(watched: Watched, batcher: Batcher) -> None:
+    first, done = hold(watched, batcher), list[bool]()
+    others = [batcher.submit(request(watched, 20)) for _ in range(3)]
+    first.add_done_callback(lambda _: done.append(batcher.close()))
+    watched.gate.set()
+    assert all(future.result(20).any() for future in others)
+    assert batcher.close()
+    assert done == [False]
 
 
 def test_a_batch_may_wait_for_company(watched: Watched) -> None:
@@ -505,6 +530,7 @@ def test_a_forked_process_opens_backends_of_its_own(sampler: Sampler) -> None:
         good = False
         try:
             good = np.array_equal(sampler.sample(3), expected)
+            good = good and sampler.stats["requests"] == 1  # its own
         finally:
             os._exit(0 if good else 1)
     assert exit_of(child) == 0

@@ -1,0 +1,34 @@
+"""How many images a batch has."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ganinfer.backends._base import Backend
+
+
+def most(largest: int, backend: "Backend") -> int:
+    """How many images a batch can have."""
+    return min(largest, max(backend.batch_sizes)) if backend.pads else largest
+
+
+def next_batch(asked: int, largest: int, backend: "Backend", *, running: int) -> int:
+    """How many images go into the next batch, at most `largest`, of requests for so many.
+
+    Where sizes are padded, a batch is as full as the largest of them can be. Elsewhere the images
+    are shared out among the runs that the device has still threads for, unless they are so few that
+    one run with all threads is sooner done. It counts what was asked for, not what is left of it:
+    or the shares of one request would shrink as it is served.
+    """
+    if backend.pads:
+        return min(asked, most(largest, backend))
+    few = running == 0 and 2 * asked <= backend.parallel_runs
+    free = 1 if few else max(backend.parallel_runs - running, 1)
+    share = min(-(-asked // free), largest)
+    return max((size for size in backend.batch_sizes if size <= share), default=share)
+
+
+def padded_size(n: int, largest: int, backend: "Backend") -> int:
+    """The size that a batch of n images is run in."""
+    if not backend.batch_sizes:
+        return n
+    return min((size for size in backend.batch_sizes if size >= n), default=max(n, largest))
