@@ -5,7 +5,7 @@ with Sampler("digits.gan") as sampler:
     images = sampler.sample(64, seed=0, labels=3, truncation=0.7)   # uint8 (64, H, W, C)
 """
 
-from ganinfer.drawing.images import grid, save_png, to_uint8
+from ganinfer.drawing.images import encode_png, grid, save_png, to_uint8
 from ganinfer.drawing.latents import draw_labels, draw_latents
 from ganinfer.errors import (
     BackendUnavailable,
@@ -39,6 +39,7 @@ __all__ = [
     "__version__",
     "draw_labels",
     "draw_latents",
+    "encode_png",
     "grid",
     "http_status",
     "save_png",

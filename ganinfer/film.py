@@ -3,15 +3,15 @@
 import io
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ganinfer.drawing.arguments import Label
+from ganinfer.drawing.arguments import Labels, labels_in_turn
 from ganinfer.drawing.images import Images, grid, opaque, save_png, to_pil, visible
 from ganinfer.drawing.latents import draw_labels, seed_array
-from ganinfer.drawing.mixing import Mixture
+from ganinfer.drawing.reading import AnyArray
 from ganinfer.errors import RequestError, missing_extra
 from ganinfer.files import write_atomic
 from ganinfer.sampler import Sampler
@@ -22,11 +22,11 @@ _LEAST_SIDE = 256  # pixels of a film's longer side; smaller images are enlarged
 
 def walk(
     sampler: Sampler,
-    seeds: Sequence[int],
+    seeds: Sequence[int] | AnyArray,
     frames_per_step: int,
     *,
     loop: bool = False,
-    labels: Label | Mixture | Sequence[Label | Mixture] | None = None,
+    labels: Labels = None,
     truncation: float | None = None,
     truncation_mode: str | None = None,
     space: str = "z",
@@ -56,10 +56,8 @@ def walk(
             " frame or more"
         )
     if labels is None and sampler.classes:
-        labels = draw_labels(stops[:1], len(sampler.classes)).tolist()
-    turns = [labels] if labels is None or isinstance(labels, int | str | Mapping) else list(labels)
-    if not turns:
-        raise RequestError("labels: found none; give a class or several, or leave labels out")
+        labels = draw_labels(stops[:1], len(sampler.classes))
+    turns = [None] if labels is None else labels_in_turn(labels)
     steps = list(zip(stops, stops[1:] + stops[:1], strict=True))
     for number, (start, end) in enumerate(steps if loop else steps[:-1]):
         frames = sampler.interpolate(

@@ -11,7 +11,7 @@ logit of D after a logistic regression on real and generated images, so D may be
 offset is that of the class, so that no class drives out another.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import count
 
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ganinfer.backends.onnxruntime import FeatureNetwork
 from ganinfer.bundle.archive import Bundle
-from ganinfer.drawing.arguments import Label
+from ganinfer.drawing.arguments import Label, gives_each
 from ganinfer.drawing.images import Images
 from ganinfer.drawing.latents import Seeds, draw_labels, draw_uniforms, seed_array
 from ganinfer.errors import BundleError, RequestError
@@ -142,7 +142,7 @@ def _batches(seed: int, batch_size: int) -> Iterator[Seeds]:
 def _classes(sampler: Sampler, keys: Seeds, label: Label | None) -> NDArray[np.int64] | None:
     if label is None:
         return draw_labels(keys, len(sampler.classes)) if sampler.classes else None
-    if not sampler.classes or not isinstance(label, int | str | np.integer):
+    if not sampler.classes or gives_each(label) or isinstance(label, Mapping):
         knows = "one class" if sampler.classes else "None: this model has no classes"
         raise RequestError(f"labels {label!r}: the discriminator takes {knows}")
     return np.full(len(keys), sampler.number_of(label))

@@ -15,10 +15,16 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from ganinfer.drawing.arguments import Label, check_takes_styles, checked_duration, class_number
+from ganinfer.drawing.arguments import (
+    Label,
+    Labels,
+    check_takes_styles,
+    checked_duration,
+    class_number,
+)
 from ganinfer.drawing.images import Images, check_picture, to_pil
 from ganinfer.drawing.inputs import Wanted, draw_wanted
-from ganinfer.drawing.mixing import Weights
+from ganinfer.drawing.reading import AnyArray
 from ganinfer.errors import BundleError, RequestError
 from ganinfer.scheduler.asking import Asked, Chosen, Latents, Served, Streamed, Way
 from ganinfer.scheduler.opening import Opening, OpeningOptions
@@ -272,10 +278,11 @@ class Sampler:
         Args:
             n: how many; may be left out when `seeds` says it.
             seed: images get the seeds seed, seed + 1, ..., seed + n - 1.
-            seeds: one seed an image, integers in [0, 2**64), instead of `seed`.
+            seeds: one seed an image, integers in [0, 2**64), instead of `seed`: a sequence, an
+                array, a column of a table.
             labels: a class (its number in [0, K) or its name) for all images, one class for each,
                 or None: each seed draws its own. Of a bundle that takes weights also mixtures,
-                {"3": 0.5, "8": 0.5}, which sum to 1.
+                {"3": 0.5, "8": 0.5}, which sum to 1, and weights (N, K).
             truncation: "resample": latents from N(0, 1) given abs(z) <= truncation; "scale":
                 latents times truncation; "network": the generator's own, as StyleGAN2's psi. None
                 for that of the training, which is none as a rule.
@@ -357,8 +364,8 @@ class Sampler:
 
     def generate(
         self,
-        z: Latents,
-        y: NDArray[np.integer] | Weights | Sequence[int] | None = None,
+        z: AnyArray | Sequence[Sequence[float]],
+        y: Labels = None,
         *,
         truncation: float | None = None,
         **served: Unpack[Served],
@@ -366,8 +373,8 @@ class Sampler:
         """Images of latents that the caller made.
 
         Args:
-            z: float (N, Z), finite; a NumPy array, or what speaks DLPack.
-            y: integers (N,) in [0, K) for a conditional model, else None; of a bundle that takes
+            z: float (N, Z), finite; an array, or what NumPy or DLPack can read.
+            y: labels as in `sample` for a conditional model, else None; of a bundle that takes
                 weights also float (N, K).
             truncation: what a generator that takes it as an input gets; the latents are as they
                 are.
@@ -385,8 +392,8 @@ class Sampler:
 
     async def agenerate(
         self,
-        z: Latents,
-        y: NDArray[np.integer] | Weights | Sequence[int] | None = None,
+        z: AnyArray | Sequence[Sequence[float]],
+        y: Labels = None,
         *,
         truncation: float | None = None,
         **served: Unpack[Served],
@@ -418,12 +425,12 @@ class Sampler:
     def _mapped(self, wanted: Wanted) -> Styles:
         return self._rollout.served(lambda runner: _mapped(runner, wanted))
 
-    def synthesize(self, w: NDArray[np.floating[Any]], **served: Unpack[Served]) -> Images:
+    def synthesize(self, w: AnyArray, **served: Unpack[Served]) -> Images:
         """Images of styles: `synthesize(mapped(8))` is `sample(8)`.
 
         Args:
             w: float (N, L, D), finite, a style for each place, or (N, D), the same for all; they
-                are taken as they are. A NumPy array, or what speaks DLPack.
+                are taken as they are. An array, or what NumPy or DLPack can read.
             served: out and timeout_s, as in `sample`.
 
         Returns:
@@ -435,7 +442,7 @@ class Sampler:
         """
         return self._serve(self._runner.asking.of_styles(w, **served))
 
-    async def asynthesize(self, w: NDArray[np.floating[Any]], **served: Unpack[Served]) -> Images:
+    async def asynthesize(self, w: AnyArray, **served: Unpack[Served]) -> Images:
         """`synthesize` in an asyncio program."""
         return await self._served(self._runner.asking.of_styles(w, **served))
 

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import ValidationError
 
-from ganinfer.drawing.arguments import Labels
+from ganinfer.drawing.arguments import Labels, labels_in_turn
 from ganinfer.drawing.latents import draw_labels
 from ganinfer.drawing.mixing import is_mixed
 from ganinfer.errors import DataError, RequestError
@@ -336,14 +336,10 @@ def _in_order(finished: dict[str, Shard]) -> list[Shard]:
 def _class_numbers(sampler: Sampler, labels: Labels) -> list[int] | None:
     if labels is None:
         return None
-    if is_mixed(labels):
+    given = labels_in_turn(labels)
+    if is_mixed(given):
         raise RequestError("labels: a shard holds one class an image, and no mixtures")
-    given = [labels] if isinstance(labels, int | str | np.integer) else list(labels)
-    if not given:
-        raise RequestError("labels: found none; give a class or several, or leave labels out")
-    for label in set(given):
-        sampler.sample(0, labels=label)  # or raise
-    return [sampler.classes.index(x) if isinstance(x, str) else int(x) for x in given]
+    return [sampler.number_of(label) for label in given]
 
 
 def _positive(name: str, value: int) -> int:

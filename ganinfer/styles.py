@@ -9,18 +9,19 @@ import numpy as np
 
 from ganinfer.drawing.arguments import Labels, check_takes_styles
 from ganinfer.drawing.images import Images
+from ganinfer.drawing.reading import AnyArray, read
 from ganinfer.errors import RequestError
 from ganinfer.sampler import Sampler, Styles
 
 
-def mix_styles(w: Styles, other: Styles, places: Sequence[int]) -> Styles:
+def mix_styles(w: AnyArray, other: AnyArray, places: Sequence[int]) -> Styles:
     """Styles of some places from one array, all others from another.
 
     With `mapped(8)` and `mapped(8, truncation=0.7)` the places that come from the latter are drawn
     to the mean, and no others.
 
     Args:
-        w: float32 (N, L, D), left as it is.
+        w: float32 (N, L, D), left as it is; an array, or what NumPy or DLPack can read.
         other: float32 (N, L, D), or (1, L, D) for all N.
         places: numbers in [0, L), those that come from `other`.
 
@@ -30,16 +31,17 @@ def mix_styles(w: Styles, other: Styles, places: Sequence[int]) -> Styles:
     Raises:
         RequestError: the shapes do not fit, or there is no such place.
     """
-    fits = w.ndim == 3 and other.shape[1:] == w.shape[1:] and len(other) in (1, len(w))
+    base, added = read("w", w), read("other", other)
+    fits = base.ndim == 3 and added.shape[1:] == base.shape[1:] and len(added) in (1, len(base))
     if not fits:
         raise RequestError(
-            f"styles: found {w.shape} and {other.shape}; expected (N, L, D) twice, or (1, L, D)"
+            f"styles: found {base.shape} and {added.shape}; expected (N, L, D) twice, or (1, L, D)"
             " second"
         )
-    if wrong := [place for place in places if not 0 <= place < w.shape[1]]:
-        raise RequestError(f"places: found {wrong[0]}; expected 0 to {w.shape[1] - 1}")
-    mixed, chosen = w.copy(), list(places)
-    mixed[:, chosen] = other[:, chosen]
+    if wrong := [place for place in places if not 0 <= place < base.shape[1]]:
+        raise RequestError(f"places: found {wrong[0]}; expected 0 to {base.shape[1] - 1}")
+    mixed, chosen = base.copy(), list(places)
+    mixed[:, chosen] = added[:, chosen]
     return mixed
 
 

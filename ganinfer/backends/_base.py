@@ -1,22 +1,13 @@
 """What every backend is: the protocol of a loaded generator."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from ganinfer.bundle.archive import Bundle
 from ganinfer.drawing.images import Images
 from ganinfer.drawing.inputs import Inputs
+from ganinfer.drawing.reading import SupportsDLPack as SupportsDLPack  # what is handed out, too
 from ganinfer.errors import BackendUnavailable
-
-
-class SupportsDLPack(Protocol):
-    """What torch.from_dlpack, cupy.from_dlpack and numpy.from_dlpack take without a copy."""
-
-    def __dlpack__(self, *, stream: Any = None) -> Any:
-        """A capsule that keeps the memory alive."""
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        """Kind and number of the device."""
 
 
 class Backend(Protocol):

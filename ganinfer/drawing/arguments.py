@@ -8,7 +8,7 @@ import math
 import mmap
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from ganinfer.drawing.images import Images
 from ganinfer.drawing.inputs import ClassInput
 from ganinfer.drawing.latents import Seeds, is_number, seed_array
-from ganinfer.drawing.mixing import Mixture, Weights, checked_weights, is_mixed, mix
+from ganinfer.drawing.mixing import Mixture, checked_weights, is_mixed, mix
+from ganinfer.drawing.reading import AnyArray, described, read, single
 from ganinfer.errors import RequestError
 from ganinfer.lookup import suggest
 
@@ -25,11 +26,10 @@ if TYPE_CHECKING:
     from ganinfer.drawing.model import Model, StyleInput
 
 _LARGE = 1 << 18  # bytes
-_DLPACK_CUDA = 2  # its kDLCUDA
 
 Label = int | str
-SeedList = Sequence[int] | NDArray[np.integer] | None
-Labels = Label | Mixture | Sequence[Label | Mixture] | NDArray[np.integer] | NDArray[np.str_] | None
+SeedList = Sequence[int] | AnyArray | None
+Labels = Label | Mixture | Sequence[Label | Mixture] | AnyArray | None
 
 
 def seeds_asked(n: int | None, seed: int, seeds: SeedList) -> Seeds:
@@ -42,12 +42,12 @@ def seeds_asked(n: int | None, seed: int, seeds: SeedList) -> Seeds:
         first = checked_integer("seed", seed, least=0)
         return seed_array(range(first, first + checked_count(n, first)))
     keys = seed_array(seeds).copy()  # the caller may go on with an array of theirs
-    if n is not None and n != len(keys):
+    if n is not None and checked_integer("n", n, least=0) != len(keys):
         raise RequestError(f"n is {n}, and {len(keys)} seeds were given; leave n out")
     return keys
 
 
-def numbers_asked(model: "Model", labels: Any, n: int) -> ClassInput | None:
+def numbers_asked(model: "Model", labels: Labels, n: int) -> ClassInput | None:
     """Labels as the caller gives them -> int64 (N,), or float32 (N, K) of mixtures.
 
     None lets each seed draw its own.
@@ -55,33 +55,72 @@ def numbers_asked(model: "Model", labels: Any, n: int) -> ClassInput | None:
     Raises:
         RequestError: a label that the model does not have, or another number of them.
     """
-    if labels is None:
-        return None
+    return None if labels is None else _classes(model, "labels", labels, n)
+
+
+def checked_labels(model: "Model", y: Labels, n: int) -> ClassInput | None:
+    """Classes of a caller's own latents, int64 (N,), or weights of classes, float32 (N, K).
+
+    Raises:
+        RequestError: wrong shape, type or values, or none where the model has classes.
+    """
+    num_classes = len(model.classes)
+    if (y is None) != (num_classes == 0):
+        expected = f"integers (N,) in [0, {num_classes})" if num_classes else "None"
+        raise RequestError(f"y: found {type(y).__name__}; this model expects {expected}")
+    return None if y is None else _classes(model, "y", y, n)
+
+
+def _classes(model: "Model", name: str, given: Any, n: int) -> ClassInput:
+    """One class or mixture for all images, or one for each; or weights (N, K)."""
+    if isinstance(given, int | str | np.integer):
+        return np.full(n, class_number(model, given), np.int64)
     if not model.classes:
-        raise RequestError(f"labels {labels!r}: this model has no classes; leave labels out")
-    if is_mixed(labels):
-        return mix(model, labels, n, functools.partial(class_number, model))
-    if isinstance(labels, int | str | np.integer):
-        return np.full(n, class_number(model, labels))
-    flat = labels.ndim == 1 if isinstance(labels, np.ndarray) else isinstance(labels, Sequence)
-    if not flat:
-        raise RequestError(f"labels: found {labels!r}; expected one class, or one for each image")
-    if len(labels) != n:
-        raise RequestError(f"labels: found {len(labels)} for {n} images; give one, or one for each")
+        raise _no_classes(name)
+    num_classes = len(model.classes)
+    if isinstance(given, Mapping):
+        number = functools.partial(class_number, model)
+        return np.broadcast_to(mix(model, [given], number), (n, num_classes))
+    array = read(name, given)
+    if array.ndim == 0 and isinstance(label := array.item(), int | str):
+        return np.full(n, class_number(model, label), np.int64)
+    if array.shape == (n, num_classes) and array.dtype.kind in "fiu":
+        return checked_weights(model, array)
+    if array.ndim != 1 or array.dtype.kind not in "iuUO":
+        raise RequestError(
+            f"{name}: found {described(array)}; expected a class number or name, or one for each"
+            " image"
+        )
+    if len(array) != n:
+        raise RequestError(f"{name}: found {len(array)} for {n} images; give one, or one for each")
+    labels = array.tolist()
+    if array.dtype.kind in "iu":
+        if n and not (min(labels) >= 0 and max(labels) < num_classes):
+            raise RequestError(
+                f"{name}: found {min(labels)} to {max(labels)}; expected 0 to {num_classes - 1},"
+                f" for {', '.join(model.classes)}"
+            )
+        return array.astype(np.int64)
+    if array.dtype.kind == "O" and is_mixed(labels):
+        return mix(model, labels, functools.partial(class_number, model))
     return np.array([class_number(model, label) for label in labels], np.int64)
 
 
-def class_number(model: "Model", label: Label | np.integer) -> int:
+def class_number(model: "Model", label: Any) -> int:
     """The number in [0, K) of a class, from it or its name.
 
     Raises:
         RequestError: there is no such class.
     """
     classes = model.classes
+    if not isinstance(label, int | str | np.integer):
+        label = single("label", label)
+    if not classes:
+        raise _no_classes(f"label {label!r}")
     if isinstance(label, str):
         if label not in classes:
             raise RequestError(
-                f"label {label!r}: there is no such class; {suggest(label, classes)}"
+                f"label {str(label)!r}: there is no such class; {suggest(label, classes)}"
             )
         return classes.index(label)
     if isinstance(label, bool) or not isinstance(label, int | np.integer):
@@ -93,33 +132,57 @@ def class_number(model: "Model", label: Label | np.integer) -> int:
     return int(label)
 
 
-def checked_latents(model: "Model", z: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A caller's own latents, finite float32 (N, Z); anything that numpy or DLPack can read.
+def _no_classes(what: str) -> RequestError:
+    return RequestError(f"{what}: this model has no classes; leave labels out")
+
+
+def gives_each(labels: Labels) -> bool:
+    """Is it one class for each image, not one for all, nor None?"""
+    if labels is None or isinstance(labels, int | str | Mapping):
+        return False
+    return getattr(labels, "ndim", 1) != 0  # a tensor, or a number of NumPy
+
+
+def labels_in_turn(labels: Labels) -> list[Any]:
+    """Classes or mixtures that are repeated in turn; one is a list of one.
+
+    Raises:
+        RequestError: there are none, or they have rows.
+    """
+    if isinstance(labels, Mapping):
+        return [labels]
+    array = read("labels", labels)
+    if array.ndim > 1 or not array.size:
+        found = described(array) if array.size else "none"
+        raise RequestError(f"labels: found {found}; give a class or several, or leave labels out")
+    return array.reshape(-1).tolist()
+
+
+def checked_latents(model: "Model", z: AnyArray | Sequence[Any]) -> NDArray[np.float32]:
+    """A caller's own latents, finite float32 (N, Z), of floats (N, Z) that `read` takes.
 
     Raises:
         RequestError: wrong shape, type or values.
     """
-    array = _on_host("z", z)
+    array = read("z", z)
     if array.ndim != 2 or array.shape[1] != model.z_dim or array.dtype.kind != "f":
-        raise RequestError(
-            f"z: found {array.dtype} {array.shape}; expected float32 (N, {model.z_dim})"
-        )
+        raise RequestError(f"z: found {described(array)}; expected float32 (N, {model.z_dim})")
     return _finite("z", array, "latents")
 
 
-def checked_styles(model: "Model", w: NDArray[np.float32]) -> NDArray[np.float32]:
+def checked_styles(model: "Model", w: AnyArray | Sequence[Any]) -> NDArray[np.float32]:
     """A caller's own styles, finite float32 (N, L, D), from (N, L, D), or (N, D) for all L.
 
     Raises:
         RequestError: the graph takes none; wrong shape, type or values.
     """
     taken = check_takes_styles(model)
-    array, length = _on_host("w", w), taken.w_dim
+    array, length = read("w", w), taken.w_dim
     if array.ndim == 2 and array.shape[1] == length:
         array = np.repeat(array[:, None], taken.num_styles, axis=1)
     if array.shape[1:] != (taken.num_styles, length) or array.dtype.kind != "f":
         raise RequestError(
-            f"w: found {array.dtype} {array.shape}; expected float32 (N, {taken.num_styles},"
+            f"w: found {described(array)}; expected float32 (N, {taken.num_styles},"
             f" {length}), or (N, {length}) for the same style everywhere"
         )
     return _finite("w", array, "styles")
@@ -146,46 +209,6 @@ def check_takes_styles(model: "Model") -> "StyleInput":
             " exported with this version: gan export --from stylegan2, or stylegan3"
         )
     return model.style_input
-
-
-def _on_host(name: str, values: Any) -> NDArray[Any]:
-    """What numpy or DLPack can read, without a copy if it may be."""
-    speaks_dlpack = hasattr(values, "__dlpack__") and not hasattr(values, "__array__")
-    try:
-        return np.from_dlpack(values) if speaks_dlpack else np.asarray(values)
-    except (BufferError, RuntimeError, TypeError, ValueError) as error:
-        kind, index = getattr(values, "__dlpack_device__", lambda: (1, 0))()
-        if kind == _DLPACK_CUDA:
-            found = f"lies on cuda:{index}; copy it to the host first, as by {name}.cpu()"
-        else:
-            found = f"found {type(values).__name__}, which NumPy cannot read: {error}"
-        raise RequestError(f"{name}: {found}") from None
-
-
-def checked_labels(
-    model: "Model", y: NDArray[np.integer] | Weights | Sequence[int] | None, n: int
-) -> ClassInput | None:
-    """A caller's own class numbers, int64 (N,), or weights of classes, float32 (N, K).
-
-    Raises:
-        RequestError: wrong shape, type or values.
-    """
-    num_classes = len(model.classes)
-    if (y is None) != (num_classes == 0):
-        expected = f"integers (N,) in [0, {num_classes})" if num_classes else "None"
-        raise RequestError(f"y: found {type(y).__name__}; this model expects {expected}")
-    if y is None:
-        return None
-    array = _on_host("y", y)
-    if array.shape == (n, num_classes) and array.dtype.kind == "f":
-        return checked_weights(model, array)
-    if array.shape != (n,) or array.dtype.kind not in "iu":
-        raise RequestError(f"y: found {array.dtype} {array.shape}; expected integers ({n},)")
-    if n and not (array.min() >= 0 and array.max() < num_classes):
-        raise RequestError(
-            f"y: found {array.min()} to {array.max()}; expected 0 to {num_classes - 1}"
-        )
-    return np.ascontiguousarray(array, np.int64)
 
 
 def checked_out(model: "Model", out: Images | None, n: int) -> Images | None:
@@ -230,15 +253,16 @@ def checked_duration(name: str, value: float) -> float:
     return float(value)
 
 
-def checked_integer(name: str, value: int, *, least: int) -> int:
-    """An integer that is large enough.
+def checked_integer(name: str, value: Any, *, least: int) -> int:
+    """An integer that is large enough; also NumPy's, or a tensor's of no axes.
 
     Raises:
         RequestError: something else.
     """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise RequestError(f"{name}: found {value!r}; expected an integer, {least} or more")
-    return int(value)
+    number = value if isinstance(value, int) else single(name, value)
+    if isinstance(number, bool) or not isinstance(number, int) or number < least:
+        raise RequestError(f"{name}: found {number!r}; expected an integer, {least} or more")
+    return int(number)
 
 
 def checked_count(n: int | None, seed: int) -> int:
@@ -251,7 +275,7 @@ def checked_count(n: int | None, seed: int) -> int:
         raise RequestError("n: how many images? give n, or seeds")
     count = checked_integer("n", n, least=0)
     if checked_integer("seed", seed, least=0) > 2**64 - max(count, 1):
-        raise RequestError(f"seed: found {seed} for {n} images; seeds lie in 0 to 2**64 - 1")
+        raise RequestError(f"seed: found {seed} for {count} images; seeds lie in 0 to 2**64 - 1")
     return count
 
 

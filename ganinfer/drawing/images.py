@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ganinfer.drawing.reading import AnyArray, described, read
 from ganinfer.errors import RequestError
 from ganinfer.files import write_atomic
 
@@ -115,15 +116,37 @@ def to_pil(image: Images) -> "Image":
     return Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
 
 
-def encode_png(image: Images) -> bytes:
-    """The bytes of a PNG file of one image, uint8 (H, W, C) with C of 1, 3 or 4."""
+def encode_png(image: AnyArray) -> bytes:
+    """The bytes of a PNG file of one image.
+
+    Args:
+        image: uint8 (H, W, C) with C of 1 (grey), 3 (RGB) or 4 (RGBA), or (H, W), grey; an array,
+            or what NumPy or DLPack can read.
+
+    Raises:
+        RequestError: another type or shape; of two channels see `check_picture`.
+    """
+    pixels = read("image", image)
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or not pixels.size:
+        raise RequestError(
+            f"image: found {described(pixels)}; expected uint8 (H, W, C) or (H, W): take one of a"
+            " batch, or its grid; to_uint8 makes it of floats in [-1, 1]"
+        )
     buffer = io.BytesIO()
-    to_pil(image).save(buffer, format="PNG")
+    to_pil(pixels if pixels.ndim == 3 else pixels[..., None]).save(buffer, format="PNG")
     return buffer.getvalue()
 
 
-def save_png(path: str | Path, image: Images) -> None:
-    """Write one image, uint8 (H, W, C) with C of 1, 3 or 4, as a PNG file, whole or not at all."""
+def save_png(path: str | Path, image: AnyArray) -> None:
+    """Write one image as a PNG file, whole or not at all.
+
+    Args:
+        path: of the file.
+        image: as `encode_png` takes it.
+
+    Raises:
+        RequestError: as `encode_png` does.
+    """
     write_atomic(Path(path), encode_png(image))
 
 

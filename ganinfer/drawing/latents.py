@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ganinfer.drawing.reading import AnyArray, described, read, single
 from ganinfer.errors import RequestError
 
 Floats = NDArray[np.float64]
@@ -30,6 +31,7 @@ ACCEPTANCE_STREAM = 2
 
 DISTRIBUTIONS = ("normal", "uniform")
 TRUNCATION_MODES = ("resample", "scale")
+_MOST = 2**48  # seeds at once; more have no addresses
 _LARGEST = 1e30  # a truncation; a latent times it is finite in float32
 
 # Of Philox4x32: what c0 and c2 are multiplied by; what is added to the key after each round.
@@ -44,11 +46,11 @@ _LOW = 0 if sys.byteorder == "little" else 1  # which half of a 64-bit number co
 _ROWS_AT_ONCE = 128
 
 
-def seed_array(seeds: Sequence[int] | NDArray[np.integer] | range) -> Seeds:
+def seed_array(seeds: Sequence[int] | AnyArray) -> Seeds:
     """Check seeds and pack them.
 
     Args:
-        seeds: integers in [0, 2**64), one an image.
+        seeds: integers in [0, 2**64), one an image; see `ganinfer.drawing.reading.read`.
 
     Returns:
         uint64 (N,).
@@ -58,24 +60,25 @@ def seed_array(seeds: Sequence[int] | NDArray[np.integer] | range) -> Seeds:
     """
     if isinstance(seeds, np.ndarray) and seeds.dtype == np.uint64 and seeds.ndim == 1:
         return seeds.view(np.uint64)
-    if isinstance(seeds, range) and seeds.step == 1 and len(seeds):
-        first, last = seeds[0], seeds[-1]
-        if first >= 0 and last < 2**64:
-            return np.uint64(first) + np.arange(len(seeds), dtype=np.uint64)
-    if not isinstance(seeds, Sequence | np.ndarray):
-        raise RequestError(f"seeds: found {seeds!r}; expected a list of integers")
-    array = seeds if isinstance(seeds, np.ndarray) else np.array(list(seeds), object)
+    if isinstance(seeds, range) and seeds.step == 1 and 0 <= seeds.start < seeds.stop <= 2**64:
+        if seeds.stop - seeds.start > _MOST:
+            raise RequestError(f"seeds: found {seeds}; so many do not fit into memory")
+        return np.uint64(seeds.start) + np.arange(seeds.stop - seeds.start, dtype=np.uint64)
+    array = read("seeds", seeds)
     if array.ndim != 1 or array.dtype.kind not in "iuO":
-        raise RequestError(f"seeds: found {array.dtype} {array.shape}; expected a list of integers")
-    ends = array if array.dtype.kind == "O" or not array.size else (array.min(), array.max())
-    for seed in ends:
-        if (
-            isinstance(seed, bool)
-            or not isinstance(seed, int | np.integer)
-            or not 0 <= seed < 2**64
-        ):
-            raise RequestError(f"seeds: found {seed!r}; expected integers from 0 to 2**64 - 1")
+        raise RequestError(f"seeds: found {described(array)}; expected a list of integers")
+    if array.dtype.kind == "O":
+        for seed in array:
+            is_integer = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
+            if not is_integer or not 0 <= seed < 2**64:
+                raise _no_seed(single("seeds", seed))
+    elif array.size and array.min() < 0:
+        raise _no_seed(array.min().item())
     return array.astype(np.uint64)
+
+
+def _no_seed(found: object) -> RequestError:
+    return RequestError(f"seeds: found {found!r}; expected integers from 0 to 2**64 - 1")
 
 
 def is_number(value: object) -> bool:
@@ -84,7 +87,7 @@ def is_number(value: object) -> bool:
 
 
 def draw_latents(
-    seeds: Sequence[int] | NDArray[np.integer] | range,
+    seeds: Sequence[int] | AnyArray,
     z_dim: int,
     *,
     distribution: str = "normal",
@@ -132,9 +135,7 @@ def draw_latents(
     return latents
 
 
-def draw_labels(
-    seeds: Sequence[int] | NDArray[np.integer] | range, num_classes: int
-) -> NDArray[np.int64]:
+def draw_labels(seeds: Sequence[int] | AnyArray, num_classes: int) -> NDArray[np.int64]:
     """Draw one class for each seed, uniformly, from a stream of its own.
 
     Args:
@@ -150,7 +151,7 @@ def draw_labels(
     return ((words.astype(np.uint64) * np.uint64(num_classes)) >> np.uint64(32)).astype(np.int64)
 
 
-def draw_uniforms(seeds: Sequence[int] | NDArray[np.integer] | range) -> Floats:
+def draw_uniforms(seeds: Sequence[int] | AnyArray) -> Floats:
     """Draw one number for each seed, uniformly, from a stream of its own: float64 (N,) in (0, 1).
 
     It decides whether rejection sampling accepts the seed's image.

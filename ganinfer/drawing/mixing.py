@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganinfer.drawing.latents import is_number
+from ganinfer.drawing.reading import single
 from ganinfer.errors import RequestError
 
 if TYPE_CHECKING:
@@ -17,40 +18,31 @@ if TYPE_CHECKING:
     from ganinfer.drawing.model import Model
 
 Weights = NDArray[np.float32]
-Mixture = Mapping[int | str, float]
+Mixture = Mapping[Any, float]  # weights of class numbers or names
 
 _TOLERANCE = 1e-6
+_LARGEST = 1e30  # an integer beyond has no float
 
 
-def is_mixed(labels: object) -> bool:
-    """Is it a mixture, or a list with one in it?"""
-    many = isinstance(labels, Sequence) and not isinstance(labels, str)
-    return any(isinstance(label, Mapping) for label in (labels if many else [labels]))  # type: ignore[attr-defined]
+def is_mixed(labels: Sequence[object]) -> bool:
+    """Is one of them a mixture?"""
+    return any(isinstance(label, Mapping) for label in labels)
 
 
-def mix(model: "Model", labels: Any, n: int, number: Callable[[Any], int]) -> Weights:
-    """Mixtures as the caller gives them -> float32 (N, K).
+def mix(model: "Model", labels: Sequence[Any], number: Callable[[Any], int]) -> Weights:
+    """Mixtures and classes as the caller gives them -> float32 (N, K).
 
     Args:
         model: what the bundle says of it.
-        labels: one mixture for all images, or a mixture or a class for each.
-        n: images.
+        labels: a mixture or a class for each of N images, N >= 1.
         number: of a class, from its number or name; raises RequestError for others.
 
     Raises:
-        RequestError: the graph takes no mixtures, there are not n, or the weights of one are
-            negative or do not sum to 1.
+        RequestError: the graph takes no mixtures, or the weights of one are negative or do not sum
+            to 1.
     """
     check_mixable(model)
-    if isinstance(labels, Mapping):
-        return np.broadcast_to(_row(model, labels, number), (n, len(model.classes)))
-    if len(labels) != n:
-        raise RequestError(f"labels: found {len(labels)} for {n} images; give one, or one for each")
-    rows = [
-        _row(model, label if isinstance(label, Mapping) else {label: 1.0}, number)
-        for label in labels
-    ]
-    return np.stack(rows)
+    return np.stack([_row(model, label, number) for label in labels])
 
 
 def check_mixable(model: "Model") -> None:
@@ -58,12 +50,12 @@ def check_mixable(model: "Model") -> None:
     if model.class_input != "weights":
         raise RequestError(
             "labels: a mixture of classes was asked for, and this bundle takes one class an image;"
-            " export it again with: gan export RUN --class-weights"
+            " give class numbers, or export it again with: gan export RUN --class-weights"
         )
 
 
 def checked_weights(model: "Model", weights: NDArray[Any]) -> Weights:
-    """Weights (N, K) that a caller made, as float32.
+    """Weights (N, K) that a caller made, as float32, a copy.
 
     Raises:
         RequestError: a row is no mixture, or the graph takes none.
@@ -77,7 +69,7 @@ def checked_weights(model: "Model", weights: NDArray[Any]) -> Weights:
             f"weights of classes, image {row}: they sum to {sums[row]:.6g}, and the least is"
             f" {weights[row].min():.6g}; expected 0 or more, and a sum of 1"
         )
-    return np.ascontiguousarray(weights, np.float32)
+    return np.array(weights, np.float32, order="C")
 
 
 def between(
@@ -114,11 +106,13 @@ def parse_mixture(text: str, classes: Sequence[str]) -> dict[int | str, float]:
     return mixture
 
 
-def _row(model: "Model", mixture: Mapping[Any, Any], number: Callable[[Any], int]) -> Weights:
+def _row(model: "Model", label: Any, number: Callable[[Any], int]) -> Weights:
+    """Weights (K,) of a mixture, or of a class."""
     weights = np.zeros((1, len(model.classes)))
-    for label, weight in mixture.items():
-        if not is_number(weight):
-            raise RequestError(f"weight {weight!r} of class {label!r}: expected a number")
-        weights[0, number(label)] += float(weight)
+    for part, weight in label.items() if isinstance(label, Mapping) else [(label, 1.0)]:
+        share = single(f"weight of class {part!r}", weight)
+        if not is_number(share) or share > _LARGEST:
+            raise RequestError(f"weight {share!r} of class {part!r}: expected a number")
+        weights[0, number(part)] += float(share)
     row: Weights = checked_weights(model, weights)[0]
     return row

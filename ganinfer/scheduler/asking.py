@@ -5,7 +5,7 @@ N images, Z latent, K classes; L styles of length D.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from ganinfer.drawing.arguments import (
     checked_latents,
     checked_out,
     checked_styles,
+    gives_each,
     numbers_asked,
     room_for,
     seeds_asked,
@@ -36,8 +37,9 @@ from ganinfer.drawing.inputs import (
     truncation_input,
     without_styles,
 )
-from ganinfer.drawing.latents import is_number, seed_array, slerp
-from ganinfer.drawing.mixing import Mixture, Weights, between
+from ganinfer.drawing.latents import seed_array, slerp
+from ganinfer.drawing.mixing import Mixture, between
+from ganinfer.drawing.reading import AnyArray
 from ganinfer.errors import RequestError
 from ganinfer.scheduler.request import Request
 
@@ -108,8 +110,8 @@ class Asking:
         **chosen: Unpack[Chosen],
     ) -> Request:
         """As `Sampler.sample` takes them."""
-        if n is not None and is_number(n):
-            self._check_size(n)  # before its seeds are made
+        if n is not None:
+            self._check_size(checked_integer("n", n, least=0))  # before its seeds are made
         try:
             wanted = self.wanted(n, **chosen)
             return self._request(wanted, len(wanted.keys), out, timeout_s)
@@ -136,8 +138,8 @@ class Asking:
 
     def of_latents(
         self,
-        z: Latents,
-        y: NDArray[np.integer] | Weights | Sequence[int] | None = None,
+        z: AnyArray | Sequence[Sequence[float]],
+        y: Labels = None,
         *,
         truncation: float | None = None,
         **served: Unpack[Served],
@@ -152,7 +154,7 @@ class Asking:
         classes = class_input(self.model, checked_labels(self.model, y, len(z)))
         return self._of_inputs(Inputs(z, classes, truncations), **served)
 
-    def of_styles(self, w: NDArray[np.floating[Any]], **served: Unpack[Served]) -> Request:
+    def of_styles(self, w: AnyArray, **served: Unpack[Served]) -> Request:
         """As `Sampler.synthesize` takes them."""
         return self._of_inputs(of_styles(self.model, checked_styles(self.model, w)), **served)
 
@@ -211,7 +213,7 @@ class Asking:
         end = seed + checked_count(n, seed)
         batch_size = min(checked_integer("batch_size", batch_size, least=1), max(end - seed, 1))
         self._check_size(batch_size)
-        one_each = isinstance(labels, Sequence | np.ndarray) and not isinstance(labels, str)
+        one_each = gives_each(labels)
         numbers = numbers_asked(self.model, labels, end - seed if one_each else batch_size)
         self._check_truncation(truncation, truncation_mode)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from conftest import rewrite_manifest
 
 from ganexport.pipeline import Exported
@@ -63,6 +64,9 @@ def test_mixed_styles_come_from_both(sampler: Sampler) -> None:
     mixed = mix_styles(w, other, range(2))
     assert np.array_equal(mixed[:, :2], np.repeat(other[:, :2], 4, axis=0))
     assert np.array_equal(mixed[:, 2:], w[:, 2:])
+    tensors = torch.from_numpy(w).requires_grad_(), torch.from_numpy(other)
+    assert np.array_equal(mix_styles(*tensors, range(2)), mixed)
+    assert np.array_equal(sampler.synthesize(tensors[0]), sampler.synthesize(w))
     assert np.array_equal(w, sampler.mapped(4))
     images = sampler.synthesize(mixed)
     assert not np.array_equal(images, sampler.synthesize(w))
@@ -96,7 +100,7 @@ def test_wrong_styles_are_refused_in_words(sampler: Sampler) -> None:
         (w[0, 0], r"found float32 \(12,\)"),
         (w.astype(int), "found int64"),
         (w * np.nan, "NaN or infinite"),
-        ("w", "found <U1"),
+        ("w", "found 'w'"),
     ):
         with pytest.raises(RequestError, match=words):
             sampler.synthesize(wrong)

@@ -1,17 +1,19 @@
 """What users write against the SDK; `mypy --strict` must find nothing in it."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, Literal, TextIO, assert_type
+from typing import Any, BinaryIO, Literal, TextIO, assert_type
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
 import ganexport
 import gantrain
 from ganexport import ExportOptions, Spec, export, export_run
-from ganinfer import Sampler, grid, save_png
+from ganinfer import Sampler, encode_png, grid, save_png
 from gantrain import evaluate, load_config, train
 
 
@@ -45,6 +47,56 @@ def open_from(url: str, content: bytes, file: BinaryIO, text: TextIO) -> None:
     for place in (url, content, file, io.BytesIO(content), memoryview(content)):
         Sampler(place).close()
     Sampler(text)  # type: ignore[arg-type]
+
+
+class Column:
+    """What a type checker sees of a column of pandas."""
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.arange(3)
+
+
+class Shared:
+    """What it sees of an array of CuPy or JAX."""
+
+    def __dlpack__(self, *, stream: int | None = None, copy: bool | None = None) -> object:
+        return np.arange(3).__dlpack__()
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return np.arange(3).__dlpack_device__()
+
+
+def whatever(
+    sampler: Sampler,
+    columns: list[Column | Shared | torch.Tensor | NDArray[Any]],
+    numbers: Sequence[int] | None,
+    labels: list[str] | list[int] | Sequence[str | int] | np.int64 | None,
+    mixture: dict[str, float],
+    mixtures: list[dict[int, float]],
+    options: dict[str, object],
+    typed: dict[str, Any],
+) -> None:
+    """Variables, whose types are wider than those of literals."""
+    for column in columns:
+        sampler.submit(seeds=column, labels=column)
+        sampler.generate(column, column)
+        sampler.synthesize(column)
+        encode_png(column)
+        for batch in sampler.stream(3, labels=column):
+            save_png("x.png", batch[0])
+    sampler.submit(seeds=numbers, labels=labels)
+    sampler.submit(3, labels=mixture)
+    sampler.submit(3, labels=mixtures)
+    sampler.interpolate(3, 8, 5, label=mixture, to_label="8")
+    sampler.generate([[0.0, 1.0], [0.0, 1.0]], "3")
+    sampler.generate(torch.zeros(2, 2), labels)
+    sampler.sample(2, **options)
+    sampler.sample(2, **typed)
+    sampler.submit(2, **typed)
+    sampler.stream(2, **typed)
+    sampler.submit(2, labels=1.5)  # type: ignore[arg-type]
+    sampler.submit(seeds={1, 2})  # type: ignore[arg-type]
+    sampler.generate(3)  # type: ignore[arg-type]
 
 
 async def asample(sampler: Sampler) -> NDArray[np.uint8]:

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+import ganinfer
 from ganinfer.drawing.images import (
     encode_png,
     encode_pngs,
@@ -76,6 +78,36 @@ def test_pngs_of_many_images_keep_every_pixel(height: int, width: int, channels:
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     decoded = [np.asarray(Image.open(io.BytesIO(file))) for file in encode_pngs(images)]
     assert np.array_equal(np.stack(decoded).reshape(shape), images)
+
+
+def test_a_png_is_made_of_whatever_holds_one_image() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (5, 7, 1), dtype=np.uint8)
+    expected = ganinfer.encode_png(image)
+    for same in (image[..., 0], torch.from_numpy(image), Image.fromarray(image[..., 0])):
+        assert encode_png(same) == expected
+    flipped = image[::-1, ::-1]
+    assert encode_png(flipped) == encode_png(flipped.copy())
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (np.zeros((5, 7, 3), np.float32), r"image: found float32 \(5, 7, 3\); .*to_uint8 makes it"),
+        (np.zeros((2, 5, 7, 3), np.uint8), r"image: found uint8 \(2, 5, 7, 3\); .*take one"),
+        (np.zeros((0, 7, 3), np.uint8), r"image: found uint8 \(0, 7, 3\)"),
+        (np.zeros((3, 64, 64), np.uint8), "images of 64 channels: expected grey"),
+        ([[1, 2], [3, 4]], r"image: found int64 \(2, 2\)"),
+        (b"\x89PNG", "image: found bytes"),
+        (None, "image: found None"),
+    ],
+    ids=str,
+)
+def test_what_is_no_image_is_refused_in_words(image, words: str, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=words):
+        encode_png(image)
+    with pytest.raises(RequestError, match=words):
+        save_png(tmp_path / "x.png", image)
+    assert not list(tmp_path.iterdir())
 
 
 def test_two_channels_are_no_picture_but_can_be_looked_at() -> None:
