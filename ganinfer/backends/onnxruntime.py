@@ -4,7 +4,7 @@ import contextlib
 import functools
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -127,13 +127,15 @@ class OnnxRuntimeBackend:
 
     def run(self, inputs: Inputs, *, out: Images | None = None, alone: bool = True) -> Images:
         """Images uint8 (N, H, W, C) of N inputs; see `ganinfer.backends.Backend`."""
-        with self._explained():
+        try:
             if self._bound is not None:
                 images = self._bound.run(inputs.feed())
             else:
                 alone = alone or self.parallel_runs == 1
                 session = self._session(self._threads if alone else 1)
                 images = session.run(None, inputs.feed())[0]
+        except Exception as error:
+            raise self._explained(error) from error
         if out is None:
             return images
         np.copyto(out, images)  # binding `out` as the output costs more than the copy
@@ -143,8 +145,10 @@ class OnnxRuntimeBackend:
         """Images uint8 (N, H, W, C) of N inputs; see `ganinfer.backends.Backend`."""
         if self._bound is None:
             return self.run(inputs)
-        with self._explained():
+        try:
             images = self._bound.run_on_device(inputs.feed())
+        except Exception as error:
+            raise self._explained(error) from error
         if not hasattr(images, "__dlpack__"):
             raise BackendUnavailable(
                 f"onnxruntime {self.details['onnxruntime']} hands out no memory of a GPU; run:"
@@ -160,14 +164,10 @@ class OnnxRuntimeBackend:
             self._closed = True
             self._sessions.clear()
 
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except GanError:
-            raise
-        except Exception as error:
-            raise BackendUnavailable(f"onnxruntime failed on {self.device}: {error}") from error
+    def _explained(self, error: Exception) -> GanError:
+        if isinstance(error, GanError):
+            return error
+        return BackendUnavailable(f"onnxruntime failed on {self.device}: {error}")
 
     def _session(self, threads: int) -> Any:
         with self._lock:

@@ -377,6 +377,6 @@ def _log(x: Floats) -> Floats:
     """
     mantissa, exponent = np.frexp(x)
     low = mantissa < 0.7071067811865476
-    mantissa = np.where(low, 2.0 * mantissa, mantissa)
+    mantissa *= low + 1.0
     s = (mantissa - 1.0) / (mantissa + 1.0)
     return 2.0 * s * _horner(_ARTANH, s * s) + (exponent - low) * 0.6931471805599453

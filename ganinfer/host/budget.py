@@ -3,11 +3,9 @@
 A run takes as many as it computes with, and waits its turn for them; first come, first served.
 """
 
-import contextlib
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator
 
 from ganinfer.host.limits import usable_cpus
 
@@ -22,29 +20,31 @@ class Budget:
         self._waiting: deque[object] = deque()
         self._own = threading.local()  # what a thread that asks has already
 
-    @contextlib.contextmanager
-    def taking(self, threads: int) -> Iterator[None]:
+    def taking(self, threads: int) -> "Share":
         """Within it so many threads are the caller's, all of them if it asks for more.
 
         What is asked for within it is a part of these.
         """
+        return Share(self, min(threads, self._size))
+
+    def take(self, threads: int) -> bool:
+        """Wait for so many; False if this thread has some already."""
         if getattr(self._own, "has", False):
-            yield
-            return
-        threads = min(threads, self._size)
+            return False
         with self._changed:
             if self._waiting or self._free < threads:
                 self._wait(threads)
             self._free -= threads
         self._own.has = True
-        try:
-            yield
-        finally:
-            self._own.has = False
-            with self._changed:
-                self._free += threads
-                if self._waiting:
-                    self._changed.notify_all()
+        return True
+
+    def give_back(self, threads: int) -> None:
+        """Those of `take`."""
+        self._own.has = False
+        with self._changed:
+            self._free += threads
+            if self._waiting:
+                self._changed.notify_all()
 
     def _wait(self, threads: int) -> None:
         turn = object()
@@ -54,6 +54,21 @@ class Budget:
         finally:
             self._waiting.remove(turn)
             self._changed.notify_all()
+
+
+class Share:
+    """Threads of a budget while a run computes; a context manager, and a quick one."""
+
+    def __init__(self, budget: Budget, threads: int) -> None:
+        """Nothing is taken yet."""
+        self._budget, self._threads, self._own = budget, threads, False
+
+    def __enter__(self) -> None:
+        self._own = self._budget.take(self._threads)
+
+    def __exit__(self, *raised: object) -> None:
+        if self._own:
+            self._budget.give_back(self._threads)
 
 
 _lock = threading.Lock()

@@ -268,14 +268,14 @@ class Batcher:
         try:
             error = self._try(backend, pieces, alone=alone)
             if error is None or len(pieces) == 1:
-                errors = dict.fromkeys(pieces, error)
+                errors = [error] * len(pieces)
             else:
-                errors = {piece: self._try(backend, [piece], alone=alone) for piece in pieces}
+                errors = [self._try(backend, [piece], alone=alone) for piece in pieces]
         finally:
             self._ended(backend)
         answers: list[Callable[[], None]] = []
         with self._changed:
-            for piece, error in errors.items():
+            for piece, error in zip(pieces, errors, strict=True):
                 request = piece.request
                 request.finished += len(piece) if error is None else 0
                 over = error is not None or request.complete or request.future.cancelled()

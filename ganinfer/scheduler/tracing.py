@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from ganinfer.backends._base import Backend
 
 
+_NOTHING = contextlib.nullcontext()
+
+
 class Tracing:
     """Traces nothing."""
 
@@ -41,7 +44,7 @@ class Tracing:
         pieces: Sequence[Piece],  # noqa: ARG002
     ) -> AbstractContextManager[object]:
         """Within it these pieces of requests are run as a batch."""
-        return contextlib.nullcontext()
+        return _NOTHING
 
 
 class OpenTelemetry(Tracing):
@@ -53,7 +56,13 @@ class OpenTelemetry(Tracing):
 
     def __init__(self, tracer: "Tracer", sha256: str, backends: Sequence["Backend"]) -> None:
         """sha256: of the bundle. backends: that run it, one a device."""
-        self._tracer = tracer
+        from opentelemetry.trace import ProxyTracerProvider, get_tracer_provider
+
+        self._tracer, self._provider, self._none_yet = (
+            tracer,
+            get_tracer_provider,
+            ProxyTracerProvider,
+        )
         self._bundle = sha256[:12]
         self._sampler = self._attributes(backends[0])
         self._sampler["ganinfer.device"] = ", ".join(backend.device for backend in backends)
@@ -67,6 +76,8 @@ class OpenTelemetry(Tracing):
         }
 
     def begin(self, request: Request) -> None:
+        if isinstance(self._provider(), self._none_yet):
+            return
         age_s = time.monotonic() - request.arrived
         request.span = self._tracer.start_span(
             "ganinfer.request",
@@ -78,7 +89,8 @@ class OpenTelemetry(Tracing):
         from opentelemetry.trace import Status, StatusCode
 
         span = request.span
-        assert span is not None
+        if span is None:
+            return
         begun = request.begun or time.monotonic()  # or it waited all the time
         span.set_attribute("ganinfer.queue_s", begun - request.arrived)
         span.set_attribute("ganinfer.outcome", outcome)
@@ -90,7 +102,10 @@ class OpenTelemetry(Tracing):
     def batch(self, backend: "Backend", pieces: Sequence[Piece]) -> AbstractContextManager[object]:
         from opentelemetry.trace import Link, set_span_in_context
 
-        first, *others = [p.request.span for p in pieces if p.request.span is not None]
+        spans = [piece.request.span for piece in pieces if piece.request.span is not None]
+        if not spans:
+            return _NOTHING
+        first, *others = spans
         span: AbstractContextManager[object] = self._tracer.start_as_current_span(
             "ganinfer.batch",
             context=set_span_in_context(first),

@@ -103,6 +103,18 @@ async def asample(sampler: Sampler) -> NDArray[np.uint8]:
     return await sampler.asample(3, labels="3", truncation=0.5)
 
 
+async def serve(path: Path, z: NDArray[np.float32]) -> None:
+    async with await Sampler.open(path, device="cpu", watch=True) as sampler:
+        assert_type(sampler, Sampler)
+        assert_type(await sampler.agenerate(z, [3], timeout_s=1.0), NDArray[np.uint8])
+        await sampler.ainterpolate(3, 8, 5, label="3", space="z")
+        async for batch in sampler.astream(100, 10, labels=3):
+            batch.sum()
+        assert_type(sampler.reload(), bool)
+        sampler.astream(100, lables=3)  # type: ignore[call-arg]
+    await Sampler.open(path, threds=3)  # type: ignore[call-arg]
+
+
 def ship(module: nn.Module, run: Path) -> None:
     config = load_config(Path("dcgan-digits"), ["train.total_kimg=5"])
     assert_type(config, gantrain.Config)

@@ -38,6 +38,7 @@ class Traced:
 def traced(monkeypatch: pytest.MonkeyPatch) -> Traced:
     found = Traced()
     monkeypatch.setattr(trace, "get_tracer", found.provider.get_tracer)
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: found.provider)
     return found
 
 
