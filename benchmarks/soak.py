@@ -13,12 +13,14 @@ a Sampler against eight who take turns, and the load's images/s against one larg
 
 import argparse
 import asyncio
+import atexit
 import ctypes
 import functools
 import gc
 import json
 import os
 import random
+import shutil
 import sys
 import tempfile
 import threading
@@ -306,6 +308,12 @@ def throughput(path: Path, options: dict[str, Any]) -> dict[str, float]:
     }
 
 
+def clear(folder: Path, process: int) -> None:
+    """At the end of a process; the end of one that was forked off clears nothing."""
+    if os.getpid() == process:
+        shutil.rmtree(folder)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", type=Path)
@@ -316,21 +324,22 @@ def main() -> None:
     given = parser.parse_args()
     options = {"backend": given.backend, "max_queue": 4096}
     found: dict[str, Any] = {"images_per_s": throughput(given.bundle, options)}
-    with tempfile.TemporaryDirectory() as folder:
-        swapped = None
-        if given.other is not None:
-            swapped = Swapped(Path(folder) / "x.gan", [given.bundle, given.other])
-        place = given.bundle if swapped is None else swapped.place
-        with Sampler(place, watch=swapped is not None, **options) as sampler:
-            found["backend"] = {
-                key: sampler.info[key] for key in ("family", "backend", "precision", "threads")
-            }
-            load: dict[str, Any] = {"swapped": swapped, "forks": hasattr(os, "fork")}
-            # Under load much of the memory is images that callers wait for; what stays is a leak.
-            soak(sampler, 12 * given.minutes, **load)
-            before = at_rest()
-            found["soak"] = soak(sampler, 60 * given.minutes, **load)
-            found["soak"]["memory_growth_mib"] = at_rest() - before
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(clear, folder, os.getpid())
+    swapped = None
+    if given.other is not None:
+        swapped = Swapped(folder / "x.gan", [given.bundle, given.other])
+    place = given.bundle if swapped is None else swapped.place
+    with Sampler(place, watch=swapped is not None, **options) as sampler:
+        found["backend"] = {
+            key: sampler.info[key] for key in ("family", "backend", "precision", "threads")
+        }
+        load: dict[str, Any] = {"swapped": swapped, "forks": hasattr(os, "fork")}
+        # Under load much of the memory is images that callers wait for; what stays is a leak.
+        soak(sampler, 12 * given.minutes, **load)
+        before = at_rest()
+        found["soak"] = soak(sampler, 60 * given.minutes, **load)
+        found["soak"]["memory_growth_mib"] = at_rest() - before
     answered, large = found["soak"]["answered_per_s"], found["images_per_s"]["one_large_caller"]
     found["soak"]["share_of_one_large_caller"] = answered / large
     text = json.dumps(found, indent=1)

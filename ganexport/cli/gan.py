@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -94,6 +95,8 @@ def demo(
 
 def main() -> None:
     """The `gan` command. A user's mistake ends in a message and exit code 1 or 2, no traceback."""
+    # Torch then asks Linux for large pages: where a kernel is slow to give pages, half the time.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
         app()
     except GanError as error:

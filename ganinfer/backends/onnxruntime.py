@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import logging
+import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 
 # onnxruntime's CPU crashes in it (1.31) when it opens attention in half precision.
 _CRASH_IN_HALF = ("MatmulTransposeFusion",)
+_SPINS_FOR_A_WHILE = (1, 31)  # older ones spin for as long as they like, or not at all
+_SPIN_US = "500"
 # Each has memory of its own, and a CUDA graph.
 GPU_BATCH_SIZES = tuple(1 << n for n in range(13))
 
@@ -252,8 +255,12 @@ def _open_session(
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    # Threads that have nothing to do sleep: else they burn a core between two requests.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Threads that have nothing to do sleep soon: else they burn a core between two requests. Where
+    # that can be said, only after a while: of callers who ask again at once each waits less.
+    may_spin = _numbers(ort.__version__) >= _SPINS_FOR_A_WHILE
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(may_spin)))
+    if may_spin:
+        options.add_session_config_entry("session.intra_op.spin_duration_us", _SPIN_US)
     # Never guess the file's type from its bytes.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     if not fuse:
@@ -282,6 +289,11 @@ def _open_session(
         raise BackendUnavailable(
             f"onnxruntime {ort.__version__} refuses the graph: {error}"
         ) from None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Of a version such as 1.31.1."""
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
 
 
 def installed() -> tuple[str, list[str]]:

@@ -6,13 +6,14 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ganinfer.bundle.places import Place, located
 from ganinfer.errors import BundleError, Closed, GanError, RequestError
 from ganinfer.scheduler.opening import Opening
-from ganinfer.scheduler.runner import Replaced, Runner, identity, open_runner
+from ganinfer.scheduler.runner import Replaced, Runner, identity, open_runner, whole
 
 if TYPE_CHECKING:
     from ganinfer.drawing.model import Model
@@ -99,7 +100,7 @@ class Rollout:
             origin, place = located(wanted)
             wanted = _lasting(wanted, origin)
             seen = identity(place)
-            if _sha256(place, old) == old.bundle.sha256:
+            if whole(place, partial(_sha256, place, old.opening)) == old.bundle.sha256:
                 self._name, self.origin, self._place, self._seen = wanted, origin, place, seen
                 return False
             new = open_runner(place, old.opening)
@@ -181,11 +182,11 @@ def _watch(held: "weakref.ref[Rollout]", stop: threading.Event) -> None:
         del rollout
 
 
-def _sha256(place: Path, old: Runner) -> str:
-    """Of the bundle that lies there, whole and rightly signed."""
+def _sha256(place: Path, opening: Opening) -> str:
+    """Of the bundle that lies there, rightly signed."""
     from ganinfer.bundle.archive import Bundle
 
-    with Bundle(place, public_key=old.opening.public_key) as found:
+    with Bundle(place, public_key=opening.public_key) as found:
         return found.sha256
 
 

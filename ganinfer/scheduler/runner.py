@@ -9,8 +9,9 @@ import math
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -28,9 +29,10 @@ from ganinfer.scheduler.tracing import open_tracing
 if TYPE_CHECKING:
     from ganinfer.backends._base import Backend
     from ganinfer.backends.onnxruntime import MappingNetwork
-    from ganinfer.bundle.archive import Bundle
 
 log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 
 class Replaced(BundleError):
@@ -107,8 +109,7 @@ class Runner:
                         " and this system's C library could not end it in order: open the bundle"
                         " in each process, or start them by spawn"
                     )
-                self.bundle = self._same_bundle()
-                self._open_backends()
+                whole(self._path, self._open_again)
             if self._batcher is None:
                 tracing = open_tracing(self.bundle.sha256, self.backends)
                 self._batcher = self._batcher_of(self.backends, stats=self.stats, tracing=tracing)
@@ -223,29 +224,38 @@ class Runner:
             self._batcher.forked()
         self._start_anew()
 
-    def _same_bundle(self) -> "Bundle":
-        """The bundle once more, by the same key."""
+    def _open_again(self) -> None:
+        """Open the bundle once more, by the same key, and backends over it."""
         from ganinfer.bundle.archive import Bundle
 
         again = Bundle(self._path, public_key=self.opening.public_key)
-        if again.sha256 != self.bundle.sha256:
+        try:
+            if again.sha256 != self.bundle.sha256:
+                raise Replaced(
+                    f"{self.bundle.path}: another bundle was put there since this Sampler was"
+                    " opened; open it again"
+                )
+            self.bundle = again
+            self._open_backends()
+        except BaseException:
             again.close()
-            raise Replaced(
-                f"{self.bundle.path}: another bundle was put there since this Sampler was opened;"
-                " open it again"
-            )
-        return again
+            raise
 
 
 def open_runner(path: Path, opening: Opening) -> Runner:
-    """Open a bundle; one that is replaced meanwhile is opened anew, so that it is all of a piece.
+    """Open a bundle and its backends; errors as of `Sampler`."""
+    return whole(path, lambda: Runner(path, opening))
 
-    Errors as of `Sampler`.
+
+def whole(path: Path, read: Callable[[], Result]) -> Result:
+    """What reads the bundle at a path; read anew if that was replaced meanwhile.
+
+    So that what is read is all of one bundle, and errors are those of a bundle that lies there.
     """
     while True:
         seen = identity(path)
         try:
-            return Runner(path, opening)
+            return read()
         except BundleError:
             if identity(path) == seen:
                 raise

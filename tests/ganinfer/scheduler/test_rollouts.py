@@ -196,15 +196,17 @@ def test_a_pickled_sampler_watches_too(place: Path) -> None:
 def test_a_forked_process_watches_too(bundle: Path, place: Path, other: Path) -> None:
     """Before its first request, when it has no backends yet, and after."""
     code = """
-import os, shutil, sys, time
+import os, sys, time
+from pathlib import Path
 from ganinfer import Sampler
 from ganinfer.bundle.archive import Bundle
 from ganinfer.bundle.tree import write_tree
 
 place, bundle, other = sys.argv[1:]
 trees = {}
+place = Path(place)
 for source in (bundle, other):
-    with Bundle(__import__("pathlib").Path(source)) as opened:
+    with Bundle(Path(source)) as opened:
         trees[source] = opened.sha256, opened.tree()
 sampler = Sampler(place, device="cpu", backend="onnxruntime", precision="fp32", watch=True)
 read, write = os.pipe()
@@ -214,17 +216,50 @@ if child == 0:
     sampler.sample(1)
     first = sampler.sha256
     print(first == trees[other][0], flush=True)
-    write_tree(__import__("pathlib").Path(place), trees[bundle][1], single_file=False)
+    write_tree(place, trees[bundle][1], single_file=False)
     end = time.monotonic() + 60
     while sampler.sha256 == first and time.monotonic() < end:
         time.sleep(0.01)
     print(sampler.sha256 == trees[bundle][0], sampler.sample(1).any(), flush=True)
     sys.exit(0)
-write_tree(__import__("pathlib").Path(place), trees[other][1], single_file=False)
+write_tree(place, trees[other][1], single_file=False)
 os.write(write, b"x")
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     assert run_python(code, place, bundle, other) == ["True", "True True", "0"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks")
+def test_a_forked_process_opens_what_is_replaced_meanwhile(place: Path) -> None:
+    """By the same bundle, again and again."""
+    code = """
+import os, sys, threading
+from pathlib import Path
+from ganinfer import Sampler
+from ganinfer.bundle.archive import Bundle
+from ganinfer.bundle.tree import write_tree
+
+place = Path(sys.argv[1])
+with Bundle(place) as opened:
+    tree = opened.tree()
+sampler = Sampler(place, device="cpu", backend="onnxruntime", precision="fp32")
+done = threading.Event()
+
+def replace():
+    while not done.is_set():
+        write_tree(place, tree, single_file=False)
+
+writer = threading.Thread(target=replace)
+writer.start()
+for _ in range(8):
+    child = os.fork()
+    if child == 0:
+        sys.exit(0 if sampler.sample(1).any() else 3)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+done.set()
+writer.join()
+"""
+    assert run_python(code, place) == ["0"] * 8
 
 
 def test_an_asyncio_program_opens_asks_and_closes(bundle: Path) -> None:
