@@ -75,8 +75,8 @@ def kinds(sampler: Sampler) -> list[dict[str, Any]]:
 class Flaky:
     """Makes a backend fail now and then."""
 
-    def __init__(self, backend: Any, share: float) -> None:
-        self._run, self._share, self._rng = backend.run, share, random.Random(1)
+    def __init__(self, backend: Any, share: float, seed: int = 0) -> None:
+        self._run, self._share, self._rng = backend.run, share, random.Random(seed)
         self.failed, self._process = 0, os.getpid()
         backend.run = self.run
 
@@ -216,8 +216,8 @@ def soak(
             while sampler.sha256 != other and time.monotonic() < soon:
                 time.sleep(0.01)
             record("reloaded" if sampler.sha256 == other else "NOT RELOADED")
+            flaky.append(Flaky(sampler._runner.backends[0], fault_share, seed=len(flaky)))
             time.sleep(max(0.0, soon - time.monotonic()))
-            flaky.append(Flaky(sampler._runner.backends[0], fault_share))
 
     def fork() -> None:
         """A process of its own that samples, and ends; from the main thread, as servers do."""
@@ -249,7 +249,10 @@ def soak(
         "outcomes": dict(outcomes),
         "injected": sum(one.failed for one in flaky),
         "answered_per_s": images / wall,
-        "late_by_ms": {"count": len(late_ms), "most": max(late_ms, default=0.0)},
+        "late_by_ms": {
+            "count": len(late_ms),
+            **{f"p{p}": float(np.percentile(late_ms or [0.0], p)) for p in (50, 99, 100)},
+        },
         "peak_memory_mib": peak,
         "stats": sampler.stats,
     }
