@@ -112,6 +112,8 @@ EXTRAS = {
     "cryptography": "signing",
     "huggingface_hub": "hub",
     "av": "video",
+    "starlette": "serve",
+    "uvicorn": "serve",
 }
 
 

@@ -19,22 +19,23 @@ _SUMMARIES = (
 )
 
 
-def prometheus(sampler: Sampler) -> str:
-    """What a /metrics page says of a sampler.
+def prometheus(*samplers: Sampler) -> str:
+    """What a /metrics page says of samplers.
 
     Metrics are labelled with the first twelve digits of the bundle's sha256. Quantiles are those of
     the last thousands, see `Sampler.stats`.
     """
-    stats, bundle = sampler.stats, f'bundle="{sampler.sha256[:12]}"'
+    found = [(f'bundle="{sampler.sha256[:12]}"', sampler.stats) for sampler in samplers]
     lines: list[str] = []
     for key, name, said in _COUNTERS:
         metric = f"ganinfer_{name}_total"
         lines += [f"# HELP {metric} {said}", f"# TYPE {metric} counter"]
-        lines.append(f"{metric}{{{bundle}}} {stats[key]}")
+        lines += [f"{metric}{{{bundle}}} {stats[key]}" for bundle, stats in found]
     for key, name, said in _SUMMARIES:
         metric = f"ganinfer_{name}"
         lines += [f"# HELP {metric} {said}", f"# TYPE {metric} summary"]
-        for percentile, milliseconds in stats[key].items():
-            quantile = int(percentile.removeprefix("p")) / 100
-            lines.append(f'{metric}{{{bundle},quantile="{quantile:g}"}} {milliseconds / 1000}')
+        for bundle, stats in found:
+            for percentile, milliseconds in stats[key].items():
+                quantile = int(percentile.removeprefix("p")) / 100
+                lines.append(f'{metric}{{{bundle},quantile="{quantile:g}"}} {milliseconds / 1000}')
     return "\n".join(lines) + "\n"

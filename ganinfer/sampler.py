@@ -189,6 +189,11 @@ class Sampler:
         }
 
     @property
+    def batch_size(self) -> int:
+        """Images that go to the device at once, at most, as it was opened."""
+        return self._runner.opening.batch_size
+
+    @property
     def stats(self) -> dict[str, Any]:
         """Requests, images, batches and their fill, seconds of latents and device, percentiles.
 
