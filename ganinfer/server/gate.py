@@ -59,7 +59,7 @@ class Gate:
             await self._inner(scope, receive, tell)
         except asyncio.CancelledError:  # the host has waited long enough for this request
             if status == CLIENT_GONE:
-                await error_answer(503, "this server stops")(scope, receive, tell)
+                await error_answer(scope["path"], 503, "this server stops")(scope, receive, tell)
         except Exception:
             if status == CLIENT_GONE:
                 raise  # else it is told and logged

@@ -44,7 +44,9 @@ class Keys:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         guarded = scope["type"] == "http" and scope["path"] not in OPEN_PATHS
         if guarded and not self._knows(Headers(scope=scope)):
-            answer = error_answer(401, "expected Authorization: Bearer <key>, or x-api-key")
+            answer = error_answer(
+                scope["path"], 401, "expected Authorization: Bearer <key>, or x-api-key"
+            )
             answer.headers["WWW-Authenticate"] = "Bearer"
             await answer(scope, receive, send)
         else:

@@ -236,9 +236,7 @@ def test_a_truncation_mode_is_a_parameter(host: Host, sampler: Sampler) -> None:
 
 def test_a_timeout_is_in_microseconds(host: Host) -> None:
     seeds = {"name": "seed", "shape": [1000], "datatype": "UINT64", "data": list(range(1000))}
-    late = host.post(
-        "/v2/models/tiny/infer", {"inputs": [seeds], "parameters": {"timeout": 1}}
-    )
+    late = host.post("/v2/models/tiny/infer", {"inputs": [seeds], "parameters": {"timeout": 1}})
     assert late.status == 504
     assert "deadline" in late.json["error"]
     infer(host, inputs=[seeds], parameters={"timeout": 60_000_000})
