@@ -25,7 +25,7 @@ def serve(
         typer.Argument(help="As in digits.gan, hf://owner/name, or name=path.", show_default=False),
     ],
     host: Annotated[str, typer.Option(help="0.0.0.0 for all of this machine.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 for a free one.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for a free one.")] = 8000,
     watch: Annotated[
         bool, typer.Option("--watch", help="Let bundles that are replaced take over.")
     ] = False,

@@ -32,9 +32,10 @@ def bound_socket(host: str, port: int) -> socket.socket:
         except BaseException:
             bound.close()
             raise
-    except (OSError, OverflowError) as error:
-        said = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(f"{host}:{port}: {said}; choose another --host or --port") from None
+    except OSError as error:
+        raise ConfigError(
+            f"{host}:{port}: {error.strerror}; choose another --host or --port"
+        ) from None
     return bound
 
 
