@@ -62,7 +62,7 @@ class Application:
         inner.state.service = self.service
         inner.router.redirect_slashes = False
         # The first route of an endpoint is the one without a version.
-        paths = {route.endpoint: route.path for route in reversed(routes)}
+        paths: dict[object, str] = {route.endpoint: route.path for route in reversed(routes)}
         self._gate = Gate(inner, paths, log_requests=serving.access_log)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -7,9 +7,8 @@ import re
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -29,9 +28,7 @@ class Gate:
         counts: requests by (method, path as the routes have it, status).
     """
 
-    def __init__(
-        self, inner: ASGIApp, paths: Mapping[Callable[..., Any], str], *, log_requests: bool
-    ) -> None:
+    def __init__(self, inner: ASGIApp, paths: Mapping[object, str], *, log_requests: bool) -> None:
         """paths: of the routes, by their endpoints."""
         self.counts: Counter[tuple[str, str, int]] = Counter()
         self._inner, self._paths, self._log_requests = inner, paths, log_requests

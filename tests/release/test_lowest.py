@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 LOWEST = ROOT / "constraints-lowest.txt"
-TRIED = ("cpu", "export", "hub", "layers", "openvino", "signing", "train", "video")
+TRIED = ("cpu", "export", "hub", "layers", "openvino", "serve", "signing", "train", "video")
 NOT_TRIED = {
     "dev",  # tools of this checkout: constraints.txt has their versions
     "gpu",  # takes the place of cpu, and needs a GPU

@@ -76,12 +76,12 @@ def hosted(
     application = make_app(samplers, serving or Serving())
     bound = bound_socket("127.0.0.1", 0)
     port = bound.getsockname()[1]
-    config = uvicorn.Config(application, lifespan="on", log_config=None, access_log=False)
+    config = uvicorn.Config(application, lifespan="on", ws="none", log_config=None)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
     thread.start()
     try:
-        wait_until(lambda: server.started, "it starts")
+        wait_until(lambda: server.started or not thread.is_alive(), "it starts")
         if ready:
             wait_until(lambda: application.service.ready, "it is ready")
         yield Host(port, application)
