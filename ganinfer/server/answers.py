@@ -12,6 +12,7 @@ log = logging.getLogger(__name__)
 
 CLIENT_GONE = 499  # in logs and counts; nobody is there to be told
 _RETRY_AFTER_S = "1"
+_LONGEST = 300
 _OPENAI_PATHS = ("/v1/images/", "/v1/models")
 # What is behind these is for the log: it may name paths of this machine.
 _TOLD_OF_SERVER = {
@@ -21,7 +22,11 @@ _TOLD_OF_SERVER = {
 
 
 def error_answer(path: str, status: int, message: str) -> JSONResponse:
-    """`{"error": message}` as the Open Inference Protocol has it; OpenAI's paths have more."""
+    """`{"error": message}` as the Open Inference Protocol has it; OpenAI's paths have more.
+
+    The message is one line, of bounded length, whatever the client has sent.
+    """
+    message = " ".join(message.split())[:_LONGEST]
     headers = {"Cache-Control": "no-store"}
     if status in (429, 503):
         headers["Retry-After"] = _RETRY_AFTER_S
