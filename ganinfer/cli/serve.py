@@ -12,7 +12,7 @@ import typer
 
 from ganinfer.cli.console import errors
 from ganinfer.cli.options import expanded
-from ganinfer.errors import RequestError, missing_extra
+from ganinfer.errors import RequestError
 from ganinfer.scheduler.opening import Opening
 from ganinfer.server.serving import Serving, check_name
 
@@ -36,12 +36,8 @@ def serve(
 ) -> None:
     """Serve bundles over HTTP: Open Inference Protocol, pictures by URL, OpenAI's images."""
     from ganinfer.sampler import Sampler
-
-    try:
-        from ganinfer.server.application import make_app
-        from ganinfer.server.running import bound_socket, run, url_of
-    except ModuleNotFoundError as error:
-        raise missing_extra("starlette", error) from None
+    from ganinfer.server.application import make_app
+    from ganinfer.server.running import bound_socket, run, url_of
 
     places = named_bundles(bundles)
     opening = dataclasses.replace(opening, watch=watch, batch_size=batch_size, max_queue=max_queue)

@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 CLIENT_GONE = 499  # in logs and counts; nobody is there to be told
 _RETRY_AFTER_S = "1"
-_LONGEST = 300
+_LONGEST = 500  # characters
 _OPENAI_PATHS = ("/v1/images/", "/v1/models")
 # What is behind these is for the log: it may name paths of this machine.
 _TOLD_OF_SERVER = {

@@ -18,7 +18,7 @@ from ganinfer.server.answers import answer_of
 from ganinfer.server.gate import Gate
 from ganinfer.server.keys import Keys, read_keys
 from ganinfer.server.openai_images import ROUTES as OPENAI
-from ganinfer.server.operating import operating_routes
+from ganinfer.server.operating import ROUTES as OPERATING
 from ganinfer.server.plain import ROUTES as PLAIN
 from ganinfer.server.service import Service
 from ganinfer.server.serving import Serving
@@ -49,8 +49,7 @@ class Application:
             )
         if serving.api_keys is not None:
             before.append(Middleware(Keys, keys=read_keys(serving.api_keys)))
-        routes = [*V2().routes, *OPENAI, *PLAIN]
-        routes += operating_routes(lambda: self._gate.prometheus())
+        routes = [*V2().routes, *OPENAI, *PLAIN, *OPERATING]
         inner = Starlette(
             routes=routes,
             middleware=before,
@@ -63,7 +62,7 @@ class Application:
         inner.router.redirect_slashes = False
         # The first route of an endpoint is the one without a version.
         paths: dict[object, str] = {route.endpoint: route.path for route in reversed(routes)}
-        self._gate = Gate(inner, paths, log_requests=serving.access_log)
+        self._gate = Gate(inner, self.service.counts, paths, log_requests=serving.access_log)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._gate(scope, receive, send)

@@ -27,7 +27,7 @@ async def read_body(request: Request, serving: Serving) -> bytes:
     Raises:
         HTTPException: 413 too large, 408 it does not come, 415 another encoding, 400 damaged.
     """
-    limit = int(serving.max_body_mib * (1 << 20))
+    limit = serving.max_body_bytes
     parts, size = [], 0
     try:
         async with asyncio.timeout(serving.timeout_s):

@@ -6,7 +6,6 @@ import logging
 import re
 import time
 import uuid
-from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
@@ -14,24 +13,22 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ganinfer.server.answers import CLIENT_GONE, error_answer
+from ganinfer.server.counts import Counts
 
 access = logging.getLogger("ganinfer.server.access")
 
 _SANE_ID = re.compile(r"[\x21-\x7e]{1,128}")
-_METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS"})  # others are counted as one
 
 
 class Gate:
-    """The outermost part of the application; what is inside tells its errors itself.
+    """The outermost part of the application; what is inside tells its errors itself."""
 
-    Attributes:
-        counts: requests by (method, path as the routes have it, status).
-    """
-
-    def __init__(self, inner: ASGIApp, paths: Mapping[object, str], *, log_requests: bool) -> None:
+    def __init__(
+        self, inner: ASGIApp, counts: Counts, paths: Mapping[object, str], *, log_requests: bool
+    ) -> None:
         """paths: of the routes, by their endpoints."""
-        self.counts: Counter[tuple[str, str, int]] = Counter()
-        self._inner, self._paths, self._log_requests = inner, paths, log_requests
+        self._inner, self._counts, self._paths = inner, counts, paths
+        self._log_requests = log_requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -61,29 +58,23 @@ class Gate:
             if status == CLIENT_GONE:
                 raise  # else it is told and logged
         finally:
-            route = self._paths.get(scope.get("endpoint"), "other")
-            method = scope["method"] if scope["method"] in _METHODS else "other"
-            self.counts[method, route, status] += 1
+            path = self._paths.get(scope.get("endpoint"), "other")
+            self._counts.add(scope["method"], path, status)
             if self._log_requests:
-                access.info(
-                    json.dumps(
-                        {
-                            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-                            "id": identity,
-                            "client": (scope.get("client") or ("",))[0],
-                            "method": scope["method"],
-                            "path": scope["path"],
-                            "status": status,
-                            "ms": round(1000 * (time.monotonic() - begun), 3),
-                            "bytes": sent,
-                        }
-                    )
-                )
+                _log(scope, identity, status, time.monotonic() - begun, sent)
 
-    def prometheus(self) -> str:
-        """The counts in Prometheus' text format."""
-        name = "ganinfer_http_requests_total"
-        lines = [f"# HELP {name} Requests over HTTP.", f"# TYPE {name} counter"]
-        for (method, path, status), count in sorted(self.counts.items()):
-            lines.append(f'{name}{{method="{method}",path="{path}",status="{status}"}} {count}')
-        return "".join(f"{line}\n" for line in lines)
+
+def _log(scope: Scope, identity: str, status: int, seconds: float, sent: int) -> None:
+    """A line of JSON."""
+    client, _ = scope.get("client") or ("", 0)
+    line = {
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "id": identity,
+        "client": client,
+        "method": scope["method"],
+        "path": scope["path"],
+        "status": status,
+        "ms": round(1000 * seconds, 3),
+        "bytes": sent,
+    }
+    access.info(json.dumps(line))

@@ -55,5 +55,5 @@ class Keys:
     def _knows(self, headers: Headers) -> bool:
         scheme, _, shown = headers.get("authorization", "").partition(" ")
         key = shown.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-        digest = sha256(key.encode()).digest()
+        digest = sha256(key.encode("latin-1")).digest()  # the bytes that were sent
         return sum(hmac.compare_digest(digest, known) for known in self._keys) > 0

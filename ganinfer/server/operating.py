@@ -1,7 +1,5 @@
 """What whoever runs the server asks: /livez, /readyz, /metrics."""
 
-from collections.abc import Callable
-
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -23,16 +21,15 @@ async def readyz(request: Request) -> Response:
     return JSONResponse({"ready": service.ready, "models": models}, 200 if service.ready else 503)
 
 
-def operating_routes(requests: Callable[[], str]) -> list[Route]:
-    """requests: gives the counts of requests in Prometheus' format."""
+async def metrics(request: Request) -> Response:
+    """Of all samplers, and of requests over HTTP, in Prometheus' text format."""
+    service = service_of(request)
+    text = prometheus(*service.samplers.values()) + service.counts.prometheus()
+    return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
-    async def metrics(request: Request) -> Response:
-        samplers = service_of(request).samplers.values()
-        text = prometheus(*samplers) + requests()
-        return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
-    return [
-        Route("/livez", livez, methods=["GET"]),
-        Route("/readyz", readyz, methods=["GET"]),
-        Route("/metrics", metrics, methods=["GET"]),
-    ]
+ROUTES = [
+    Route("/livez", livez, methods=["GET"]),
+    Route("/readyz", readyz, methods=["GET"]),
+    Route("/metrics", metrics, methods=["GET"]),
+]

@@ -117,13 +117,14 @@ def _picture(
     label = given.get("label")
     truncation = given.get("truncation")
     columns = given.get("columns")
+    n = 1 if grid_of is None else _whole("n", given.get("n", str(grid_of)), least=1)
     return Picture(
         seed=_whole("seed", given.get("seed", "0")),
-        n=1 if grid_of is None else _whole("n", given.get("n", str(grid_of)), least=1),
+        n=n,
         label=None if label is None else class_of(sampler, label),
         truncation=None if truncation is None else _decimal("truncation", truncation),
         truncation_mode=given.get("truncation_mode"),
-        columns=None if columns is None else min(_whole("columns", columns, least=1), 1 << 16),
+        columns=None if columns is None else min(_whole("columns", columns, least=1), n),
         grid=grid_of is not None,
         format=form,
     )

@@ -5,13 +5,15 @@ import logging
 import math
 import signal
 import socket
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import uvicorn
 
 from ganinfer.errors import ConfigError, GanError
+from ganinfer.sampler import Sampler
 from ganinfer.server.application import Application
 
 log = logging.getLogger(__name__)
@@ -72,14 +74,14 @@ class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Instead of uvicorn's, which raises each signal once more at the end."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
+        if sys.platform == "win32":  # whose loops know no signals
+            with super().capture_signals():
+                yield
             return
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
-        if hasattr(signal, "SIGHUP"):
-            loop.add_signal_handler(signal.SIGHUP, self._reload)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
         yield
 
     def _stop(self) -> None:
@@ -88,11 +90,14 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
     def _reload(self) -> None:
-        threading.Thread(target=_reload, args=(self._application,), name="ganinfer reload").start()
+        samplers = self._application.service.samplers
+        reloading = threading.Thread(target=_reload, args=(samplers,), name="ganinfer reload")
+        reloading.daemon = True  # it holds up no end
+        reloading.start()
 
 
-def _reload(application: Application) -> None:
-    for name, sampler in application.service.samplers.items():
+def _reload(samplers: Mapping[str, Sampler]) -> None:
+    for name, sampler in samplers.items():
         try:
             changed = sampler.reload()
         except GanError as error:

@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
-from ganinfer.errors import GanError, RequestError
+from ganinfer.errors import QueueFull, RequestError
 from ganinfer.sampler import Sampler
 from ganinfer.server.answers import too_large
+from ganinfer.server.counts import Counts
 from ganinfer.server.serving import Serving, check_name
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,7 @@ class Service:
     """The samplers of this process, by the names of their models.
 
     Attributes:
+        counts: of requests over HTTP.
         draining: the host stops; set by it or by the end of the application.
     """
 
@@ -32,8 +34,11 @@ class Service:
         for name in samplers:
             check_name(name)
         self.samplers, self.serving = dict(samplers), serving
+        self.counts = Counts()
         self.draining = False
         self._warm = False
+        # A reload changes no shape.
+        self._shapes = {sampler: sampler.info["shape"] for sampler in self.samplers.values()}
 
     def named(self, name: str) -> Sampler:
         """The sampler of a model; 404 if there is none."""
@@ -54,25 +59,23 @@ class Service:
 
     def ready_for(self, name: str) -> bool:
         """The same for one model; 404 if there is none."""
-        return self._warm and not self.draining and self.named(name).ready
+        return self.named(name).ready and self._warm and not self.draining
 
     async def warm_up(self) -> None:
-        """Draw a batch of 1, 2, 4, ... images, and of a whole batch, of every model."""
-        for name, sampler in self.samplers.items():
-            sizes = {1 << power for power in range(sampler.batch_size.bit_length())}
-            try:
-                for size in sorted({*sizes, sampler.batch_size}):
-                    await sampler.asample(size)
-            except GanError as error:
-                log.error("%s: does not warm up: %s", name, error)
-                return
-        self._warm = True
+        """Draw a batch of 1, 2, 4, ... images, and a whole one, of every model; then be ready."""
+        try:
+            for sampler in self.samplers.values():
+                await _draw_each_size(sampler)
+        except Exception:
+            log.exception("it does not warm up, and will not be ready")
+        else:
+            self._warm = True
 
     def check_size(self, sampler: Sampler, n: int) -> None:
         """Refuse more images or pixels than one request may have, by 413."""
         if n > self.serving.max_images:
             raise too_large(f"found {n} images; at most {self.serving.max_images} a request")
-        height, width, _ = sampler.info["shape"]
+        height, width, _ = self._shapes[sampler]
         if n * height * width > 1e6 * self.serving.max_megapixels:
             raise too_large(
                 f"found {n} images of {width}x{height} pixels; at most"
@@ -94,6 +97,19 @@ class Service:
         finally:
             task.cancel()
             gone.cancel()
+
+
+async def _draw_each_size(sampler: Sampler) -> None:
+    largest = sampler.batch_size
+    for size in sorted({*(1 << power for power in range(largest.bit_length())), largest}):
+        while True:
+            try:
+                await sampler.asample(size)
+                break
+            except QueueFull:  # of requests that did not wait until this is ready
+                await asyncio.sleep(0.1)
+            except RequestError:  # no request may be so large; batches of several are, now and then
+                return
 
 
 async def _gone(request: Request) -> None:

@@ -10,7 +10,7 @@ from ganinfer.errors import RequestError
 from ganinfer.options import Option
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_TAKEN = ("models", "images")  # /v1/models, /v1/images/generations
+_TAKEN = ("images", "models", "stats")  # of paths beside models'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,8 @@ class Serving:
 
     Attributes:
         timeout_s: within which a request is answered; a client may ask for less.
-        drain_s: that requests have to end in when the server stops; then they are told 503.
+        drain_s: that requests have to end in when the server stops; then they are told 503. Whole
+            seconds; parts of one are rounded up.
         max_images, max_megapixels: of one request.
         max_body_mib: of one request, also once it is inflated.
         cors: origins whose pages may ask, as in https://example.org, or *; none by default.
@@ -43,6 +44,11 @@ class Serving:
         Path | None, Option(parse=Path, metavar="<path>", help="File with a key in each line.")
     ] = None
     access_log: Annotated[bool, Option(help="A line of JSON on stdout for each request.")] = False
+
+    @property
+    def max_body_bytes(self) -> int:
+        """Of a request's body; as many numbers may an answer in JSON have."""
+        return int(self.max_body_mib * (1 << 20))
 
     def __post_init__(self) -> None:
         checked_integer("max_images", self.max_images, least=1)

@@ -11,29 +11,19 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ganinfer.drawing.images import Images, check_picture, encode_pngs
 from ganinfer.sampler import Sampler
-from ganinfer.server.answers import malformed
 from ganinfer.server.bodies import read_body
+from ganinfer.server.inference import drawing, packed, wanted_outputs
 from ganinfer.server.service import Service, service_of
-from ganinfer.server.tensors import (
-    InferenceRequest,
-    Output,
-    Tensor,
-    integer,
-    pack_answer,
-    read_request,
-)
+from ganinfer.server.tensors import read_request
 
 VERSION = "1"  # of every model
-_LARGE = 1 << 18  # bytes of pixels whose answer is packed beside the event loop
+_LARGE = 1 << 18  # bytes; more are read or packed beside the event loop
 
 
 @dataclass
@@ -177,26 +167,20 @@ class V2:
 
 async def _infer(service: Service, request: Request, name: str, sampler: Sampler) -> Response:
     body = await read_body(request, service.serving)
-    asked, tensors = read_request(body, request.headers.get("inference-header-content-length"))
-    wanted = _outputs(asked)
-    if any(output == "png" for output, _ in wanted):
-        check_picture(sampler.info["channels"])
-    images = await _drawn(service, request, sampler, asked, tensors)
+    header_length = request.headers.get("inference-header-content-length")
+    if len(body) <= _LARGE:
+        asked, tensors = read_request(body, header_length)
+    else:
+        asked, tensors = await asyncio.to_thread(read_request, body, header_length)
+    wanted = wanted_outputs(service, sampler, asked, tensors)
+    images = await service.answered(request, drawing(service, sampler, asked, tensors))
     told = {"model_name": name, "model_version": VERSION}
     if asked.id is not None:
         told["id"] = asked.id
-
-    def pack() -> tuple[bytes, int | None]:
-        outputs = [
-            Output(output, binary, files=encode_pngs(images))
-            if output == "png"
-            else Output(output, binary, pixels=images)
-            for output, binary in wanted
-        ]
-        return pack_answer(told, outputs)
-
-    at_once = images.nbytes <= _LARGE and wanted == [("images", True)]
-    content, head = pack() if at_once else await asyncio.to_thread(pack)
+    if images.nbytes <= _LARGE and wanted == [("images", True)]:
+        content, head = packed(told, wanted, images)
+    else:
+        content, head = await asyncio.to_thread(packed, told, wanted, images)
     if head is None:
         return Response(content, media_type="application/json")
     return Response(
@@ -204,116 +188,6 @@ async def _infer(service: Service, request: Request, name: str, sampler: Sampler
         media_type="application/octet-stream",
         headers={"Inference-Header-Content-Length": str(head)},
     )
-
-
-async def _drawn(
-    service: Service,
-    request: Request,
-    sampler: Sampler,
-    asked: InferenceRequest,
-    tensors: dict[str, Tensor],
-) -> Images:
-    """The images of a request's inputs."""
-    if unknown := set(tensors) - {"seed", "z", "label", "truncation"}:
-        raise malformed(
-            f"inputs: found {', '.join(sorted(unknown))}; expected seed or z, and label, truncation"
-        )
-    if ("seed" in tensors) == ("z" in tensors):
-        raise malformed("inputs: expected either seed or z")
-    first = "seed" if "seed" in tensors else "z"
-    n = tensors[first].shape[0] if tensors[first].shape else 0
-    if n == 0:
-        raise malformed(f"{first}: found no image; expected the shape (N, ...)")
-    service.check_size(sampler, n)
-    labels = _labels(sampler, tensors.get("label"), n)
-    truncation = _truncation(tensors.get("truncation"))
-    mode, timeout_s = asked.parameters.get("truncation_mode"), _timeout_s(service, asked)
-    if mode is not None and not isinstance(mode, str):
-        raise malformed("truncation_mode: expected a text")
-    if first == "z":
-        z = _values("z", tensors["z"], "FP32", None)
-        if mode is not None:
-            raise malformed("truncation_mode: found beside z; it goes with seed")
-        work = sampler.agenerate(z, labels, truncation=truncation, timeout_s=timeout_s)
-    else:
-        work = sampler.asample(
-            seeds=_values("seed", tensors["seed"], "UINT64", n),
-            labels=labels,
-            truncation=truncation,
-            truncation_mode=mode,
-            timeout_s=timeout_s,
-        )
-    return await service.answered(request, work)
-
-
-def _values(name: str, tensor: Tensor, kind: str, n: int | None) -> Any:
-    """Of an input of a type: (n,) of the shapes (n,) and (n, 1), or as it is shaped."""
-    if tensor.datatype != kind:
-        raise malformed(f"{name}: found {tensor.datatype}; expected {kind}")
-    assert isinstance(tensor.values, np.ndarray)
-    if n is None:
-        return tensor.values.reshape(tensor.shape)
-    _check_shape(name, tensor, n)
-    return tensor.values
-
-
-def _check_shape(name: str, tensor: Tensor, n: int) -> None:
-    if tensor.shape not in ((n,), (n, 1)):
-        raise malformed(f"{name}: found the shape {list(tensor.shape)}; expected [{n}] or [{n}, 1]")
-
-
-def _labels(sampler: Sampler, tensor: Tensor | None, n: int) -> NDArray[np.int64] | None:
-    """Class numbers (n,)."""
-    if tensor is None:
-        return None
-    if tensor.datatype != "BYTES":
-        numbers: NDArray[np.int64] = _values("label", tensor, "INT64", n)
-        return numbers
-    _check_shape("label", tensor, n)
-    return np.array([sampler.number_of(str(name)) for name in tensor.values], np.int64)
-
-
-def _truncation(tensor: Tensor | None) -> float | None:
-    """One value, however often it is there."""
-    if tensor is None:
-        return None
-    if tensor.datatype == "FP32":
-        raise malformed("truncation: found FP32; expected FP64, as 0.7 is another number in FP32")
-    values = set(_values("truncation", tensor, "FP64", None).ravel().tolist())
-    if len(values) != 1:
-        raise malformed(f"truncation: found {len(values)} values; expected one a request")
-    found: float = values.pop()
-    return found
-
-
-def _timeout_s(service: Service, asked: InferenceRequest) -> float:
-    """The protocol's timeout is in microseconds; 0 is the server's own."""
-    microseconds = integer("timeout", asked.parameters.get("timeout", 0))
-    if microseconds < 0:
-        raise malformed(f"timeout: found {microseconds}; expected microseconds, 0 or more")
-    longest = service.serving.timeout_s
-    return min(longest, microseconds / 1e6) if microseconds else longest
-
-
-def _outputs(asked: InferenceRequest) -> list[tuple[str, bool]]:
-    """Names of outputs, and whether they are binary."""
-    default = asked.parameters.get("binary_data_output", False)
-    wanted = []
-    for output in asked.outputs:
-        if output.name not in ("images", "png"):
-            raise malformed(f"outputs: found {output.name!r:.40}; expected images, png")
-        if "shared_memory_region" in output.parameters or "classification" in output.parameters:
-            raise malformed(f"{output.name}: neither shared memory nor classes are served")
-        wanted.append((output.name, output.parameters.get("binary_data", default)))
-    wanted = wanted or [("images", default)]
-    if len({name for name, _ in wanted}) < len(wanted):
-        raise malformed("outputs: one is there twice")
-    for name, binary in wanted:
-        if not isinstance(binary, bool):
-            raise malformed(f"{name}: binary_data: expected true or false")
-        if name == "png" and not binary:
-            raise malformed("png: files are no JSON; ask for it with binary_data")
-    return wanted
 
 
 def _asked(request: Request) -> tuple[str, Sampler]:

@@ -59,6 +59,8 @@ def test_without_a_label_the_seed_draws_its_own(host: Host, sampler: Sampler) ->
 def test_a_grid_is_that_of_the_library(host: Host, sampler: Sampler) -> None:
     found = pixels(host.get("/v1/tiny/grid.png?seed=3&n=6&columns=2&label=1").body)
     assert np.array_equal(found, grid(sampler.sample(6, seed=3, labels=1), columns=2))
+    few = pixels(host.get("/v1/tiny/grid.png?seed=3&n=2&columns=99").body)  # no wider than full
+    assert np.array_equal(few, grid(sampler.sample(2, seed=3), columns=2))
     assert pixels(host.get("/v1/tiny/grid.png").body).shape == grid(sampler.sample(16)).shape
 
 

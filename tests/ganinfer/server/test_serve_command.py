@@ -28,8 +28,12 @@ INFER = "/v2/models/tiny/infer"
 
 
 def seeds(count: int) -> dict[str, object]:
+    """A request for so many images, as bytes."""
     data = list(range(count))
-    return {"inputs": [{"name": "seed", "shape": [count], "datatype": "UINT64", "data": data}]}
+    return {
+        "inputs": [{"name": "seed", "shape": [count], "datatype": "UINT64", "data": data}],
+        "parameters": {"binary_data_output": True},
+    }
 
 
 class Served(Host):
@@ -106,8 +110,8 @@ def test_what_is_begun_at_sigterm_is_finished(bundle: Path, tmp_path: Path) -> N
         assert host.process.wait(60) == 0
         assert [answer.status for answer in answers] == [200] * 3
         with Sampler(bundle, device="cpu") as sampler:
-            expected = sampler.sample(5000).ravel().tolist()
-        assert all(answer.json["outputs"][0]["data"] == expected for answer in answers)
+            expected = sampler.sample(5000).tobytes()
+        assert all(answer.body.endswith(expected) for answer in answers)
 
 
 def images(host: Host) -> int:
@@ -196,3 +200,27 @@ def test_names_of_bundles() -> None:
     for wrong in (["a.gan", "a=b.gan"], ["x y.gan"], [".gan"], ["images=a.gan"]):
         with pytest.raises(RequestError):
             named_bundles(wrong)
+
+
+def test_without_the_extra_its_pip_command_is_told() -> None:
+    code = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] == 'starlette':
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Absent())
+from ganinfer import MissingExtra
+from ganinfer.server import app
+try:
+    app({})
+except MissingExtra as error:
+    print(error)
+sys.argv = ['gan', 'serve', 'x.gan']
+from ganexport.cli.gan import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    for said in (done.stdout, done.stderr.removeprefix("error: ")):
+        assert said == "starlette is not installed; run: pip install 'ganpipe[serve]'\n"
+    assert done.returncode == 1
