@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ganinfer.drawing.images import Images
+from ganinfer.drawing.latents import seed_array
 from ganinfer.sampler import Sampler
 from ganinfer.server.answers import malformed
 from ganinfer.server.bodies import Body, read_body, read_json
@@ -38,7 +39,10 @@ class Generation(Body):
 
 
 async def generations(request: Request) -> Response:
-    """Images as OpenAI's clients ask for them; each comes with its seed, as a text."""
+    """Images as OpenAI's clients ask for them; each comes with its seed, as a text.
+
+    Those that are told by their URL are drawn when that is asked for.
+    """
     service = service_of(request)
     asked = read_json(Generation, await read_body(request, service.serving))
     name, sampler = _model(service, asked.model)
@@ -50,25 +54,19 @@ async def generations(request: Request) -> Response:
     check_format(sampler, form)
     label = class_of(sampler, asked.prompt) if asked.prompt else None
     seed = secrets.randbits(63) if asked.seed is None else integer("seed", asked.seed)
-    while True:
-        bundle = sampler.sha256
-        work = sampler.asample(n, seed=seed, labels=label, timeout_s=service.serving.timeout_s)
-        images = await service.answered(request, work)
-        if sampler.sha256 == bundle:
-            break
-    data: list[dict[str, Any]]
+    seeds = seed_array(range(seed, seed + n))
     if asked.response_format == "b64_json":
-        files = await asyncio.to_thread(_encoded, images, form)
-        data = [{"b64_json": file} for file in files]
+        work = sampler.asample(seeds=seeds, labels=label, timeout_s=service.serving.timeout_s)
+        images = await service.answered(request, work)
+        kind, found = "b64_json", await asyncio.to_thread(_encoded, images, form)
     else:
-        chosen = {} if label is None else {"label": label}
-        pin = {"bundle": bundle[:MIN_PIN]}
         where = f"{request.base_url}v1/{name}/image.{form}"
-        data = [
-            {"url": f"{where}?{urlencode({'seed': seed + i, **chosen, **pin})}"} for i in range(n)
-        ]
-    for i, entry in enumerate(data):
-        entry["seed"] = str(seed + i)
+        chosen = {"bundle": sampler.sha256[:MIN_PIN]}
+        if label is not None:
+            chosen["label"] = str(label)
+        kind = "url"
+        found = [f"{where}?{urlencode({'seed': seed, **chosen})}" for seed in seeds.tolist()]
+    data = [{kind: one, "seed": str(seed)} for one, seed in zip(found, seeds, strict=True)]
     return JSONResponse(
         {"created": int(time.time()), "data": data, "output_format": form},
         headers={"Cache-Control": "no-store"},

@@ -7,6 +7,7 @@ header Inference-Header-Content-Length says where they begin. Answers are made i
 import json
 import math
 import struct
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -168,13 +169,10 @@ def number(name: str, value: Any) -> float:
     Raises:
         HTTPException: 400, it is something else.
     """
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        try:
-            if math.isfinite(found := float(value)):
-                return found
-        except OverflowError:
-            pass
-    raise malformed(f"{name}: found {value!r:.40}; expected a finite number")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not abs(value) <= sys.float_info.max:  # NaN is not
+        raise malformed(f"{name}: found {value!r:.40}; expected a finite number")
+    return float(value)
 
 
 def _texts(name: str, data: bytes) -> Iterator[str]:

@@ -62,7 +62,9 @@ def test_its_client_gets_images_of_a_class(client: Any, sampler: Sampler) -> Non
 
 
 def test_its_client_gets_urls_that_are_kept_for_ever(client: Any, sampler: Sampler) -> None:
+    drawn = sampler.stats["requests"]
     answer = client.images.generate(prompt="1", n=2, extra_body={"seed": 40})
+    assert sampler.stats["requests"] == drawn  # until they are asked for
     for seed, image in enumerate(answer.data, start=40):
         with urllib.request.urlopen(image.url, timeout=60) as picture:
             assert "immutable" in picture.headers["Cache-Control"]
