@@ -4,7 +4,7 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -30,8 +30,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class Host:
+    """Where a server listens, on this machine."""
+
     port: int
-    application: Application
 
     @property
     def address(self) -> str:
@@ -61,7 +62,14 @@ class Host:
             connection.close()
 
 
-def wait_until(true: Any, what: str) -> None:
+@dataclass(frozen=True)
+class Hosted(Host):
+    """In this process."""
+
+    application: Application
+
+
+def wait_until(true: Callable[[], object], what: str) -> None:
     end = time.monotonic() + 60
     while not true():
         assert time.monotonic() < end, what
@@ -71,7 +79,7 @@ def wait_until(true: Any, what: str) -> None:
 @contextmanager
 def hosted(
     samplers: Mapping[str, Sampler], serving: Serving | None = None, *, ready: bool = True
-) -> Iterator[Host]:
+) -> Iterator[Hosted]:
     """A server that answers; if ready, also one that is warm."""
     application = make_app(samplers, serving or Serving())
     bound = bound_socket("127.0.0.1", 0)
@@ -84,7 +92,7 @@ def hosted(
         wait_until(lambda: server.started or not thread.is_alive(), "it starts")
         if ready:
             wait_until(lambda: application.service.ready, "it is ready")
-        yield Host(port, application)
+        yield Hosted(port, application)
     finally:
         server.should_exit = True
         thread.join()

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -36,8 +37,9 @@ def seeds(count: int) -> dict[str, object]:
     }
 
 
+@dataclass(frozen=True)
 class Served(Host):
-    """A server that is a process of its own, and what it has said."""
+    """In a process of its own."""
 
     process: "subprocess.Popen[bytes]"
     log: Path
@@ -62,9 +64,7 @@ def serving(folder: Path, *arguments: object) -> Iterator[Served]:
         wait_until(address, "it says where it serves")
         found = address()
         assert found
-        host = Served(int(found[1]), None)  # type: ignore[arg-type]
-        object.__setattr__(host, "process", process)
-        object.__setattr__(host, "log", log)
+        host = Served(int(found[1]), process, log)
         wait_until(lambda: ready(host), "it is ready")
         yield host
     finally:
@@ -137,7 +137,7 @@ def test_drain_s_bounds_the_wait(bundle: Path, tmp_path: Path) -> None:
         host.process.send_signal(signal.SIGTERM)
         assert host.process.wait(60) == 0
         client.join()
-        assert statuses != [200]
+        assert statuses == [503]
         assert "Traceback" not in host.said
 
 
