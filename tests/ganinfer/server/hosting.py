@@ -16,6 +16,17 @@ from ganinfer.server import Serving
 from ganinfer.server.application import Application, make_app
 from ganinfer.server.running import bound_socket
 
+INFER = "/v2/models/tiny/infer"
+
+
+def seeds(count: int) -> dict[str, object]:
+    """A request for so many images, as bytes."""
+    data = list(range(count))
+    return {
+        "inputs": [{"name": "seed", "shape": [count], "datatype": "UINT64", "data": data}],
+        "parameters": {"binary_data_output": True},
+    }
+
 
 @dataclass(frozen=True)
 class Answer:

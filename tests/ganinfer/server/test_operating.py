@@ -17,20 +17,9 @@ from ganinfer import ConfigError, RequestError, Sampler
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
-from hosting import Host, hosted, wait_until
+from hosting import INFER, Host, hosted, seeds, wait_until
 
 from ganinfer.server import Serving, app
-
-INFER = "/v2/models/tiny/infer"
-
-
-def seeds(count: int) -> dict[str, object]:
-    """A request for so many images, as bytes."""
-    data = list(range(count))
-    return {
-        "inputs": [{"name": "seed", "shape": [count], "datatype": "UINT64", "data": data}],
-        "parameters": {"binary_data_output": True},
-    }
 
 
 @pytest.fixture(scope="module")

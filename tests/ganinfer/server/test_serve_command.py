@@ -20,21 +20,11 @@ from ganinfer.cli.serve import named_bundles
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
-from hosting import Answer, Host, wait_until
+from hosting import INFER, Answer, Host, seeds, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 
 PROGRAM = [sys.executable, "-c", "from ganexport.cli.gan import main; main()", "-v", "serve"]
-INFER = "/v2/models/tiny/infer"
-
-
-def seeds(count: int) -> dict[str, object]:
-    """A request for so many images, as bytes."""
-    data = list(range(count))
-    return {
-        "inputs": [{"name": "seed", "shape": [count], "datatype": "UINT64", "data": data}],
-        "parameters": {"binary_data_output": True},
-    }
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,10 @@ from ganinfer import Sampler
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
-from hosting import Host, hosted
+from hosting import INFER, Host, hosted
 
 from ganinfer.server import Serving
 
-INFER = "/v2/models/tiny/infer"
 IMAGES = "/v1/images/generations"
 BINARY = {"binary_data_output": True}
 SEED = {"name": "seed", "shape": [1], "datatype": "UINT64", "data": [1]}
