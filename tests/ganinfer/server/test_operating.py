@@ -53,10 +53,10 @@ def test_it_is_ready_once_it_has_drawn_each_size_and_no_more_when_it_stops(bundl
 
 def test_batches_that_no_request_may_have_do_not_keep_it_from_being_ready(bundle: Path) -> None:
     with (
-        Sampler(bundle, device="cpu", batch_size=8, max_queue_images=5) as sampler,
+        Sampler(bundle, device="cpu", batch_size=24, max_queue_images=20) as sampler,
         hosted({"tiny": sampler}),
     ):
-        assert sampler.stats["images"] == 1 + 2 + 4
+        assert sampler.stats["images"] == 1 + 2 + 4 + 8 + 16
 
 
 def test_a_closed_sampler_is_neither_live_nor_ready(bundle: Path) -> None:
