@@ -114,6 +114,8 @@ EXTRAS = {
     "fsspec": "remote",
     "aiohttp": "remote",
     "av": "video",
+    "starlette": "serve",
+    "uvicorn": "serve",
 }
 
 

@@ -197,6 +197,11 @@ class Sampler:
         }
 
     @property
+    def batch_size(self) -> int:
+        """Images that go to the device at once, at most, as it was opened."""
+        return self._runner.opening.batch_size
+
+    @property
     def stats(self) -> dict[str, Any]:
         """Counts of requests, images and batches, what waits now, histograms and percentiles.
 

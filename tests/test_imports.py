@@ -95,6 +95,7 @@ ORDER = {
             "prometheus",
             "verify",
             "bench",
+            "server",
             "cli",
         ),
     ],
@@ -167,7 +168,7 @@ def test_importing_ganinfer_is_light() -> None:
     code = (
         "import sys, ganinfer; "
         "print(sorted({'torch', 'onnx', 'onnxruntime', 'pydantic', 'PIL', 'typer', 'rich', 'scipy',"
-        " 'cryptography', 'huggingface_hub'}"
+        " 'cryptography', 'huggingface_hub', 'starlette', 'uvicorn'}"
         " & set(sys.modules)))"
     )
     result = subprocess.run(

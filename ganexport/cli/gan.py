@@ -15,6 +15,7 @@ import ganinfer.cli.bench
 import ganinfer.cli.bundle
 import ganinfer.cli.film
 import ganinfer.cli.sample
+import ganinfer.cli.serve
 import gantrain.cli.evaluate
 import gantrain.cli.train
 from ganinfer.cli.console import console, errors
@@ -58,6 +59,7 @@ app.command()(ganinfer.cli.film.interpolate)
 app.command()(ganinfer.cli.film.truncations)
 app.command()(ganinfer.cli.film.styles)
 app.command()(ganinfer.cli.bench.bench)
+app.command()(ganinfer.cli.serve.serve)
 app.command()(ganinfer.cli.bundle.keygen)
 app.command()(ganinfer.cli.bundle.sign)
 app.command()(ganinfer.cli.bundle.push)

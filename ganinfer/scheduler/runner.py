@@ -199,7 +199,9 @@ class Runner:
         if self.bundle.manifest.mapping is not None:  # every other image by way of its styles
             takes_w = (np.arange(len(inputs)) % 2).astype(np.float32)
             inputs = dataclasses.replace(inputs, w=self.mapping()(inputs), takes_w=takes_w)
-        batcher = self._batcher_of([backend], stats=Stats())  # the way that all images will go
+        batcher = self._batcher_of(  # the way that all images will go
+            [backend], stats=Stats(), max_queue_images=len(inputs)
+        )
         try:
             found = np.empty_like(expected)
             batcher.submit(Request(inputs, found)).result()

@@ -1,0 +1,86 @@
+"""The ASGI application: all routes, what stands before them, its beginning and its end."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from ganinfer.errors import GanError
+from ganinfer.sampler import Sampler
+from ganinfer.server.answers import answer_of
+from ganinfer.server.gate import Gate
+from ganinfer.server.keys import Keys, read_keys
+from ganinfer.server.openai_images import ROUTES as OPENAI
+from ganinfer.server.operating import ROUTES as OPERATING
+from ganinfer.server.plain import ROUTES as PLAIN
+from ganinfer.server.service import Service
+from ganinfer.server.serving import Serving
+from ganinfer.server.v2 import V2
+
+_SHOWN = ["ETag", "X-Request-Id", "Inference-Header-Content-Length"]  # to pages elsewhere
+
+
+class Application:
+    """What a host runs.
+
+    Attributes:
+        service: its models; `service.draining` is for a host that is about to stop.
+    """
+
+    def __init__(self, samplers: Mapping[str, Sampler], serving: Serving) -> None:
+        self.service = Service(samplers, serving)
+        before = []
+        if serving.cors:
+            before.append(
+                Middleware(
+                    CORSMiddleware,
+                    allow_origins=list(serving.cors),
+                    allow_methods=["GET", "POST"],
+                    allow_headers=["*"],
+                    expose_headers=_SHOWN,
+                )
+            )
+        if serving.api_keys is not None:
+            before.append(Middleware(Keys, keys=read_keys(serving.api_keys)))
+        routes = [*V2().routes, *OPENAI, *PLAIN, *OPERATING]
+        inner = Starlette(
+            routes=routes,
+            middleware=before,
+            exception_handlers=dict.fromkeys(
+                (HTTPException, ClientDisconnect, GanError, Exception), _answer
+            ),
+            lifespan=self._lifespan,
+        )
+        inner.state.service = self.service
+        inner.router.redirect_slashes = False
+        # The first route of an endpoint is the one without a version.
+        paths: dict[object, str] = {route.endpoint: route.path for route in reversed(routes)}
+        self._gate = Gate(inner, self.service.counts, paths, log_requests=serving.access_log)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._gate(scope, receive, send)
+
+    @asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        warming = asyncio.ensure_future(self.service.warm_up())
+        try:
+            yield
+        finally:
+            self.service.draining = True
+            warming.cancel()
+
+
+async def _answer(request: Request, error: Exception) -> Response:
+    return answer_of(request, error)
+
+
+def make_app(samplers: Mapping[str, Sampler], serving: Serving) -> Application:
+    """See `ganinfer.server.app`."""
+    return Application(samplers, serving)

@@ -1,0 +1,80 @@
+"""Around everything that is served: request ids, counts by path and status, the access log."""
+
+import asyncio
+import json
+import logging
+import re
+import time
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ganinfer.server.answers import CLIENT_GONE, error_answer
+from ganinfer.server.counts import Counts
+
+access = logging.getLogger("ganinfer.server.access")
+
+_SANE_ID = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+class Gate:
+    """The outermost part of the application; what is inside tells its errors itself."""
+
+    def __init__(
+        self, inner: ASGIApp, counts: Counts, paths: Mapping[object, str], *, log_requests: bool
+    ) -> None:
+        """paths: of the routes, by their endpoints."""
+        self._inner, self._counts, self._paths = inner, counts, paths
+        self._log_requests = log_requests
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._inner(scope, receive, send)
+            return
+        shown = Headers(scope=scope).get("x-request-id", "")
+        identity = shown if _SANE_ID.fullmatch(shown) else uuid.uuid4().hex
+        scope["state"] = {**scope.get("state", {}), "request_id": identity}
+        begun, status, sent = time.monotonic(), CLIENT_GONE, 0
+
+        async def tell(message: Message) -> None:
+            nonlocal status, sent
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-Id"] = identity
+            else:
+                sent += len(message.get("body", b""))
+            if status != CLIENT_GONE:
+                await send(message)
+
+        try:
+            await self._inner(scope, receive, tell)
+        except asyncio.CancelledError:  # the host has waited long enough for this request
+            if status == CLIENT_GONE:
+                await error_answer(scope["path"], 503, "this server stops")(scope, receive, tell)
+        except Exception:
+            if status == CLIENT_GONE:
+                raise  # else it is told and logged
+        finally:
+            path = self._paths.get(scope.get("endpoint"), "other")
+            self._counts.add(scope["method"], path, status)
+            if self._log_requests:
+                _log(scope, identity, status, time.monotonic() - begun, sent)
+
+
+def _log(scope: Scope, identity: str, status: int, seconds: float, sent: int) -> None:
+    """A line of JSON."""
+    client, _ = scope.get("client") or ("", 0)
+    line = {
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "id": identity,
+        "client": client,
+        "method": scope["method"],
+        "path": scope["path"],
+        "status": status,
+        "ms": round(1000 * seconds, 3),
+        "bytes": sent,
+    }
+    access.info(json.dumps(line))

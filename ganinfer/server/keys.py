@@ -1,0 +1,59 @@
+"""Who may ask: API keys from a file."""
+
+import hmac
+from hashlib import sha256
+from pathlib import Path
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ganinfer.errors import ConfigError
+from ganinfer.server.answers import error_answer
+
+# Probes come from whoever runs the machine, without a key.
+OPEN_PATHS = frozenset({"/livez", "/readyz", "/v2/health/live", "/v2/health/ready"})
+
+
+def read_keys(path: Path) -> list[bytes]:
+    """The sha256 of each key of a file: one in a line, but for empty lines and # comments.
+
+    Raises:
+        ConfigError: it cannot be read, or holds none.
+    """
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path}: expected a text file with an API key in each line: {error}"
+        ) from None
+    keys = [line.strip() for line in lines if line.strip() and line.strip()[0] != "#"]
+    if not keys:
+        raise ConfigError(f"{path}: found no API key; expected one in each line")
+    return [sha256(key.encode()).digest() for key in keys]
+
+
+class Keys:
+    """Lets those through that show a key, as `Authorization: Bearer <key>` or `x-api-key: <key>`.
+
+    It takes the same time for every wrong key.
+    """
+
+    def __init__(self, inner: ASGIApp, keys: list[bytes]) -> None:
+        self._inner, self._keys = inner, keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        guarded = scope["type"] == "http" and scope["path"] not in OPEN_PATHS
+        if guarded and not self._knows(Headers(scope=scope)):
+            answer = error_answer(
+                scope["path"], 401, "expected Authorization: Bearer <key>, or x-api-key"
+            )
+            answer.headers["WWW-Authenticate"] = "Bearer"
+            await answer(scope, receive, send)
+        else:
+            await self._inner(scope, receive, send)
+
+    def _knows(self, headers: Headers) -> bool:
+        scheme, _, shown = headers.get("authorization", "").partition(" ")
+        key = shown.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+        digest = sha256(key.encode("latin-1")).digest()  # the bytes that were sent
+        return sum(hmac.compare_digest(digest, known) for known in self._keys) > 0

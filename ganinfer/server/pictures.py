@@ -1,0 +1,63 @@
+"""Images as files: png, webp, jpeg, npy."""
+
+import io
+import re
+from collections.abc import Callable
+
+import numpy as np
+
+from ganinfer.drawing.images import Images, check_picture, encode_pngs, opaque, to_pil
+from ganinfer.errors import RequestError
+from ganinfer.sampler import Sampler
+
+
+def _webp(image: Images) -> bytes:
+    buffer = io.BytesIO()
+    picture = to_pil(image)
+    picture = picture.convert("RGB") if picture.mode == "L" else picture
+    picture.save(buffer, "webp", lossless=True, exact=True)
+    return buffer.getvalue()
+
+
+def _jpeg(image: Images) -> bytes:
+    buffer = io.BytesIO()
+    to_pil(opaque(image)).save(buffer, "jpeg", quality=95)
+    return buffer.getvalue()
+
+
+def _npy(image: Images) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, image)
+    return buffer.getvalue()
+
+
+# Name -> media type, and what makes the bytes of uint8 (H, W, C).
+FORMATS: dict[str, tuple[str, Callable[[Images], bytes]]] = {
+    "png": ("image/png", lambda image: encode_pngs(image[None])[0]),
+    "webp": ("image/webp", _webp),
+    "jpeg": ("image/jpeg", _jpeg),
+    "npy": ("application/x-npy", _npy),
+}
+
+
+def check_format(sampler: Sampler, name: str) -> None:
+    """Refuse images that the format does not hold.
+
+    Raises:
+        RequestError: two channels are no picture, but for npy.
+    """
+    if name != "npy":
+        check_picture(sampler.info["channels"])
+
+
+def class_of(sampler: Sampler, text: str) -> int:
+    """The number of a class that a text names: by its name, or else its number.
+
+    Raises:
+        RequestError: the model has no such class, or none at all.
+    """
+    classes = sampler.classes
+    if not classes:
+        raise RequestError(f"label {text!r:.40}: this model has no classes; leave it out")
+    is_number = text not in classes and re.fullmatch(r"\d{1,9}", text)
+    return sampler.number_of(int(text) if is_number else text)

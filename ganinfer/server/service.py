@@ -1,0 +1,123 @@
+"""What all doors of the server share: the models, the limits, and whether it is ready."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+
+from ganinfer.errors import QueueFull, RequestError
+from ganinfer.sampler import Sampler
+from ganinfer.server.answers import too_large
+from ganinfer.server.counts import Counts
+from ganinfer.server.serving import Serving, check_name
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+
+class Service:
+    """The samplers of this process, by the names of their models.
+
+    Attributes:
+        counts: of requests over HTTP.
+        draining: the host stops; set by it or by the end of the application.
+    """
+
+    def __init__(self, samplers: Mapping[str, Sampler], serving: Serving) -> None:
+        """Errors as of `ganinfer.server.app`."""
+        if not samplers:
+            raise RequestError("samplers: found none; expected one or more, by name")
+        for name in samplers:
+            check_name(name)
+        self.samplers, self.serving = dict(samplers), serving
+        self.counts = Counts()
+        self.draining = False
+        self._warm = False
+        # A reload changes no shape.
+        self._shapes = {sampler: sampler.info["shape"] for sampler in self.samplers.values()}
+
+    def named(self, name: str) -> Sampler:
+        """The sampler of a model; 404 if there is none."""
+        if name not in self.samplers:
+            names = ", ".join(sorted(self.samplers))
+            raise HTTPException(404, f"model {name!r}: there is none; this serves {names}")
+        return self.samplers[name]
+
+    @property
+    def live(self) -> bool:
+        """Whether this process can still serve."""
+        return all(sampler.live for sampler in self.samplers.values())
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests should come here: warm, not about to stop, and no queue is full."""
+        return all(self.ready_for(name) for name in self.samplers)
+
+    def ready_for(self, name: str) -> bool:
+        """The same for one model; 404 if there is none."""
+        return self.named(name).ready and self._warm and not self.draining
+
+    async def warm_up(self) -> None:
+        """Draw a batch of 1, 2, 4, ... images, and a whole one, of every model; then be ready."""
+        try:
+            for sampler in self.samplers.values():
+                await _draw_each_size(sampler)
+        except Exception:
+            log.exception("it does not warm up, and will not be ready")
+        else:
+            self._warm = True
+
+    def check_size(self, sampler: Sampler, n: int) -> None:
+        """Refuse more images or pixels than one request may have, by 413."""
+        if n > self.serving.max_images:
+            raise too_large(f"found {n} images; at most {self.serving.max_images} a request")
+        height, width, _ = self._shapes[sampler]
+        if n * height * width > 1e6 * self.serving.max_megapixels:
+            raise too_large(
+                f"found {n} images of {width}x{height} pixels; at most"
+                f" {self.serving.max_megapixels:g} million pixels a request"
+            )
+
+    async def answered(self, request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+        """What work gives; if the client hangs up before, the work is cancelled.
+
+        Raises:
+            ClientDisconnect: it has. Others as of the work.
+        """
+        task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
+        try:
+            await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise ClientDisconnect
+            return task.result()
+        finally:
+            task.cancel()
+            gone.cancel()
+
+
+async def _draw_each_size(sampler: Sampler) -> None:
+    largest = sampler.batch_size
+    for size in sorted({*(1 << power for power in range(largest.bit_length())), largest}):
+        while True:
+            try:
+                await sampler.asample(size)
+                break
+            except QueueFull:  # of requests that did not wait until this is ready
+                await asyncio.sleep(0.1)
+            except RequestError:  # no request may be so large; batches of several are, now and then
+                return
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass  # a body that nobody asked for
+
+
+def service_of(request: Request) -> Service:
+    """Of the application that was asked."""
+    service: Service = request.app.state.service
+    return service

@@ -1,0 +1,216 @@
+"""gan serve, as a process: signals, ports, names."""
+
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ganinfer import RequestError, Sampler
+from ganinfer.cli.serve import named_bundles
+
+pytest.importorskip("starlette")
+pytest.importorskip("uvicorn")
+
+from hosting import INFER, Answer, Host, seeds, wait_until
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
+
+PROGRAM = [sys.executable, "-c", "from ganexport.cli.gan import main; main()", "-v", "serve"]
+
+
+@dataclass(frozen=True)
+class Served(Host):
+    """In a process of its own."""
+
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text()
+
+
+@contextmanager
+def serving(folder: Path, *arguments: object) -> Iterator[Served]:
+    log = folder / "log"
+    command = [*PROGRAM, *map(str, arguments), "--port", "0", "--device", "cpu"]
+    with log.open("wb") as sink:
+        process = subprocess.Popen(command, stdout=sink, stderr=sink)
+    try:
+
+        def address() -> re.Match[str] | None:
+            assert process.poll() is None, log.read_text()
+            return re.search(r"http://127\.0\.0\.1:(\d+) serves", log.read_text())
+
+        wait_until(address, "it says where it serves")
+        found = address()
+        assert found
+        host = Served(int(found[1]), process, log)
+        wait_until(lambda: ready(host), "it is ready")
+        yield host
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def ready(host: Host) -> bool:
+    try:
+        return host.get("/readyz").status == 200
+    except OSError:
+        return False
+
+
+def test_it_serves_several_bundles_and_ends_in_order(bundle: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(bundle, tmp_path / "second.gan")
+    with serving(tmp_path, bundle, copy, f"third={bundle}", "--access-log") as host:
+        assert host.get("/readyz").json["models"] == dict.fromkeys(
+            ["tiny", "second", "third"], True
+        )
+        pictures = {host.get(f"/v1/{name}/image.png?seed=4").body for name in ("tiny", "third")}
+        assert len(pictures) == 1
+        host.process.send_signal(signal.SIGTERM)
+        assert host.process.wait(60) == 0
+        assert '"path": "/v1/third/image.png", "status": 200' in host.said
+        assert "Traceback" not in host.said
+
+
+def test_what_is_begun_at_sigterm_is_finished(bundle: Path, tmp_path: Path) -> None:
+    with serving(tmp_path, bundle, "--max-images", 10_000) as host:
+        answers: list[Answer] = []
+        clients = [
+            threading.Thread(target=lambda: answers.append(host.post(INFER, seeds(5000))))
+            for _ in range(3)
+        ]
+        for client in clients:
+            client.start()
+        wait_until(lambda: images(host) > 127, "they are begun")
+        host.process.send_signal(signal.SIGTERM)
+        for client in clients:
+            client.join()
+        assert host.process.wait(60) == 0
+        assert [answer.status for answer in answers] == [200] * 3
+        with Sampler(bundle, device="cpu") as sampler:
+            expected = sampler.sample(5000).tobytes()
+        assert all(answer.body.endswith(expected) for answer in answers)
+
+
+def images(host: Host) -> int:
+    """That were drawn; a batch of 1, 2, ..., 64 before it is ready."""
+    (stats,) = host.get("/v2/models/tiny/stats").json["model_stats"]
+    return int(stats["inference_count"])
+
+
+def test_drain_s_bounds_the_wait(bundle: Path, tmp_path: Path) -> None:
+    options = ("--max-images", 1_000_000, "--max-megapixels", 1000, "--batch-size", 1)
+    with serving(tmp_path, bundle, *options, "--drain-s", 1) as host:
+        statuses: list[object] = []
+
+        def ask() -> None:
+            try:
+                statuses.append(host.post(INFER, seeds(300_000)).status)
+            except OSError as error:
+                statuses.append(type(error))
+
+        client = threading.Thread(target=ask)
+        client.start()
+        wait_until(lambda: images(host) > 1, "it is begun")
+        host.process.send_signal(signal.SIGTERM)
+        assert host.process.wait(60) == 0
+        client.join()
+        assert statuses == [503]
+        assert "Traceback" not in host.said
+
+
+def test_sighup_reloads(bundle: Path, copied: Path, tmp_path: Path) -> None:
+    from ganinfer.bundle.manifest import MANIFEST, MANIFEST_DIGEST, digest_line
+
+    with serving(tmp_path, f"tiny={copied}") as host:
+        path = "/v1/tiny/image.png?seed=7"
+        old = host.get(path)
+        data = (copied / MANIFEST).read_bytes().replace(b'"dcgan"', b'"other"', 1)
+        (copied / MANIFEST).write_bytes(data)
+        (copied / MANIFEST_DIGEST).write_bytes(digest_line(data))
+        host.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: host.get(path).headers["etag"] != old.headers["etag"], "it is reloaded")
+        assert host.get(path).body == old.body
+        (copied / MANIFEST).write_bytes(b"{}")
+        host.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "not reloaded" in host.said, "it says why not")
+        assert host.get(path).body == old.body
+
+
+def test_an_address_that_somebody_has_is_told_before_anything_is_opened(
+    gan: Callable[..., "subprocess.CompletedProcess[str]"], tmp_path: Path
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = gan("serve", tmp_path / "missing.gan", "--port", port)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"error: 127.0.0.1:{port}: Address already in use; choose another --host or --port"
+    ]
+
+
+def test_a_users_mistakes_are_one_line(
+    gan: Callable[..., "subprocess.CompletedProcess[str]"], tmp_path: Path
+) -> None:
+    for arguments, words in [
+        (["a.gan", "b/a.gan"], "a model is named a already"),
+        (["models.gan"], "expected letters"),
+        (["a.gan", "--timeout-s", "0"], "timeout_s"),
+        (["a.gan", "--port", "0"], "a.gan"),
+        (["a.gan", "--host", "no.such.host.invalid"], "choose another --host"),
+    ]:
+        done = gan("serve", *arguments, cwd=tmp_path)
+        assert done.returncode == 1
+        (line,) = done.stderr.splitlines()
+        assert words in line
+
+
+def test_names_of_bundles() -> None:
+    texts = ["a/digits.gan", "b=x/y.gan", "hf://owner/faces@v1", "c.d=hf://owner/faces"]
+    assert named_bundles(texts) == {
+        "digits": "a/digits.gan",
+        "b": "x/y.gan",
+        "faces": "hf://owner/faces@v1",
+        "c.d": "hf://owner/faces",
+    }
+    for wrong in (["a.gan", "a=b.gan"], ["x y.gan"], [".gan"], ["images=a.gan"]):
+        with pytest.raises(RequestError):
+            named_bundles(wrong)
+
+
+def test_without_the_extra_its_pip_command_is_told() -> None:
+    code = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] == 'starlette':
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Absent())
+from ganinfer import MissingExtra
+from ganinfer.server import app
+try:
+    app({})
+except MissingExtra as error:
+    print(error)
+sys.argv = ['gan', 'serve', 'x.gan']
+from ganexport.cli.gan import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    for said in (done.stdout, done.stderr.removeprefix("error: ")):
+        assert said == "starlette is not installed; run: pip install 'ganpipe[serve]'\n"
+    assert done.returncode == 1
