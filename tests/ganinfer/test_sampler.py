@@ -284,6 +284,13 @@ def test_what_fits_no_memory_or_no_image_is_refused_in_words(bundle: Path, asked
         sampler.sample(**asked)
 
 
+def test_a_queue_may_be_smaller_than_the_golden_images_are_many(bundle: Path) -> None:
+    with Sampler(bundle, max_queue_images=1) as sampler:
+        assert sampler.sample(1).any()
+        with pytest.raises(RequestError, match="n: found 2; at most 1 images at once"):
+            sampler.sample(2)
+
+
 def test_a_stream_of_one_label_takes_constant_memory(bundle: Path) -> None:
     with Sampler(bundle) as sampler:
         stream = sampler.stream(10**12, batch_size=4, labels=1)

@@ -9,7 +9,18 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 LOWEST = ROOT / "constraints-lowest.txt"
-TRIED = tuple(["cpu", "export", "hub", "layers", "openvino", "remote", "serve", "signing", "train", "video"])
+TRIED = (
+    "cpu",
+    "export",
+    "hub",
+    "layers",
+    "openvino",
+    "remote",
+    "serve",
+    "signing",
+    "train",
+    "video",
+)
 NOT_TRIED = {
     "dev",  # tools of this checkout: constraints.txt has their versions
     "gpu",  # takes the place of cpu, and needs a GPU
