@@ -125,7 +125,6 @@ def test_many_at_once_are_merged_and_none_is_mixed_up(server: Server, sampler: S
         ({"seed": [1], "truncation": [-1.0]}, "truncation: found -1.0; expected a positive number"),
         ({"seed": [1], "truncation": [np.nan]}, "truncation: found nan; expected a positive"),
         ({"seed": [1, 2], "label": [0]}, "batch"),
-        ({"label": [0]}, "seed"),
         ({"seed": range(65)}, "batch-size must be <= 64"),
     ],
 )

@@ -1,6 +1,6 @@
 """Stands for Triton's onnxruntime backend in `backends/onnxruntime/model.py`, on a CPU.
 
-Triton's Python backend runs it; it is told what the real one is told, the model's config.pbtxt. Of a
+Triton's Python backend runs it; it is told what the real one is told, the config.pbtxt. Of a
 model whose name begins with "held", it waits until there is a file `go` in its folder.
 """
 
