@@ -24,6 +24,8 @@ _MOST_IMAGES = 64  # of a request, if the server says nothing
 _TIMEOUT_S = 120.0
 _LARGEST_HEADER = 1 << 20
 _JSON_BYTES = 8  # of a pixel's number, at most
+# What reading JSON of any shape raises.
+_MALFORMED = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
 
 
 class ServedModel:
@@ -106,7 +108,7 @@ class ServedModel:
         self._check(status, answer)
         try:
             images = _output(answer, length)
-        except (ValueError, KeyError, TypeError, OverflowError):
+        except _MALFORMED:
             raise self._foreign("an answer that is none of the protocol") from None
         if images.shape != (n, *self._shape):
             raise self._foreign(f"images of shape {images.shape}, not {(n, *self._shape)}")
@@ -118,7 +120,7 @@ class ServedModel:
         self._check(status, answer)
         try:
             return {one["name"]: list(one["shape"]) for one in json.loads(answer)["inputs"]}
-        except (ValueError, KeyError, TypeError):
+        except _MALFORMED:
             raise self._foreign("a description that is none of the protocol") from None
 
     def _batch_size(self) -> int:
@@ -126,7 +128,7 @@ class ServedModel:
         status, _, answer = self._ask("GET", "/config", 0)
         try:
             largest = int(json.loads(answer)["max_batch_size"]) if status == 200 else 0
-        except (ValueError, KeyError, TypeError):
+        except _MALFORMED:
             largest = 0
         return min(largest, _MOST_IMAGES) if largest > 0 else _MOST_IMAGES
 
@@ -154,7 +156,7 @@ class ServedModel:
             return
         try:
             words = str(json.loads(answer)["error"])
-        except (ValueError, KeyError, TypeError):
+        except _MALFORMED:
             words = answer.decode(errors="replace").strip()
         raise BackendUnavailable(f"{self.url}: model {self.name}: {status}: {words[:300]}")
 

@@ -59,8 +59,8 @@ def verify(
         raise ExportError("--precision: it goes with --layers or --server")
     if model is not None and server is None:
         raise ExportError("--model: it goes with --server")
-    if server is not None and (backend is not None or run is not None or layers):
-        raise ExportError("--server: it goes without --backend, --run and --layers")
+    if server is not None and (backend or device != "auto" or run or layers):
+        raise ExportError("--server: it goes without --backend, --device, --run and --layers")
     if json_file is not None:
         check_place(json_file, ".json")
     from ganinfer.verify import verify_host, verify_server

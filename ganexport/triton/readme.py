@@ -107,9 +107,11 @@ def _needs(options: TritonOptions, engine: Engine | None) -> str:
             " the YY.MM whose release notes name it."
         )
     needs = (
-        "YY.MM is a release with the onnxruntime backend, 24.07 or newer. Take 26.02 or newer: some"
+        "YY.MM is a release with the onnxruntime backend, 24.06 or newer. Take 26.02 or newer: some"
         " before it\nleave a request waiting for ever that a full queue rejects."
     )
+    if options.device == "auto":
+        needs += " Where there is no GPU, leave `--gpus all` out."
     if options.backend == "onnxruntime_tensorrt":
         needs += " TensorRT builds its engine as the server starts, which takes minutes."
     return needs

@@ -26,8 +26,8 @@ from ganinfer.errors import BundleError, ExportError
 
 MARK = "ganpipe.json"
 # Of ganinfer; what NAME_latents and NAME_packing import, and nothing more.
-_DRAWING = ("errors.py", "drawing/inputs.py", "drawing/latents.py")
-_PACKING = ("errors.py", "files.py", "drawing/images.py")
+_DRAWING = ("errors.py", "drawing/inputs.py", "drawing/latents.py", "drawing/reading.py")
+_PACKING = ("errors.py", "files.py", "drawing/images.py", "drawing/reading.py")
 _NOTHING = b"An ensemble has no file of its own; Triton wants this folder to be there.\n"
 
 
@@ -52,12 +52,8 @@ def write_repository(bundle: Path, destination: Path, options: TritonOptions) ->
     with Bundle(bundle, public_key=options.public_key) as opened:
         tree = _tree(opened, options)
     write_tree(destination, tree, single_file=False)
-    return models_of(tree)
-
-
-def models_of(tree: dict[str, bytes]) -> list[str]:
-    """The names of the models in a repository's files, the ensemble first."""
-    return [name.partition("/")[0] for name in tree if name.endswith("/config.pbtxt")]
+    names: list[str] = json.loads(tree[MARK])["models"]
+    return names
 
 
 def _tree(bundle: Bundle, options: TritonOptions) -> dict[str, bytes]:
@@ -120,6 +116,11 @@ def _network(
         return {f"{folder}/model.plan": bundle.read(engine.path)}
     graph = _graph(bundle, options.precision)
     if isinstance(graph, LargeOnnx):
+        if options.backend != "onnxruntime":
+            raise ExportError(
+                f"{bundle.path}: the weights of {options.precision} lie beside its graph, which"
+                " onnxruntime does not pass on to TensorRT; use backend onnxruntime"
+            )
         inner = f"{folder}/model.onnx"
         return {f"{inner}/model.onnx": graph, f"{inner}/{graph.location}": graph.weights}
     return {f"{folder}/model.onnx": graph}

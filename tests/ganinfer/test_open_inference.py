@@ -134,7 +134,7 @@ def test_a_server_gets_the_verdict_of_its_images(
         assert (done.returncode, done.stderr) == (0, "")
 
 
-def faults(images: np.ndarray, asked: dict[str, np.ndarray], fault: str) -> np.ndarray:
+def with_fault(fault: str, images: np.ndarray) -> np.ndarray:
     if fault == "one step too bright":
         return np.where(images < 255, images + 1, images)
     if fault == "BGR":
@@ -146,7 +146,7 @@ def faults(images: np.ndarray, asked: dict[str, np.ndarray], fault: str) -> np.n
 @pytest.mark.parametrize("fault", ["one step too bright", "BGR", "the first seed for all"])
 def test_a_server_that_gives_other_images_fails(fault: str, bundle: Path, sampler: Sampler) -> None:
     def infer(asked: dict[str, np.ndarray]) -> Answer:
-        return as_bytes(np.ascontiguousarray(faults(drawn(sampler, asked), asked, fault)))
+        return as_bytes(np.ascontiguousarray(with_fault(fault, drawn(sampler, asked))))
 
     with serve(infer, columns=True, most=100) as url:
         golden, *_ = verify_server(bundle, url, name="m")
@@ -160,6 +160,8 @@ def test_a_server_that_gives_other_images_fails(fault: str, bundle: Path, sample
         ((429, {}, b'{"error": "queue full"}'), "model m: 429: queue full"),
         ((502, {}, b"<html>bad gateway"), "model m: 502: <html>bad gateway"),
         ((200, {}, b"[]"), "an answer that is none of the protocol"),
+        ((200, {}, b'{"outputs": ["images"]}'), "an answer that is none of the protocol"),
+        ((200, {}, b"[" * 100_000), "an answer that is none of the protocol"),
         ((200, {}, b"\xff"), "an answer that is none of the protocol"),
         ((200, {"Inference-Header-Content-Length": "x"}, b"{}"), "none of the protocol"),
         (as_bytes(np.zeros((1, 8, 8, 3), np.uint8)), r"images of shape \(1, 8, 8, 3\), not"),

@@ -1,11 +1,11 @@
 """The folder itself: what is in it, and what is refused."""
 
 import ast
-import hashlib
 import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 import pytest
 from conftest import rewrite_manifest, run_python
@@ -18,6 +18,7 @@ from ganexport.pipeline import Exported, export, export_run
 from ganexport.triton.options import TritonOptions
 from ganexport.triton.repository import write_repository
 from ganinfer.bundle.archive import Bundle
+from ganinfer.drawing.images import encode_pngs
 from ganinfer.drawing.latents import draw_latents
 from ganinfer.errors import BackendUnavailable, BundleError, ExportError
 from ganinfer.files import sha256_bytes
@@ -42,7 +43,7 @@ def test_it_holds_copies_and_nothing_is_to_be_installed(bundle: Path, tmp_path: 
         assert opened.sha256 in found["README.md"].decode()
         assert json.loads(found["ganpipe.json"])["bundle_sha256"] == opened.sha256
     copies = {name: data for name, data in found.items() if "/1/ganinfer/" in name and data}
-    assert len(copies) == 6
+    assert len(copies) == 8
     for name, data in copies.items():
         assert data == (OURS / name.partition("/ganinfer/")[2]).read_bytes()
     for name, data in found.items():
@@ -53,20 +54,39 @@ def test_it_holds_copies_and_nothing_is_to_be_installed(bundle: Path, tmp_path: 
     assert all(any(folder.iterdir()) for folder in folders)  # zip and git would drop it
 
 
-def test_the_copies_draw_alone(bundle: Path, tmp_path: Path) -> None:
-    write_repository(bundle, tmp_path / "r", TritonOptions())
-    code = """
-import sys, hashlib
+# Of NAME_latents and of NAME_packing.
+ALONE = {
+    "latents": (
+        "from ganinfer.drawing import inputs, latents",
+        "latents.draw_latents(range(100), 16, truncation=0.7).tobytes()",
+        draw_latents(range(100), 16, truncation=0.7).tobytes(),
+    ),
+    "packing": (
+        "import numpy; from ganinfer.drawing import images",
+        "images.encode_pngs(numpy.zeros((1, 9, 8, 3), numpy.uint8))[0]",
+        encode_pngs(np.zeros((1, 9, 8, 3), np.uint8))[0],
+    ),
+}
+
+
+@pytest.mark.parametrize("model", ALONE)
+def test_the_copies_work_alone(model: str, bundle: Path, tmp_path: Path) -> None:
+    write_repository(bundle, tmp_path / "r", TritonOptions(png=True))
+    imports, expression, expected = ALONE[model]
+    code = f"""
+import sys
 sys.path.insert(0, sys.argv[1])
-import ganinfer, ganinfer.drawing.inputs
-from ganinfer.drawing.latents import draw_latents
-assert ganinfer.__file__.startswith(sys.argv[1]), ganinfer.__file__
-print(hashlib.sha256(draw_latents(range(100), 16, truncation=0.7).tobytes()).hexdigest())
-print(sorted({"pydantic", "PIL", "platformdirs"} & set(sys.modules)))
+{imports}
+import hashlib, ganinfer
+print(hashlib.sha256({expression}).hexdigest())
+print(ganinfer.__file__)
+print(sorted({{"pydantic", "PIL", "platformdirs"}} & set(sys.modules)))
 """
-    expected = draw_latents(range(100), 16, truncation=0.7).tobytes()
-    found = run_python(code, tmp_path / "r/tiny_latents/1")
-    assert found == [hashlib.sha256(expected).hexdigest(), "[]"]
+    folder = tmp_path / f"r/tiny_{model}/1"
+    digest, place, others = run_python(code, folder)
+    assert digest == sha256_bytes(expected)
+    assert Path(place).is_relative_to(folder)
+    assert others == "[]"
 
 
 def test_an_older_one_is_replaced_and_a_failure_leaves_it(bundle: Path, tmp_path: Path) -> None:
@@ -120,6 +140,8 @@ def test_weights_beside_a_graph_stay_beside_it(
     assert weights.name == f"{sha256_bytes(weights.read_bytes())}.weights"
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     assert [value.name for value in session.get_inputs()] == ["z"]
+    with pytest.raises(ExportError, match="weights of fp32 lie beside its graph"):
+        write_repository(made.path, tmp_path / "q", TritonOptions(backend="onnxruntime_tensorrt"))
 
 
 @pytest.fixture(scope="module")

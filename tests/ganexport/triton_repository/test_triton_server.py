@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from real_triton import Server, make_environment, serve
 
-from ganexport.pipeline import Exported
+from ganexport.options import ExportOptions
+from ganexport.pipeline import Exported, export_run
 from ganexport.triton.options import TritonOptions
 from ganexport.triton.repository import write_repository
 from ganinfer import Sampler
@@ -26,14 +27,21 @@ SEEDS = [0, 7, 2**63, 2**64 - 1]
 
 
 @pytest.fixture(scope="module")
+def weighted(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    options = ExportOptions(class_weights=True, precisions=["fp32"], num_images=1000)
+    return export_run(run, tmp_path_factory.mktemp("weighted") / "x.gan", options).path
+
+
+@pytest.fixture(scope="module")
 def repositories(
-    bundle: Path, styled: Exported, tmp_path_factory: pytest.TempPathFactory
+    bundle: Path, styled: Exported, weighted: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("repositories")
     held = TritonOptions(device="cpu", name="held", batch_size=4, max_queue=2)
     plan = {
         "tiny": (bundle, TritonOptions(device="cpu", name="tiny", png=True, instances=2)),
         "styled": (styled.path, TritonOptions(device="cpu", name="styled")),
+        "weighted": (weighted, TritonOptions(device="cpu", name="weighted")),
         "held": (bundle, held),
     }
     for name, (path, options) in plan.items():
@@ -126,6 +134,7 @@ def test_many_at_once_are_merged_and_none_is_mixed_up(server: Server, sampler: S
         ({"seed": [1], "truncation": [np.nan]}, "truncation: found nan; expected a positive"),
         ({"seed": [1, 2], "label": [0]}, "batch"),
         ({"seed": range(65)}, "batch-size must be <= 64"),
+        ({"seed": []}, "batch"),
     ],
 )
 def test_a_mistake_is_answered_in_words(server: Server, columns: dict, words: str) -> None:
@@ -148,6 +157,12 @@ def test_a_stylegan_takes_truncation_in_its_graph(server: Server, styled: Export
         assert np.array_equal(ask(server, "styled", seed=SEEDS), sampler.sample(seeds=SEEDS))
 
 
+def test_a_graph_that_takes_weights_of_classes_gets_them(server: Server, weighted: Path) -> None:
+    with Sampler(weighted, backend="onnxruntime", device="cpu") as sampler:
+        found = ask(server, "weighted", seed=SEEDS, label=[2, 0, 1, 2])
+        assert np.array_equal(found, sampler.sample(seeds=SEEDS, labels=[2, 0, 1, 2]))
+
+
 def test_a_full_queue_rejects_and_those_that_wait_are_served(
     server: Server, repositories: dict[str, Path], sampler: Sampler
 ) -> None:
@@ -158,6 +173,8 @@ def test_a_full_queue_rejects_and_those_that_wait_are_served(
             asked = [pool.submit(ask, server, "held", seed=SEEDS) for _ in range(12)]
             rejected, _ = wait(asked, return_when=FIRST_EXCEPTION)
             assert rejected
+            with pytest.raises(BackendUnavailable, match="503: .*maximum queue size"):
+                ServedModel(server.http, "held", (16, 16, 3)).images(SEEDS)
         finally:
             go.touch()
     errors = [str(one.exception()) for one in asked if one.exception()]
