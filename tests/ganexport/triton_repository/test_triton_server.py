@@ -134,7 +134,7 @@ def test_many_at_once_are_merged_and_none_is_mixed_up(server: Server, sampler: S
         ({"seed": [1], "truncation": [np.nan]}, "truncation: found nan; expected a positive"),
         ({"seed": [1, 2], "label": [0]}, "batch"),
         ({"seed": range(65)}, "batch-size must be <= 64"),
-        ({"seed": []}, "batch"),
+        ({"seed": []}, "byte size mismatch for input .seed."),
     ],
 )
 def test_a_mistake_is_answered_in_words(server: Server, columns: dict, words: str) -> None:
