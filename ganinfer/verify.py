@@ -1,18 +1,27 @@
-"""Checks a bundle on the host at hand, without torch: its bytes, its golden images, its witness."""
+"""Checks a bundle without torch, on the host at hand or on a server.
 
+Its bytes, its golden images, its witness.
+"""
+
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
+from ganinfer.backends._base import pick_precision
 from ganinfer.backends._open import precisions_of
 from ganinfer.backends.onnxruntime import FeatureNetwork
 from ganinfer.bundle.archive import Bundle
+from ganinfer.bundle.golden import limits_of, pixel_failure, read_golden
 from ganinfer.bundle.manifest import GateResult, gate_result
 from ganinfer.bundle.signature import PublicKey
 from ganinfer.bundle.witness import Witness, paired_gates
+from ganinfer.drawing.images import Images
 from ganinfer.drawing.latents import draw_labels
 from ganinfer.errors import BackendUnavailable, ParityError
+from ganinfer.open_inference import ServedModel
 from ganinfer.progress import Progress
 from ganinfer.sampler import Sampler
 
@@ -56,9 +65,8 @@ def verify_host(
                 f"{path}: holds nothing that {backend} runs, so there is nothing to check; for"
                 " TensorRT export it with --trt"
             )
-        witness, files = Witness.load(bundle), bundle.manifest.witness
+        seen = _Seen.of(bundle)
         num_golden = len(bundle.manifest.golden.seeds)
-        extractor = bundle.read_onnx(files.extractor) if files else b""
     gates = []
     for name, precision in wanted:
         artifact = f"{name} {precision}"
@@ -83,32 +91,96 @@ def verify_host(
             continue
         with sampler:
             gates.append(_golden(artifact, num_golden, passed=True))
-            if witness is not None:
-                gates += _witnessed(sampler, witness, extractor, artifact, progress)
+            if seen is not None:
+                gates += seen.gates(sampler.sample, artifact, progress)
     return gates
 
 
-def _witnessed(
-    sampler: Sampler,
-    witness: Witness,
-    extractor: bytes,
-    artifact: str,
-    progress: Progress | None,
+def verify_server(
+    path: Path,
+    url: str,
+    *,
+    name: str | None = None,
+    precision: str = "fp32",
+    public_key: PublicKey | None = None,
+    progress: Progress | None = None,
 ) -> list[GateResult]:
-    """The paired gates of a sampler's images for the witness's seeds."""
-    see, num_classes = FeatureNetwork(extractor), len(sampler.classes)
-    labels = draw_labels(range(witness.num_images), num_classes) if num_classes else None
-    found = []
-    for start in range(0, witness.num_images, _BATCH):
-        rows = slice(start, min(start + _BATCH, witness.num_images))
-        images = sampler.sample(
-            seeds=range(rows.start, rows.stop), labels=None if labels is None else labels[rows]
+    """Check what a server gives, over the Open Inference Protocol; see `ganinfer.open_inference`.
+
+    Args:
+        path: the bundle that it should serve.
+        url: of the server, http://host:port.
+        name: of its model; by default the bundle's file name, without .gan.
+        precision: in which it serves; the bundle has limits for each.
+        public_key: of whoever must have signed the bundle.
+        progress: called with (what is being done, images done, images in all).
+
+    Returns:
+        One result a gate.
+
+    Raises:
+        BundleError: a file is damaged, missing, not declared, or not signed by that key.
+        BackendUnavailable: the server does not answer, refuses, or has another model; or the bundle
+            holds no such precision.
+        ConfigError: the key cannot be used. RequestError: that is no address.
+    """
+    with Bundle(path, public_key=public_key) as bundle:
+        manifest = bundle.manifest
+        pick_precision(bundle, [g.precision for g in manifest.graphs], precision, [])
+        (_, expected), seen = read_golden(bundle), _Seen.of(bundle)
+    served = ServedModel(url, name or bundle.name, manifest.model.shape)
+    golden, artifact = manifest.golden, f"{served.url} {served.name} {precision}"
+    images = np.empty_like(expected)
+    for truncation in dict.fromkeys(golden.truncations):
+        rows = [n for n, asked in enumerate(golden.truncations) if asked == truncation]
+        images[rows] = served.images(
+            [golden.seeds[n] for n in rows],
+            labels=None if golden.labels is None else [golden.labels[n] for n in rows],
+            truncation=truncation,
         )
-        found.append(see(images))
-        if progress:
-            progress(artifact, rows.stop, witness.num_images)
-    features = np.concatenate(found)
-    return paired_gates(witness, features, labels, artifact, sampler.classes)
+    failure = pixel_failure(images, expected, limits_of(golden, precision))
+    gates = [_golden(artifact, len(images), passed=failure is None, detail=failure or "")]
+    if seen is not None:
+        gates += seen.gates(served.images, artifact, progress)
+    return gates
+
+
+class _Draw(Protocol):
+    def __call__(self, *, seeds: range) -> Images:
+        """Images uint8 (N, H, W, C) of N seeds."""
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A bundle's witness, and the network that it sees images with."""
+
+    witness: Witness
+    see: FeatureNetwork
+    classes: list[str]
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> "_Seen | None":
+        """None if it has no witness."""
+        witness, files = Witness.load(bundle), bundle.manifest.witness
+        if witness is None or files is None:
+            return None
+        see = FeatureNetwork(bundle.read_onnx(files.extractor))
+        return cls(witness, see, bundle.manifest.model.classes)
+
+    def gates(self, draw: "_Draw", artifact: str, progress: Progress | None) -> list[GateResult]:
+        """The paired gates of the images that are drawn for the witness's seeds.
+
+        draw: gives images, each of the class that its seed draws.
+        """
+        count, found = self.witness.num_images, []
+        for start in range(0, count, _BATCH):
+            stop = min(start + _BATCH, count)
+            found.append(self.see(draw(seeds=range(start, stop))))
+            if progress:
+                progress(artifact, stop, count)
+        labels = draw_labels(range(count), len(self.classes)) if self.classes else None
+        features = np.concatenate(found)
+        return paired_gates(self.witness, features, labels, artifact, self.classes)
 
 
 def _golden(artifact: str, num_images: int, *, passed: bool, detail: str = "") -> GateResult:

@@ -93,6 +93,7 @@ ORDER = {
             "styles",
             "rejection",
             "prometheus",
+            "open_inference",
             "verify",
             "bench",
             "server",
@@ -105,7 +106,7 @@ ORDER = {
     ],
     "ganexport": [
         *("graph", "subjects", "importers", "options", "engines", "proof", "bundling"),
-        *("pipeline", "demo", "cli"),
+        *("pipeline", "demo", "triton", "cli"),
     ],
 }
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 import ganexport.cli.export
+import ganexport.cli.triton
 import ganexport.cli.verify
 import ganinfer.cli.bench
 import ganinfer.cli.bundle
@@ -51,6 +52,7 @@ app.command()(gantrain.cli.evaluate.statistics)
 app.command()(gantrain.cli.evaluate.fetch)
 app.command()(ganexport.cli.export.export)
 app.command()(ganexport.cli.export.extract)
+app.command()(ganexport.cli.triton.triton)
 app.command()(ganexport.cli.verify.verify)
 
 

@@ -35,28 +35,50 @@ def verify(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write the verdict, for machines.")
     ] = None,
+    server: Annotated[
+        str | None, typer.Option(help="Instead: ask this one, as in http://localhost:8000.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Its name on the --server; the bundle's by default.")
+    ] = None,
     layers: Annotated[
         bool, typer.Option("--layers", help="Also compare fp32 and a variant layer by layer.")
     ] = False,
     precision: Annotated[
-        str | None, typer.Option(help="The variant of --layers; the first by default.")
+        str | None,
+        typer.Option(help="The variant of --layers, or that of --server; fp32 by default there."),
     ] = None,
 ) -> None:
     """Check a bundle on this host, without torch; with --run, by all gates of the export too.
 
     Its bytes, its golden images, and the distribution of its images against what torch gave.
-    --layers finds where a variant leaves fp32 or, with --run, the newest checkpoint.
+    --server checks what a server gives. --layers finds where a variant leaves fp32 or, with --run,
+    the newest checkpoint.
     """
-    if precision is not None and not layers:
-        raise ExportError("--precision: it goes with --layers")
+    if precision is not None and not (layers or server):
+        raise ExportError("--precision: it goes with --layers or --server")
+    if model is not None and server is None:
+        raise ExportError("--model: it goes with --server")
+    if server is not None and (backend or device != "auto" or run or layers):
+        raise ExportError("--server: it goes without --backend, --device, --run and --layers")
     if json_file is not None:
         check_place(json_file, ".json")
-    from ganinfer.verify import verify_host
+    from ganinfer.verify import verify_host, verify_server
 
     with progress_bars() as report:
-        gates = verify_host(
-            bundle, backend=backend, device=device, public_key=public_key, progress=report
-        )
+        if server is not None:
+            gates = verify_server(
+                bundle,
+                server,
+                name=model,
+                precision=precision or "fp32",
+                public_key=public_key,
+                progress=report,
+            )
+        else:
+            gates = verify_host(
+                bundle, backend=backend, device=device, public_key=public_key, progress=report
+            )
         if run is not None:
             from ganexport.proof.verify import verify_against_run
 

@@ -44,21 +44,29 @@ def extract(
         BundleError: the bundle is damaged, or has no such graph.
         ExportError: the graph takes no styles, or there is no such option.
     """
+    with Bundle(bundle) as opened:
+        file = extracted(opened, precision=precision, pixels=pixels, latents=latents)
+    if isinstance(file, LargeOnnx):
+        write_atomic(destination.with_name(file.location), file.weights)
+    write_atomic(destination, file)
+
+
+def extracted(bundle: Bundle, *, precision: str, pixels: str, latents: str) -> bytes:
+    """The file that `extract` writes; a `LargeOnnx` if its weights lie beside it."""
     for name, value, known in (("pixels", pixels, PIXELS), ("latents", latents, LATENTS)):
         if value not in known:
             raise ExportError(f"{name} {value!r}: expected {' or '.join(known)}")
-    with Bundle(bundle) as opened:
-        held = [graph.precision for graph in opened.manifest.graphs]
-        if precision not in held:
-            raise BundleError(f"{bundle}: no {precision} graph; it holds {', '.join(held)}")
-        graph = opened.read_graph(precision)
+    held = [graph.precision for graph in bundle.manifest.graphs]
+    if precision not in held:
+        raise BundleError(f"{bundle.path}: no {precision} graph; it holds {', '.join(held)}")
+    graph = bundle.read_graph(precision)
     model = onnx.load_from_string(graph)
     inputs = [value.name for value in model.graph.input]
     if latents == "mapped":
         if "w" not in inputs:
             raise ExportError(
-                f"{bundle}: mapped latents: its graphs take no styles; StyleGANs' do, once they are"
-                " exported with this version"
+                f"{bundle.path}: mapped latents: its graphs take no styles; StyleGANs' do, once"
+                " they are exported with this version"
             )
         start_at_styles(model.graph)
         inputs = ["w"]
@@ -71,7 +79,4 @@ def extract(
     plain = cut(model, inputs, output)
     if pixels == "float":
         rename(plain.graph, output, "images")
-    file = packed(plain, graph)
-    if isinstance(file, LargeOnnx):
-        write_atomic(destination.with_name(file.location), file.weights)
-    write_atomic(destination, file)
+    return packed(plain, graph)

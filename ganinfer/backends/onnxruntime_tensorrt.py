@@ -79,8 +79,27 @@ def provider_options(
         batches: smallest, likeliest and largest.
         cache: folder for this ONNX file; what serves all files is kept beside it.
     """
-    prefix = "trt" if name == TENSORRT else "nv"
-    options = {"device_id": str(device_index(device))}
+    shapes = profile_shapes("trt" if name == TENSORRT else "nv", model, batches)
+    options = {"device_id": str(device_index(device)), **shapes}
+    if name == TENSORRT_RTX:
+        return options | {"nv_runtime_cache_path": str(cache)}
+    return options | {
+        "trt_engine_cache_enable": "True",
+        "trt_engine_cache_path": str(cache),
+        "trt_timing_cache_enable": "True",
+        "trt_timing_cache_path": str(cache.parent),
+    }
+
+
+def profile_shapes(prefix: str, model: Model, batches: Batches) -> dict[str, str]:
+    """The options that give the shapes of an engine's one profile.
+
+    Args:
+        prefix: of their names: "trt" of TensorRT, "nv" of TensorRT-RTX.
+        model: names and sizes the inputs.
+        batches: smallest, likeliest and largest.
+    """
+    options = {}
     for bound, batch in zip(("min", "opt", "max"), batches, strict=True):
         shapes = f"z:{batch}x{model.z_dim}"
         if model.classes:
@@ -91,14 +110,7 @@ def provider_options(
         if (styles := model.style_input) is not None:
             shapes += f",w:{batch}x{styles.num_styles}x{styles.w_dim},takes_w:{batch}"
         options[f"{prefix}_profile_{bound}_shapes"] = shapes
-    if name == TENSORRT_RTX:
-        return options | {"nv_runtime_cache_path": str(cache)}
-    return options | {
-        "trt_engine_cache_enable": "True",
-        "trt_engine_cache_path": str(cache),
-        "trt_timing_cache_enable": "True",
-        "trt_timing_cache_path": str(cache.parent),
-    }
+    return options
 
 
 class TensorRTSession(OnnxRuntimeBackend):

@@ -78,6 +78,11 @@ class Bundle:
             self.close()
             raise BundleError(f"{path}: cannot be read ({error})") from None
 
+    @property
+    def name(self) -> str:
+        """The file name, without .gan."""
+        return self.path.absolute().name.removesuffix(".gan")
+
     def read(self, name: str) -> bytes:
         """The content of a declared file, checked against the manifest."""
         declared = self.manifest.files[name]

@@ -38,7 +38,7 @@ library_name: ganpipe
 tags: {json.dumps(tags)}
 ---
 
-# {_plain(name.removeprefix("hf://"))}
+# {plain(name.removeprefix("hf://"))}
 
 ![Images of this generator](preview.png)
 
@@ -89,9 +89,9 @@ def _classes(names: list[str]) -> str:
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(map(_plain, line))} |" for line in lines)
+    return "\n".join(f"| {' | '.join(map(plain, line))} |" for line in lines)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Names in a manifest are data: one line, and nothing in it is Markdown or HTML."""
     return re.sub(r"([\\`*_\[\]<|])", r"\\\1", " ".join(text.split()))

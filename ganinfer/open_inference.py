@@ -1,0 +1,200 @@
+"""Asks a server for images by the Open Inference Protocol, version 2, over HTTP.
+
+Triton speaks it, and KServe, and others. Tensors go as bytes, which is the protocol's binary
+extension; an answer may be JSON. N images of (H, W, C).
+"""
+
+import http.client
+import json
+import math
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from functools import partial
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ganinfer.drawing.images import Images
+from ganinfer.errors import BackendUnavailable, RequestError
+
+_LENGTH = "Inference-Header-Content-Length"
+_MOST_IMAGES = 64  # of a request, if the server says nothing
+_TIMEOUT_S = 120.0
+_LARGEST_HEADER = 1 << 20
+_JSON_BYTES = 8  # of a pixel's number, at most
+# What reading JSON of any shape raises.
+_MALFORMED = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
+
+
+class ServedModel:
+    """A model of a server: seed [, label] [, truncation] -> images.
+
+    Attributes:
+        name: as the server knows it. url: of the server.
+        batch_size: the most images of a request.
+    """
+
+    def __init__(self, url: str, name: str, shape: tuple[int, int, int]) -> None:
+        """Ask the server what the model takes.
+
+        Args:
+            url: of the server, http://host:port.
+            name: of the model.
+            shape: (H, W, C) of its images.
+
+        Raises:
+            RequestError: that is no such address.
+            BackendUnavailable: nobody answers there, or the model is another one.
+        """
+        self.url, self.name, self._shape = url.rstrip("/"), name, shape
+        self._connect, self._path = _place(self.url)
+        inputs = self._inputs()
+        if "seed" not in inputs:
+            raise BackendUnavailable(
+                f"{self.url}: model {name} takes {', '.join(inputs) or 'nothing'}; expected seed"
+                " -> images, as gan triton makes it; choose it with --model"
+            )
+        self._takes_columns = len(inputs["seed"]) == 2  # (N, 1), not (N,)
+        self.batch_size = self._batch_size()
+
+    def images(
+        self,
+        seeds: Sequence[int],
+        *,
+        labels: Sequence[int] | None = None,
+        truncation: float | None = None,
+    ) -> Images:
+        """Images uint8 (N, H, W, C) of seeds, in as many requests as it takes.
+
+        Args:
+            seeds: integers in [0, 2**64), one an image.
+            labels: classes, one an image; None lets each seed draw its own.
+            truncation: None for none.
+
+        Raises:
+            BackendUnavailable: the server refuses, or answers something else than such images.
+        """
+        found = []
+        for start in range(0, len(seeds), self.batch_size):
+            stop = min(start + self.batch_size, len(seeds))
+            tensors = [("seed", "UINT64", np.array(seeds[start:stop], "<u8"))]
+            if labels is not None:
+                tensors.append(("label", "INT64", np.array(labels[start:stop], "<i8")))
+            if truncation is not None:
+                values = np.full(stop - start, truncation, "<f8")
+                tensors.append(("truncation", "FP64", values))
+            found.append(self._infer(stop - start, tensors))
+        return np.concatenate(found)
+
+    def _infer(self, n: int, tensors: list[tuple[str, str, NDArray[Any]]]) -> Images:
+        shape = [n, 1] if self._takes_columns else [n]
+        inputs = [
+            {
+                "name": name,
+                "datatype": datatype,
+                "shape": shape,
+                "parameters": {"binary_data_size": array.nbytes},
+            }
+            for name, datatype, array in tensors
+        ]
+        outputs = [{"name": "images", "parameters": {"binary_data": True}}]
+        header = json.dumps({"inputs": inputs, "outputs": outputs}).encode()
+        body = header + b"".join(array.tobytes() for _, _, array in tensors)
+        headers = {"Content-Type": "application/octet-stream", _LENGTH: str(len(header))}
+        size = n * math.prod(self._shape)
+        status, length, answer = self._ask("POST", "/infer", size, body, headers)
+        self._check(status, answer)
+        try:
+            images = _output(answer, length)
+        except _MALFORMED:
+            raise self._foreign("an answer that is none of the protocol") from None
+        if images.shape != (n, *self._shape):
+            raise self._foreign(f"images of shape {images.shape}, not {(n, *self._shape)}")
+        return images
+
+    def _inputs(self) -> dict[str, list[int]]:
+        """Name -> shape of what the model takes."""
+        status, _, answer = self._ask("GET", "", 0)
+        self._check(status, answer)
+        try:
+            return {one["name"]: list(one["shape"]) for one in json.loads(answer)["inputs"]}
+        except _MALFORMED:
+            raise self._foreign("a description that is none of the protocol") from None
+
+    def _batch_size(self) -> int:
+        """As the server says, if it has this extension of the protocol."""
+        status, _, answer = self._ask("GET", "/config", 0)
+        try:
+            largest = int(json.loads(answer)["max_batch_size"]) if status == 200 else 0
+        except _MALFORMED:
+            largest = 0
+        return min(largest, _MOST_IMAGES) if largest > 0 else _MOST_IMAGES
+
+    def _ask(
+        self, method: str, path: str, pixels: int, body: bytes = b"", headers: Any = None
+    ) -> tuple[int, str | None, bytes]:
+        """Status, length of the JSON part if there are tensors behind it, and the answer."""
+        target = f"{self._path}/v2/models/{quote(self.name, safe='')}{path}"
+        most = _LARGEST_HEADER + _JSON_BYTES * pixels
+        try:
+            with closing(self._connect()) as connection:
+                connection.request(method, target, body or None, headers or {})
+                response = connection.getresponse()
+                answer = response.read(most + 1)
+        except (OSError, http.client.HTTPException) as error:
+            raise BackendUnavailable(
+                f"{self.url}: no answer in HTTP ({error!r}); is the server up, and this its port?"
+            ) from None
+        if len(answer) > most:
+            raise self._foreign(f"more than {most:,} bytes")
+        return response.status, response.headers[_LENGTH], answer
+
+    def _check(self, status: int, answer: bytes) -> None:
+        if status == 200:
+            return
+        try:
+            words = str(json.loads(answer)["error"])
+        except _MALFORMED:
+            words = answer.decode(errors="replace").strip()
+        raise BackendUnavailable(f"{self.url}: model {self.name}: {status}: {words[:300]}")
+
+    def _foreign(self, found: str) -> BackendUnavailable:
+        return BackendUnavailable(
+            f"{self.url}: model {self.name}: {found}; is it the model of this bundle, as gan triton"
+            " makes it?"
+        )
+
+
+def _place(url: str) -> tuple[Callable[[], http.client.HTTPConnection], str]:
+    """What opens a connection to a server, and the path before that of the protocol.
+
+    Raises:
+        RequestError: that is no address.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if host is None or parts.scheme not in ("http", "https"):
+        raise RequestError(f"server {url}: expected an address, as in http://localhost:8000")
+    kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
+    return partial(kinds[parts.scheme], host, port, timeout=_TIMEOUT_S), parts.path
+
+
+def _output(answer: bytes, length: str | None) -> Images:
+    """The output "images": in bytes behind the JSON part, or in it."""
+    start = len(answer) if length is None else int(length)
+    for output in json.loads(answer[:start])["outputs"]:
+        size = output.get("parameters", {}).get("binary_data_size")
+        if output["name"] == "images":
+            if output["datatype"] != "UINT8":
+                raise ValueError("not pixels")
+            if size is None:
+                return np.array(output["data"], np.uint8).reshape(output["shape"])
+            pixels = np.frombuffer(answer[start : start + size], np.uint8)
+            return pixels.reshape(output["shape"])
+        start += size or 0
+    raise KeyError("images")
