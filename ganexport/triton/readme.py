@@ -95,7 +95,7 @@ def _docker(options: TritonOptions) -> str:
     return (
         f"docker run --rm --shm-size=256m{on_gpu}{setting} \\\n"
         '  -p 8000:8000 -p 8001:8001 -p 8002:8002 -v "$PWD":/models:ro \\\n'
-        "  nvcr.io/nvidia/tritonserver:YY.MM-py3 tritonserver --model-repository=/models"
+        "  tritonserver:YY.MM-py3 tritonserver --model-repository=/models"
     )
 
 
@@ -107,6 +107,7 @@ def _needs(options: TritonOptions, engine: Engine | None) -> str:
             " the YY.MM whose release notes name it."
         )
     needs = (
+        "`tritonserver:YY.MM-py3` is NVIDIA's image of NGC, by the name that you pulled it by.\n"
         "YY.MM is a release with the onnxruntime backend, 24.06 or newer. Take 26.02 or newer: some"
         " before it\nleave a request waiting for ever that a full queue rejects."
     )
