@@ -6,6 +6,7 @@ from ganinfer.bundle.card import plain
 from ganinfer.bundle.manifest import Engine
 
 _MAX_CLASSES = 20  # named one by one
+_IMAGE = "`tritonserver:YY.MM-py3` is NVIDIA's image of NGC, by the name that you pulled it by."
 
 
 def readme(name: str, bundle: Bundle, options: TritonOptions, engine: Engine | None) -> str:
@@ -102,14 +103,13 @@ def _docker(options: TritonOptions) -> str:
 def _needs(options: TritonOptions, engine: Engine | None) -> str:
     if engine is not None:
         return (
-            f"The plan was built by TensorRT {engine.version} for {engine.target}, on"
+            f"{_IMAGE}\nThe plan was built by TensorRT {engine.version} for {engine.target}, on"
             f" {engine.platform}. Triton loads it with that very version alone: take"
             " the YY.MM whose release notes name it."
         )
     needs = (
-        "`tritonserver:YY.MM-py3` is NVIDIA's image of NGC, by the name that you pulled it by.\n"
-        "YY.MM is a release with the onnxruntime backend, 24.06 or newer. Take 26.02 or newer: some"
-        " before it\nleave a request waiting for ever that a full queue rejects."
+        f"{_IMAGE}\nYY.MM is a release with the onnxruntime backend, 24.06 or newer. Take 26.02 or"
+        " newer: some before it\nleave a request waiting for ever that a full queue rejects."
     )
     if options.device == "auto":
         needs += " Where there is no GPU, leave `--gpus all` out."
