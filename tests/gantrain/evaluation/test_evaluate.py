@@ -202,6 +202,7 @@ def test_points_are_judged_by_their_centres(tmp_path: Path) -> None:
         score_images([(points, None)], reference, metrics=["spectral_distance"])
 
 
+@pytest.mark.slow
 def test_a_stacked_set_is_seen_channel_by_channel(tmp_path: Path) -> None:
     from gantrain.data.sources import open_source, stack
 
@@ -232,6 +233,7 @@ def test_parzen_prefers_images_like_those_of_the_data(reference: Reference) -> N
     assert good.value > bad.value + 10 * bad.standard_error
 
 
+@pytest.mark.slow
 def test_a_classifier_learns_from_good_images_and_not_from_wrong_labels(
     reference: Reference,
 ) -> None:
