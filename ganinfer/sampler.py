@@ -634,10 +634,10 @@ def _reopened(origin: str, sha256: str, opening: Opening) -> Sampler:
     """A sampler that was pickled."""
     sampler = Sampler(origin, **vars(opening))
     if sampler.sha256 != sha256 and not opening.watch:
-        found = sampler.sha256
+        found, place = sampler.sha256, sampler.bundle.path
         sampler.close()
         raise BundleError(
-            f"{origin}: found the bundle {found[:12]}, and the Sampler that was sent here had"
+            f"{place}: found the bundle {found[:12]}, and the Sampler that was sent here had"
             f" {sha256[:12]}; put that one there, or open this one anew"
         )
     return sampler

@@ -105,7 +105,7 @@ class Rollout:
                 return False
             new = open_runner(place, old.opening)
             try:
-                _check_same(old.bundle.manifest.model, new.bundle.manifest.model, origin)
+                _check_same(old.bundle.manifest.model, new.bundle.manifest.model, place)
             except BundleError:
                 new.close()
                 raise
@@ -115,7 +115,7 @@ class Rollout:
             self._name, self.origin, self._place, self._seen = wanted, origin, place, seen
             self.reload_error = None
             threading.Thread(target=old.close, name="ganinfer drain", daemon=True).start()
-        log.info("%s: %s serves now", origin, new.bundle.sha256[:12])
+        log.info("%s: %s serves now", place, new.bundle.sha256[:12])
         return True
 
     def _takes_over(self, new: Runner) -> bool:
@@ -158,7 +158,7 @@ class Rollout:
         return True
 
     def _is_closed(self) -> Closed:
-        return Closed(f"{self.origin}: this Sampler is closed; open it again")
+        return Closed(f"{self.runner.bundle.path}: this Sampler is closed; open it again")
 
     def forked(self) -> None:
         """In a process that was forked off; what drains, the parent drains."""
@@ -190,7 +190,7 @@ def _sha256(place: Path, opening: Opening) -> str:
         return found.sha256
 
 
-def _check_same(old: "Model", new: "Model", name: str) -> None:
+def _check_same(old: "Model", new: "Model", place: Path) -> None:
     """Refuse another kind of generator.
 
     Raises:
@@ -201,7 +201,7 @@ def _check_same(old: "Model", new: "Model", name: str) -> None:
     if changed:
         told = "; ".join(f"{key} {before[key]!s:.80} -> {after[key]!s:.80}" for key in changed)
         raise BundleError(
-            f"{name}: is of another kind than the bundle that serves ({told}); whoever asks would"
+            f"{place}: is of another kind than the bundle that serves ({told}); whoever asks would"
             " see it: open it as a Sampler of its own"
         )
 
