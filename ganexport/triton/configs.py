@@ -21,6 +21,7 @@ from ganinfer.backends._onnxruntime_cuda import cuda
 from ganinfer.backends.onnxruntime_tensorrt import profile_shapes
 from ganinfer.bundle.manifest import Engine
 from ganinfer.drawing.model import Model
+from ganinfer.scheduler.sizes import doubled_up_to
 
 Message = dict[str, Any]
 
@@ -94,7 +95,7 @@ def generator(name: str, model: Model, options: TritonOptions, engine: Engine | 
         "output": [_images(model)],
         "instance_group": group,
         "dynamic_batching": _queue(options),
-        "model_warmup": [_warmup(inputs, size) for size in _sizes(options.batch_size)],
+        "model_warmup": [_warmup(inputs, size) for size in doubled_up_to(options.batch_size)],
     }
     if engine is None and options.device != "cpu":
         config["optimization"] = {
@@ -207,11 +208,6 @@ def _queue(options: TritonOptions) -> Message:
             "max_queue_size": options.max_queue,
         }
     }
-
-
-def _sizes(largest: int) -> list[int]:
-    """1, 2, 4, ..., and the largest batch: a size that is new costs a GPU time."""
-    return [1 << n for n in range((largest - 1).bit_length())] + [largest]
 
 
 def _warmup(inputs: list[Message], size: int) -> Message:

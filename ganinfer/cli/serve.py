@@ -29,14 +29,18 @@ def serve(
     watch: Annotated[
         bool, typer.Option("--watch", help="Let bundles that are replaced take over.")
     ] = False,
-    batch_size: Annotated[int, typer.Option(help="Images to the device at once, at most.")] = 64,
-    max_queue: Annotated[int, typer.Option(help="Requests that may wait for a model.")] = 1024,
+    batch_size: Annotated[int, typer.Option(help="Images to the device at once, at most.")] = (
+        Opening.batch_size
+    ),
+    max_queue: Annotated[int, typer.Option(help="Requests that may wait for a model.")] = (
+        Opening.max_queue
+    ),
     serving: Serving,
     opening: Opening,
 ) -> None:
     """Serve bundles over HTTP: Open Inference Protocol, pictures by URL, OpenAI's images."""
     from ganinfer.sampler import Sampler
-    from ganinfer.server.application import make_app
+    from ganinfer.server.application import Application
     from ganinfer.server.running import bound_socket, run, url_of
 
     places = named_bundles(bundles)
@@ -48,7 +52,7 @@ def serve(
         for name, place in places.items():
             samplers[name] = Sampler(place, **vars(opening))
             opened.callback(samplers[name].close, cancel=True, timeout_s=1.0)
-        application = make_app(samplers, serving)
+        application = Application(samplers, serving)
         errors.print(f"{url_of(bound)} serves {', '.join(samplers)}", soft_wrap=True)
         run(application, bound)
 

@@ -6,6 +6,11 @@ if TYPE_CHECKING:
     from ganinfer.backends._base import Backend
 
 
+def doubled_up_to(largest: int) -> list[int]:
+    """1, 2, 4, ..., and the largest: sizes to warm up, for one that is new costs a GPU time."""
+    return [1 << n for n in range((largest - 1).bit_length())] + [largest]
+
+
 def most(largest: int, backend: "Backend") -> int:
     """How many images a batch can have."""
     return min(largest, max(backend.batch_sizes)) if backend.pads else largest

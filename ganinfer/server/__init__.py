@@ -34,7 +34,7 @@ def app(samplers: "Mapping[str, Sampler]", serving: Serving | None = None) -> "A
         MissingExtra: starlette is not installed.
     """
     try:
-        from ganinfer.server.application import make_app
+        from ganinfer.server.application import Application
     except ModuleNotFoundError as error:
         raise missing_extra("starlette", error) from None
-    return make_app(samplers, serving or Serving())
+    return Application(samplers, serving or Serving())

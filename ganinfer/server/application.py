@@ -35,6 +35,7 @@ class Application:
     """
 
     def __init__(self, samplers: Mapping[str, Sampler], serving: Serving) -> None:
+        """See `ganinfer.server.app`."""
         self.service = Service(samplers, serving)
         before = []
         if serving.cors:
@@ -79,8 +80,3 @@ class Application:
 
 async def _answer(request: Request, error: Exception) -> Response:
     return answer_of(request, error)
-
-
-def make_app(samplers: Mapping[str, Sampler], serving: Serving) -> Application:
-    """See `ganinfer.server.app`."""
-    return Application(samplers, serving)

@@ -37,7 +37,7 @@ def drawing(
     if n == 0:
         raise malformed(f"{first}: found no image; expected the shape [N, ...]")
     service.check_size(sampler, n)
-    labels = _labels(sampler, tensors.get("label"), n)
+    labels = _labels(tensors.get("label"), n)
     truncation = _truncation(tensors.get("truncation"))
     mode, timeout_s = asked.parameters.get("truncation_mode"), _timeout_s(service, asked)
     if mode is not None and not isinstance(mode, str):
@@ -133,14 +133,14 @@ def _check_column(name: str, tensor: Tensor, n: int) -> None:
         raise malformed(f"{name}: found the shape {list(tensor.shape)}; expected [{n}] or [{n}, 1]")
 
 
-def _labels(sampler: Sampler, tensor: Tensor | None, n: int) -> NDArray[np.int64] | None:
-    """Class numbers (N,)."""
+def _labels(tensor: Tensor | None, n: int) -> NDArray[np.int64] | list[str] | None:
+    """A class for each image, by number or name."""
     if tensor is None:
         return None
     if tensor.datatype != "BYTES":
         return _column("label", tensor, "INT64", n)
     _check_column("label", tensor, n)
-    return np.array([sampler.number_of(str(name)) for name in tensor.values], np.int64)
+    return list(tensor.values)
 
 
 def _truncation(tensor: Tensor | None) -> float | None:

@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from ganinfer.errors import QueueFull, RequestError
 from ganinfer.sampler import Sampler
+from ganinfer.scheduler.sizes import doubled_up_to
 from ganinfer.server.answers import too_large
 from ganinfer.server.counts import Counts
 from ganinfer.server.serving import Serving, check_name
@@ -37,8 +38,6 @@ class Service:
         self.counts = Counts()
         self.draining = False
         self._warm = False
-        # A reload changes no shape.
-        self._shapes = {sampler: sampler.info["shape"] for sampler in self.samplers.values()}
 
     def named(self, name: str) -> Sampler:
         """The sampler of a model; 404 if there is none."""
@@ -75,7 +74,7 @@ class Service:
         """Refuse more images or pixels than one request may have, by 413."""
         if n > self.serving.max_images:
             raise too_large(f"found {n} images; at most {self.serving.max_images} a request")
-        height, width, _ = self._shapes[sampler]
+        height, width, _ = sampler.info["shape"]
         if n * height * width > 1e6 * self.serving.max_megapixels:
             raise too_large(
                 f"found {n} images of {width}x{height} pixels; at most"
@@ -100,8 +99,7 @@ class Service:
 
 
 async def _draw_each_size(sampler: Sampler) -> None:
-    largest = sampler.batch_size
-    for size in sorted({*(1 << power for power in range(largest.bit_length())), largest}):
+    for size in doubled_up_to(sampler.batch_size):
         while True:
             try:
                 await sampler.asample(size)

@@ -26,8 +26,7 @@ pytestmark = [
 WSGI = """
 import os, sys
 from pathlib import Path
-from ganinfer import Sampler
-from ganinfer.drawing.images import encode_png
+from ganinfer import Sampler, encode_png
 
 sampler = Sampler(os.environ["BUNDLE"], device="cpu", backend=os.environ["BACKEND"])
 if os.environ["WARM"]:
@@ -45,8 +44,7 @@ def app(environ, start_response):
 ASGI = """
 import os
 from pathlib import Path
-from ganinfer import Sampler
-from ganinfer.drawing.images import encode_png
+from ganinfer import Sampler, encode_png
 
 sampler = None
 

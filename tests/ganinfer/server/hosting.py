@@ -1,6 +1,7 @@
 """A real server in a thread of the test, and the plainest client."""
 
 import http.client
+import io
 import json
 import threading
 import time
@@ -9,11 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import uvicorn
+from PIL import Image
 
 from ganinfer import Sampler
 from ganinfer.server import Serving
-from ganinfer.server.application import Application, make_app
+from ganinfer.server.application import Application
 from ganinfer.server.running import bound_socket
 
 INFER = "/v2/models/tiny/infer"
@@ -26,6 +29,11 @@ def seeds(count: int) -> dict[str, object]:
         "inputs": [{"name": "seed", "shape": [count], "datatype": "UINT64", "data": data}],
         "parameters": {"binary_data_output": True},
     }
+
+
+def pixels(file: bytes) -> np.ndarray:
+    """Those of a picture."""
+    return np.asarray(Image.open(io.BytesIO(file)))
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,7 @@ def hosted(
     samplers: Mapping[str, Sampler], serving: Serving | None = None, *, ready: bool = True
 ) -> Iterator[Hosted]:
     """A server that answers; if ready, also one that is warm."""
-    application = make_app(samplers, serving or Serving())
+    application = Application(samplers, serving or Serving())
     bound = bound_socket("127.0.0.1", 0)
     port = bound.getsockname()[1]
     config = uvicorn.Config(application, lifespan="on", ws="none", log_config=None)

@@ -1,7 +1,6 @@
 """OpenAI's images, with its own client."""
 
 import base64
-import io
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from ganinfer import Sampler
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
-from hosting import Host, hosted
+from hosting import Host, hosted, pixels
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +34,6 @@ def client(host: Host) -> Iterator[Any]:
     openai = pytest.importorskip("openai", reason="needs openai")
     with openai.OpenAI(base_url=f"{host.url}/v1", api_key="none", max_retries=0) as opened:
         yield opened
-
-
-def pixels(file: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(file)))
 
 
 def test_its_client_lists_models(client: Any) -> None:

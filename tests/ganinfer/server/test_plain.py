@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from ganinfer import Sampler, grid
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
-from hosting import Host, hosted
+from hosting import Host, hosted, pixels
 
 from ganinfer.server import Serving
 
@@ -30,10 +29,6 @@ def sampler(bundle: Path) -> Iterator[Sampler]:
 def host(sampler: Sampler) -> Iterator[Host]:
     with hosted({"tiny": sampler}) as started:
         yield started
-
-
-def pixels(body: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(body)))
 
 
 @pytest.mark.parametrize("form", ["png", "webp", "npy"])
