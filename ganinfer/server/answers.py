@@ -22,11 +22,7 @@ _TOLD_OF_SERVER = {
 
 
 def error_answer(path: str, status: int, message: str) -> JSONResponse:
-    """`{"error": message}` as the Open Inference Protocol has it; OpenAI's paths have more.
-
-    The message is one line, of bounded length, whatever the client has sent.
-    """
-    message = " ".join(message.split())[:_LONGEST]
+    """`{"error": message}` as the Open Inference Protocol has it; OpenAI's paths have more."""
     headers = {"Cache-Control": "no-store"}
     if status in (429, 503):
         headers["Retry-After"] = _RETRY_AFTER_S
@@ -39,22 +35,34 @@ def error_answer(path: str, status: int, message: str) -> JSONResponse:
 
 def answer_of(request: Request, error: Exception) -> Response:
     """The answer to any error of an endpoint; those of the server are logged."""
-    path = request.scope["path"]
     if isinstance(error, ClientDisconnect):
         return Response(status_code=CLIENT_GONE)
+    status = error.status_code if isinstance(error, HTTPException) else http_status(error)
+    answer = error_answer(request.scope["path"], status, told(error, request.state.request_id))
     if isinstance(error, HTTPException):
-        answer = error_answer(path, error.status_code, error.detail)
         answer.headers.update(error.headers or {})
-        return answer
+    return answer
+
+
+def told(error: Exception, identity: str) -> str:
+    """What the client of a request is told of its error; those of the server are logged.
+
+    It is one line, of bounded length, whatever the client has sent.
+    """
+    if isinstance(error, HTTPException):
+        return _one_line(error.detail)
     status = http_status(error)
     if status not in _TOLD_OF_SERVER:
-        return error_answer(path, status, str(error))
-    identity = request.state.request_id
+        return _one_line(str(error))
     if status == 500 and not isinstance(error, GanError):
         log.error("request %s", identity, exc_info=error)
     else:
         log.error("request %s: %s", identity, error)
-    return error_answer(path, status, _TOLD_OF_SERVER[status].format(id=identity))
+    return _TOLD_OF_SERVER[status].format(id=identity)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:_LONGEST]
 
 
 def malformed(message: str) -> HTTPException:

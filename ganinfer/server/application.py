@@ -16,13 +16,13 @@ from ganinfer.errors import GanError
 from ganinfer.sampler import Sampler
 from ganinfer.server.answers import answer_of
 from ganinfer.server.gate import Gate
-from ganinfer.server.keys import Keys, read_keys
+from ganinfer.server.keys import Keys
 from ganinfer.server.openai_images import ROUTES as OPENAI
 from ganinfer.server.operating import ROUTES as OPERATING
 from ganinfer.server.plain import ROUTES as PLAIN
 from ganinfer.server.service import Service
 from ganinfer.server.serving import Serving
-from ganinfer.server.v2 import V2
+from ganinfer.server.v2 import ROUTES as V2
 
 _SHOWN = ["ETag", "X-Request-Id", "Inference-Header-Content-Length"]  # to pages elsewhere
 
@@ -48,9 +48,9 @@ class Application:
                     expose_headers=_SHOWN,
                 )
             )
-        if serving.api_keys is not None:
-            before.append(Middleware(Keys, keys=read_keys(serving.api_keys)))
-        routes = [*V2().routes, *OPENAI, *PLAIN, *OPERATING]
+        if self.service.keys is not None:
+            before.append(Middleware(Keys, keys=self.service.keys))
+        routes = [*V2, *OPENAI, *PLAIN, *OPERATING]
         inner = Starlette(
             routes=routes,
             middleware=before,

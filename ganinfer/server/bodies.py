@@ -2,6 +2,8 @@
 
 import asyncio
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -71,8 +73,15 @@ def read_json(kind: type[Kind], text: bytes) -> Kind:
     Raises:
         HTTPException: 400, and what is wrong first.
     """
-    try:
+    with refusing():
         return kind.model_validate_json(text)
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Around what makes a `Body`: 400, and what is wrong first, where it is malformed."""
+    try:
+        yield
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "body"

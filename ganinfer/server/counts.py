@@ -1,24 +1,55 @@
-"""Requests over HTTP, counted."""
+"""Requests, counted."""
 
+import time
 from collections import Counter
-
-_METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS"})  # others are counted as one
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 
 class Counts:
-    """How many requests there were, by method, path as the routes have it, and status."""
+    """How many requests there were, by what labels say of them; kept on the event loop alone."""
 
-    def __init__(self) -> None:
-        self._counts: Counter[tuple[str, str, int]] = Counter()
+    def __init__(self, metric: str, said: str, labels: tuple[str, ...]) -> None:
+        """metric: its name for Prometheus. said: what that says of it."""
+        self._metric, self._said, self._labels = metric, said, labels
+        self._counts: Counter[tuple[str | int, ...]] = Counter()
 
-    def add(self, method: str, path: str, status: int) -> None:
-        """One more; called on the event loop alone."""
-        self._counts[method if method in _METHODS else "other", path, status] += 1
+    def add(self, *values: str | int) -> None:
+        """One more, of these values of the labels."""
+        self._counts[values] += 1
 
     def prometheus(self) -> str:
         """In Prometheus' text format."""
-        name = "ganinfer_http_requests_total"
-        lines = [f"# HELP {name} Requests over HTTP.", f"# TYPE {name} counter"]
-        for (method, path, status), count in sorted(self._counts.items()):
-            lines.append(f'{name}{{method="{method}",path="{path}",status="{status}"}} {count}')
+        name = self._metric
+        lines = [f"# HELP {name} {self._said}", f"# TYPE {name} counter"]
+        for values, count in sorted(self._counts.items()):
+            pairs = zip(self._labels, values, strict=True)
+            labels = ",".join(f'{label}="{value}"' for label, value in pairs)
+            lines.append(f"{name}{{{labels}}} {count}")
         return "".join(f"{line}\n" for line in lines)
+
+
+@dataclass
+class Tally:
+    """Inferences of a model that were asked for by the Open Inference Protocol, in any way."""
+
+    succeeded: int = 0
+    succeeded_ns: int = 0
+    failed: int = 0
+    failed_ns: int = 0
+    last_ms: int = 0
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Around one; it fails by an exception."""
+        begun = time.monotonic_ns()
+        self.last_ms = time.time_ns() // 1_000_000
+        try:
+            yield
+        except BaseException:
+            self.failed += 1
+            self.failed_ns += time.monotonic_ns() - begun
+            raise
+        self.succeeded += 1
+        self.succeeded_ns += time.monotonic_ns() - begun

@@ -1,23 +1,17 @@
 """Around everything that is served: request ids, counts by path and status, the access log."""
 
 import asyncio
-import json
-import logging
-import re
 import time
-import uuid
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ganinfer.server.access import log_request, request_id
 from ganinfer.server.answers import CLIENT_GONE, error_answer
 from ganinfer.server.counts import Counts
 
-access = logging.getLogger("ganinfer.server.access")
-
-_SANE_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS"})  # others are counted as one
 
 
 class Gate:
@@ -34,8 +28,7 @@ class Gate:
         if scope["type"] != "http":
             await self._inner(scope, receive, send)
             return
-        shown = Headers(scope=scope).get("x-request-id", "")
-        identity = shown if _SANE_ID.fullmatch(shown) else uuid.uuid4().hex
+        identity = request_id(Headers(scope=scope).get("x-request-id", ""))
         scope["state"] = {**scope.get("state", {}), "request_id": identity}
         begun, status, sent = time.monotonic(), CLIENT_GONE, 0
 
@@ -58,23 +51,15 @@ class Gate:
             if status == CLIENT_GONE:
                 raise  # else it is told and logged
         finally:
-            path = self._paths.get(scope.get("endpoint"), "other")
-            self._counts.add(scope["method"], path, status)
+            method, path = scope["method"], self._paths.get(scope.get("endpoint"), "other")
+            self._counts.add(method if method in _METHODS else "other", path, status)
             if self._log_requests:
-                _log(scope, identity, status, time.monotonic() - begun, sent)
-
-
-def _log(scope: Scope, identity: str, status: int, seconds: float, sent: int) -> None:
-    """A line of JSON."""
-    client, _ = scope.get("client") or ("", 0)
-    line = {
-        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "id": identity,
-        "client": client,
-        "method": scope["method"],
-        "path": scope["path"],
-        "status": status,
-        "ms": round(1000 * seconds, 3),
-        "bytes": sent,
-    }
-    access.info(json.dumps(line))
+                log_request(
+                    identity,
+                    client=(scope.get("client") or ("", 0))[0],
+                    method=method,
+                    path=scope["path"],
+                    status=status,
+                    seconds=time.monotonic() - begun,
+                    sent=sent,
+                )

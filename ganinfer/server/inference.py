@@ -3,9 +3,10 @@
 N images, Z latent, H, W, C of an image.
 """
 
+import asyncio
 import math
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +15,36 @@ from ganinfer.drawing.images import Images, check_picture, encode_pngs
 from ganinfer.sampler import Sampler
 from ganinfer.server.answers import malformed, too_large
 from ganinfer.server.service import Service
-from ganinfer.server.tensors import InferenceRequest, Output, Tensor, integer, pack_answer
+from ganinfer.server.tensors import LARGE, InferenceRequest, Output, Tensor, integer
 
 Outputs = list[tuple[str, bool]]  # names, and whether they are binary
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+
+async def aside(
+    small: bool, work: Callable[Given, Result], *args: Given.args, **options: Given.kwargs
+) -> Result:
+    """What work gives: at once if it is small, else in a thread beside the event loop."""
+    if small:
+        return work(*args, **options)
+    return await asyncio.to_thread(work, *args, **options)
 
 
 def drawing(
-    service: Service, sampler: Sampler, asked: InferenceRequest, tensors: dict[str, Tensor]
+    service: Service,
+    sampler: Sampler,
+    asked: InferenceRequest,
+    tensors: dict[str, Tensor],
+    *,
+    longest_s: float,
 ) -> Coroutine[Any, Any, Images]:
     """What draws the images of a request, once it is awaited.
+
+    Args:
+        service, sampler: who draws them.
+        asked, tensors: the request, and its inputs by name.
+        longest_s: within which they must be there; the request may say less.
 
     Raises:
         HTTPException: 400 malformed, 413 too many images.
@@ -39,7 +61,7 @@ def drawing(
     service.check_size(sampler, n)
     labels = _labels(tensors.get("label"), n)
     truncation = _truncation(tensors.get("truncation"))
-    mode, timeout_s = asked.parameters.get("truncation_mode"), _timeout_s(service, asked)
+    mode, timeout_s = asked.parameters.get("truncation_mode"), _timeout_s(asked, longest_s)
     if mode is not None and not isinstance(mode, str):
         raise malformed("truncation_mode: expected a text")
     if first == "seed":
@@ -96,21 +118,24 @@ def wanted_outputs(
     return wanted
 
 
-def packed(told: dict[str, Any], wanted: Outputs, images: Images) -> tuple[bytes, int | None]:
-    """An answer's body, and how long its JSON is if bytes of tensors follow it.
+def outputs_of(wanted: Outputs, images: Images) -> list[Output]:
+    """The outputs of an answer.
 
     Args:
-        told: what the answer says beside its outputs.
-        wanted: its outputs.
+        wanted: which.
         images: uint8 (N, H, W, C).
     """
-    outputs = [
+    return [
         Output(name, binary, files=encode_pngs(images))
         if name == "png"
         else Output(name, binary, pixels=images)
         for name, binary in wanted
     ]
-    return pack_answer(told, outputs)
+
+
+def is_small(wanted: Outputs, images: Images) -> bool:
+    """Whether making an answer takes no time to speak of; files and JSON do."""
+    return wanted == [("images", True)] and images.nbytes <= LARGE
 
 
 def _numbers(name: str, tensor: Tensor, kind: str) -> NDArray[Any]:
@@ -156,12 +181,11 @@ def _truncation(tensor: Tensor | None) -> float | None:
     return found
 
 
-def _timeout_s(service: Service, asked: InferenceRequest) -> float:
-    """The protocol's timeout is in microseconds; 0 is the server's own."""
+def _timeout_s(asked: InferenceRequest, longest_s: float) -> float:
+    """The protocol's timeout is in microseconds; 0 is the longest there is."""
     microseconds = integer("timeout", asked.parameters.get("timeout", 0))
     if microseconds < 0:
         raise malformed(f"timeout: found {microseconds}; expected microseconds, 0 or more")
-    longest = service.serving.timeout_s
-    if microseconds == 0 or microseconds > 1e6 * longest:
-        return longest
+    if microseconds == 0 or microseconds > 1e6 * longest_s:
+        return longest_s
     return microseconds / 1e6

@@ -1,6 +1,7 @@
 """Who may ask: API keys from a file."""
 
 import hmac
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ganinfer.server.answers import error_answer
 
 # Probes come from whoever runs the machine, without a key.
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/v2/health/live", "/v2/health/ready"})
+NO_KEY = "expected Authorization: Bearer <key>, or x-api-key"
 
 
 def read_keys(path: Path) -> list[bytes]:
@@ -32,28 +34,32 @@ def read_keys(path: Path) -> list[bytes]:
     return [sha256(key.encode()).digest() for key in keys]
 
 
-class Keys:
-    """Lets those through that show a key, as `Authorization: Bearer <key>` or `x-api-key: <key>`.
+def shows_key(headers: Mapping[str, str], keys: list[bytes]) -> bool:
+    """Whether one of the keys is shown, as `Authorization: Bearer <key>` or `x-api-key: <key>`.
 
     It takes the same time for every wrong key.
+
+    Args:
+        headers: by their names in lower case; Latin-1.
+        keys: of `read_keys`.
     """
+    scheme, _, shown = headers.get("authorization", "").partition(" ")
+    key = shown.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+    digest = sha256(key.encode("latin-1")).digest()  # the bytes that were sent
+    return sum(hmac.compare_digest(digest, known) for known in keys) > 0
+
+
+class Keys:
+    """Lets those through that show a key; see `shows_key`."""
 
     def __init__(self, inner: ASGIApp, keys: list[bytes]) -> None:
         self._inner, self._keys = inner, keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         guarded = scope["type"] == "http" and scope["path"] not in OPEN_PATHS
-        if guarded and not self._knows(Headers(scope=scope)):
-            answer = error_answer(
-                scope["path"], 401, "expected Authorization: Bearer <key>, or x-api-key"
-            )
+        if guarded and not shows_key(Headers(scope=scope), self._keys):
+            answer = error_answer(scope["path"], 401, NO_KEY)
             answer.headers["WWW-Authenticate"] = "Bearer"
             await answer(scope, receive, send)
         else:
             await self._inner(scope, receive, send)
-
-    def _knows(self, headers: Headers) -> bool:
-        scheme, _, shown = headers.get("authorization", "").partition(" ")
-        key = shown.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-        digest = sha256(key.encode("latin-1")).digest()  # the bytes that were sent
-        return sum(hmac.compare_digest(digest, known) for known in self._keys) > 0

@@ -22,9 +22,10 @@ async def readyz(request: Request) -> Response:
 
 
 async def metrics(request: Request) -> Response:
-    """Of all samplers, and of requests over HTTP, in Prometheus' text format."""
+    """Of all samplers, and of requests, in Prometheus' text format."""
     service = service_of(request)
-    text = prometheus(*service.samplers.values()) + service.counts.prometheus()
+    counts = [service.counts, service.grpc_counts]
+    text = prometheus(*service.samplers.values()) + "".join(c.prometheus() for c in counts)
     return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
@@ -12,7 +13,8 @@ from ganinfer.errors import QueueFull, RequestError
 from ganinfer.sampler import Sampler
 from ganinfer.scheduler.sizes import doubled_up_to
 from ganinfer.server.answers import too_large
-from ganinfer.server.counts import Counts
+from ganinfer.server.counts import Counts, Tally
+from ganinfer.server.keys import read_keys
 from ganinfer.server.serving import Serving, check_name
 
 log = logging.getLogger(__name__)
@@ -24,7 +26,9 @@ class Service:
     """The samplers of this process, by the names of their models.
 
     Attributes:
-        counts: of requests over HTTP.
+        keys: that clients must show one of; None if they need none.
+        counts, grpc_counts: of requests over HTTP and over gRPC.
+        tallies: of models, by their names.
         draining: the host stops; set by it or by the end of the application.
     """
 
@@ -35,7 +39,14 @@ class Service:
         for name in samplers:
             check_name(name)
         self.samplers, self.serving = dict(samplers), serving
-        self.counts = Counts()
+        self.keys = None if serving.api_keys is None else read_keys(serving.api_keys)
+        self.counts = Counts(
+            "ganinfer_http_requests_total", "Requests over HTTP.", ("method", "path", "status")
+        )
+        self.grpc_counts = Counts(
+            "ganinfer_grpc_requests_total", "Requests over gRPC.", ("method", "status")
+        )
+        self.tallies: defaultdict[str, Tally] = defaultdict(Tally)
         self.draining = False
         self._warm = False
 

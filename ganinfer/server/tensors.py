@@ -4,11 +4,12 @@ A request is JSON; the bytes of tensors that say binary_data_size follow it, in 
 header Inference-Header-Content-Length says where they begin. Answers are made in the same way.
 """
 
+import io
 import json
 import math
 import struct
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -21,6 +22,7 @@ from ganinfer.server.bodies import Body, read_json
 
 # Types that inputs here have; a BYTES tensor holds texts.
 DTYPES = {"UINT64": "<u8", "INT64": "<i8", "FP64": "<f8", "FP32": "<f4"}
+LARGE = 1 << 18  # bytes; more are read or packed beside the event loop
 
 Values = NDArray[Any] | list[str]
 
@@ -63,6 +65,21 @@ class Output:
     pixels: NDArray[np.uint8] | None = None
     files: Sequence[bytes] = ()
 
+    @property
+    def datatype(self) -> str:
+        return "BYTES" if self.pixels is None else "UINT8"
+
+    @property
+    def shape(self) -> list[int]:
+        return [len(self.files)] if self.pixels is None else list(self.pixels.shape)
+
+    @property
+    def raw(self) -> bytes | memoryview:
+        """Its bytes; a file follows 4 bytes of its length, little-endian."""
+        if self.pixels is not None:
+            return self.pixels.data
+        return b"".join(struct.pack("<I", len(file)) + file for file in self.files)
+
 
 def read_request(
     body: bytes, header_length: str | None
@@ -82,46 +99,72 @@ def read_request(
                 f"Inference-Header-Content-Length: found {length}, and a body of {len(body)} bytes"
             )
     request = read_json(InferenceRequest, body[:length])
-    tensors: dict[str, Tensor] = {}
-    for given in request.inputs:
-        if given.name in tensors:
-            raise malformed(f"inputs: {given.name!r} is there twice")
-        values, length = _values(given, body, length)
-        tensors[given.name] = Tensor(given.datatype, tuple(given.shape), values)
-    if length != len(body):
-        raise malformed(f"body: {len(body) - length} bytes belong to no input")
+    rest = io.BytesIO(body)
+    rest.seek(length)
+
+    def values_of(given: InputTensor) -> Values:
+        name, size = given.name, given.parameters.get("binary_data_size")
+        if (size is None) == (given.data is None):
+            raise malformed(f"{name}: expected either data or binary_data_size")
+        if size is None:
+            return _from_json(given, list(_flat(given.data or [], len(given.shape))))
+        left = len(body) - rest.tell()
+        if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= left:
+            raise malformed(f"{name}: binary_data_size {size}: {left} bytes of the body are left")
+        return from_raw(given, rest.read(size))
+
+    tensors = read_tensors(request, values_of)
+    if left := len(body) - rest.tell():
+        raise malformed(f"body: {left} bytes belong to no input")
     return request, tensors
 
 
-def _values(given: InputTensor, body: bytes, start: int) -> tuple[Values, int]:
-    """The values of an input, and where the bytes of the next one begin."""
+def read_tensors(
+    request: InferenceRequest, values_of: Callable[[InputTensor], Values]
+) -> dict[str, Tensor]:
+    """The inputs of a request by name.
+
+    Args:
+        request: what they are.
+        values_of: finds the values of each, in their order.
+
+    Raises:
+        HTTPException: 400, there can be no such input.
+    """
+    tensors: dict[str, Tensor] = {}
+    for given in request.inputs:
+        name, kind = given.name, given.datatype
+        if name in tensors:
+            raise malformed(f"inputs: {name!r} is there twice")
+        if kind != "BYTES" and kind not in DTYPES:
+            raise malformed(f"{name}: found {kind}; expected one of {', '.join(DTYPES)}, BYTES")
+        if "shared_memory_region" in given.parameters:
+            raise malformed(f"{name}: shared memory is not served; send data")
+        tensors[name] = Tensor(kind, tuple(given.shape), values_of(given))
+    return tensors
+
+
+def from_raw(given: InputTensor, data: bytes) -> Values:
+    """The values of an input from their bytes.
+
+    Raises:
+        HTTPException: 400, they are not those of its type and shape.
+    """
     name, kind = given.name, given.datatype
-    if kind != "BYTES" and kind not in DTYPES:
-        raise malformed(f"{name}: found {kind}; expected one of {', '.join(DTYPES)}, BYTES")
-    count, size = math.prod(given.shape), given.parameters.get("binary_data_size")
-    if "shared_memory_region" in given.parameters:
-        raise malformed(f"{name}: shared memory is not served; send data")
-    if (size is None) == (given.data is None):
-        raise malformed(f"{name}: expected either data or binary_data_size")
-    if size is None:
-        flat = list(_flat(given.data or [], len(given.shape)))
-        if len(flat) != count:
-            raise malformed(f"{name}: found {len(flat)} values for the shape {given.shape}")
-        return _from_json(name, kind, flat), start
-    if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= len(body) - start:
-        raise malformed(
-            f"{name}: binary_data_size {size}: {len(body) - start} bytes of the body are left"
-        )
-    data = body[start : start + size]
     if kind == "BYTES":
         texts = list(_texts(name, data))
-        if len(texts) != count:
-            raise malformed(f"{name}: found {len(texts)} values for the shape {given.shape}")
-        return texts, start + size
-    expected = count * np.dtype(DTYPES[kind]).itemsize
-    if size != expected:
-        raise malformed(f"{name}: found {size} bytes; {kind} {given.shape} has {expected}")
-    return np.frombuffer(data, DTYPES[kind]), start + size
+        check_count(given, len(texts))
+        return texts
+    expected = math.prod(given.shape) * np.dtype(DTYPES[kind]).itemsize
+    if len(data) != expected:
+        raise malformed(f"{name}: found {len(data)} bytes; {kind} {given.shape} has {expected}")
+    return np.frombuffer(data, DTYPES[kind])
+
+
+def check_count(given: InputTensor, count: int) -> None:
+    """Refuse, by 400, more or fewer values than the shape says."""
+    if count != math.prod(given.shape):
+        raise malformed(f"{given.name}: found {count} values for the shape {given.shape}")
 
 
 def _flat(data: list[Any], depth: int) -> Iterator[Any]:
@@ -133,8 +176,10 @@ def _flat(data: list[Any], depth: int) -> Iterator[Any]:
             yield value
 
 
-def _from_json(name: str, kind: str, flat: list[Any]) -> Values:
+def _from_json(given: InputTensor, flat: list[Any]) -> Values:
     """Values that JSON holds; integers may be texts, as JavaScript's numbers end at 2**53."""
+    name, kind = given.name, given.datatype
+    check_count(given, len(flat))
     if kind == "BYTES":
         if not all(isinstance(value, str) for value in flat):
             raise malformed(f"{name}: expected texts")
@@ -197,18 +242,14 @@ def pack_answer(told: dict[str, Any], outputs: list[Output]) -> tuple[bytes, int
     tails: list[bytes | memoryview] = []
     described = []
     for output in outputs:
-        entry: dict[str, Any] = {"name": output.name}
-        if output.pixels is None:
-            entry |= {"datatype": "BYTES", "shape": [len(output.files)]}
-            tail: bytes | memoryview = b"".join(
-                struct.pack("<I", len(file)) + file for file in output.files
-            )
-        else:
-            entry |= {"datatype": "UINT8", "shape": list(output.pixels.shape)}
-            tail = output.pixels.data
+        entry: dict[str, Any] = {
+            "name": output.name,
+            "datatype": output.datatype,
+            "shape": output.shape,
+        }
         if output.binary:
-            entry["parameters"] = {"binary_data_size": memoryview(tail).nbytes}
-            tails.append(tail)
+            tails.append(output.raw)
+            entry["parameters"] = {"binary_data_size": memoryview(tails[-1]).nbytes}
         else:
             assert output.pixels is not None
             entry["data"] = output.pixels.ravel().tolist()

@@ -1,0 +1,46 @@
+"""Ids of requests, and the log of all that were asked."""
+
+import json
+import logging
+import re
+import uuid
+from datetime import UTC, datetime
+
+log = logging.getLogger(__name__)
+
+_SANE_ID = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+def request_id(shown: str) -> str:
+    """The id that a client gives its request, if it is a sane one; else a new one."""
+    return shown if _SANE_ID.fullmatch(shown) else uuid.uuid4().hex
+
+
+def log_request(
+    identity: str,
+    *,
+    client: str,
+    method: str,
+    path: str,
+    status: int | str,
+    seconds: float,
+    sent: int,
+) -> None:
+    """Log a request, as a line of JSON.
+
+    Args:
+        identity: its id. client: its address.
+        status: of HTTP, or the name of one of gRPC.
+        seconds: that it took. sent: bytes of its answer.
+    """
+    line = {
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "id": identity,
+        "client": client,
+        "method": method,
+        "path": path,
+        "status": status,
+        "ms": round(1000 * seconds, 3),
+        "bytes": sent,
+    }
+    log.info(json.dumps(line))
