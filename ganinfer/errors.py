@@ -75,13 +75,15 @@ class MissingExtra(GanError, ImportError):
     """An optional package is not installed."""
 
 
-# What a service that samples answers, RFC 9110; the first class that fits. Others are the host's.
-_STATUSES: list[tuple[type[BaseException], int]] = [
-    (RequestError, 422),
-    (QueueFull, 429),
-    (DeadlineExceeded, 504),
-    (Closed, 503),
-    (BackendUnavailable, 503),
+# What a service that samples answers over HTTP, RFC 9110, and over gRPC; the first class that fits.
+# Others are the host's.
+_STATUSES: list[tuple[type[BaseException], int, str]] = [
+    (RequestError, 422, "INVALID_ARGUMENT"),
+    (QueueFull, 429, "RESOURCE_EXHAUSTED"),
+    (DeadlineExceeded, 504, "DEADLINE_EXCEEDED"),
+    (Closed, 503, "UNAVAILABLE"),
+    (BackendUnavailable, 503, "UNAVAILABLE"),
+    (BaseException, 500, "INTERNAL"),
 ]
 
 
@@ -91,7 +93,16 @@ def http_status(error: BaseException) -> int:
     Args:
         error: of any class; what is no `GanError` is 500.
     """
-    return next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
+    return next(status for kind, status, _ in _STATUSES if isinstance(error, kind))
+
+
+def grpc_status(error: BaseException) -> str:
+    """The name of an error's gRPC status, which says the same as `http_status`.
+
+    Args:
+        error: of any class; what is no `GanError` is INTERNAL.
+    """
+    return next(name for kind, _, name in _STATUSES if isinstance(error, kind))
 
 
 # Import name of an optional package -> the extra of this distribution that brings it.
@@ -116,6 +127,8 @@ EXTRAS = {
     "av": "video",
     "starlette": "serve",
     "uvicorn": "serve",
+    "google": "serve-grpc",
+    "grpc": "serve-grpc",
 }
 
 

@@ -21,7 +21,7 @@ from ganinfer.bundle.witness import Witness, paired_gates
 from ganinfer.drawing.images import Images
 from ganinfer.drawing.latents import draw_labels
 from ganinfer.errors import BackendUnavailable, ParityError
-from ganinfer.open_inference import ServedModel
+from ganinfer.open_inference import served_model
 from ganinfer.progress import Progress
 from ganinfer.sampler import Sampler
 
@@ -109,7 +109,7 @@ def verify_server(
 
     Args:
         path: the bundle that it should serve.
-        url: of the server, http://host:port.
+        url: of the server, http://host:port or grpc://host:port.
         name: of its model; by default the bundle's file name, without .gan.
         precision: in which it serves; the bundle has limits for each.
         public_key: of whoever must have signed the bundle.
@@ -128,7 +128,7 @@ def verify_server(
         manifest = bundle.manifest
         pick_precision(bundle, [g.precision for g in manifest.graphs], precision, [])
         (_, expected), seen = read_golden(bundle), _Seen.of(bundle)
-    served = ServedModel(url, name or bundle.name, manifest.model.shape)
+    served = served_model(url, name or bundle.name, manifest.model.shape)
     golden, artifact = manifest.golden, f"{served.url} {served.name} {precision}"
     images = np.empty_like(expected)
     for truncation in dict.fromkeys(golden.truncations):

@@ -36,7 +36,8 @@ def verify(
         Path | None, typer.Option("--json", help="Also write the verdict, for machines.")
     ] = None,
     server: Annotated[
-        str | None, typer.Option(help="Instead: ask this one, as in http://localhost:8000.")
+        str | None,
+        typer.Option(help="Instead: ask this one, http://host:port or grpc://host:port."),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="Its name on the --server; the bundle's by default.")

@@ -17,6 +17,7 @@ TRIED = (
     "openvino",
     "remote",
     "serve",
+    "serve-grpc",
     "signing",
     "train",
     "video",
@@ -37,6 +38,8 @@ def bounds() -> dict[str, Version]:
     found: dict[str, Version] = {}
     for line in sum((extras[extra] for extra in TRIED), project["dependencies"]):
         requirement = Requirement(line)
+        if requirement.name == project["name"]:
+            continue  # an extra that has another one, which is tried too
         (lower,) = [Version(s.version) for s in requirement.specifier if s.operator == ">="]
         found[requirement.name] = max(lower, found.get(requirement.name, lower))
     return found

@@ -20,9 +20,9 @@ from ganinfer.drawing.images import Images
 from ganinfer.errors import BackendUnavailable, RequestError
 
 _LENGTH = "Inference-Header-Content-Length"
-_MOST_IMAGES = 64  # of a request, if the server says nothing
-_TIMEOUT_S = 120.0
-_LARGEST_HEADER = 1 << 20
+MOST_IMAGES = 64  # of a request, if the server says nothing
+TIMEOUT_S = 120.0
+LARGEST_HEADER = 1 << 20
 _JSON_BYTES = 8  # of a pixel's number, at most
 # What reading JSON of any shape raises.
 _MALFORMED = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
@@ -49,7 +49,7 @@ class ServedModel:
             BackendUnavailable: nobody answers there, or the model is another one.
         """
         self.url, self.name, self._shape = url.rstrip("/"), name, shape
-        self._connect, self._path = _place(self.url)
+        self._open()
         inputs = self._inputs()
         if "seed" not in inputs:
             raise BackendUnavailable(
@@ -85,16 +85,28 @@ class ServedModel:
             if truncation is not None:
                 values = np.full(stop - start, truncation, "<f8")
                 tensors.append(("truncation", "FP64", values))
-            found.append(self._infer(stop - start, tensors))
+            images = self._infer(stop - start, tensors)
+            expected = (stop - start, *self._shape)
+            if images.shape != expected:
+                raise self._foreign(f"images of shape {images.shape}, not {expected}")
+            found.append(images)
         return np.concatenate(found)
 
+    def _column(self, n: int) -> list[int]:
+        """The shape of one value an image."""
+        return [n, 1] if self._takes_columns else [n]
+
+    def _open(self) -> None:
+        """Find out where the server is."""
+        self._connect, self._path = _place(self.url)
+
     def _infer(self, n: int, tensors: list[tuple[str, str, NDArray[Any]]]) -> Images:
-        shape = [n, 1] if self._takes_columns else [n]
+        """Images of so many seeds, of whatever shape the server gives them."""
         inputs = [
             {
                 "name": name,
                 "datatype": datatype,
-                "shape": shape,
+                "shape": self._column(n),
                 "parameters": {"binary_data_size": array.nbytes},
             }
             for name, datatype, array in tensors
@@ -107,12 +119,9 @@ class ServedModel:
         status, length, answer = self._ask("POST", "/infer", size, body, headers)
         self._check(status, answer)
         try:
-            images = _output(answer, length)
+            return _output(answer, length)
         except _MALFORMED:
             raise self._foreign("an answer that is none of the protocol") from None
-        if images.shape != (n, *self._shape):
-            raise self._foreign(f"images of shape {images.shape}, not {(n, *self._shape)}")
-        return images
 
     def _inputs(self) -> dict[str, list[int]]:
         """Name -> shape of what the model takes."""
@@ -130,14 +139,14 @@ class ServedModel:
             largest = int(json.loads(answer)["max_batch_size"]) if status == 200 else 0
         except _MALFORMED:
             largest = 0
-        return min(largest, _MOST_IMAGES) if largest > 0 else _MOST_IMAGES
+        return min(largest, MOST_IMAGES) if largest > 0 else MOST_IMAGES
 
     def _ask(
         self, method: str, path: str, pixels: int, body: bytes = b"", headers: Any = None
     ) -> tuple[int, str | None, bytes]:
         """Status, length of the JSON part if there are tensors behind it, and the answer."""
         target = f"{self._path}/v2/models/{quote(self.name, safe='')}{path}"
-        most = _LARGEST_HEADER + _JSON_BYTES * pixels
+        most = LARGEST_HEADER + _JSON_BYTES * pixels
         try:
             with closing(self._connect()) as connection:
                 connection.request(method, target, body or None, headers or {})
@@ -181,7 +190,7 @@ def _place(url: str) -> tuple[Callable[[], http.client.HTTPConnection], str]:
     if host is None or parts.scheme not in ("http", "https"):
         raise RequestError(f"server {url}: expected an address, as in http://localhost:8000")
     kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
-    return partial(kinds[parts.scheme], host, port, timeout=_TIMEOUT_S), parts.path
+    return partial(kinds[parts.scheme], host, port, timeout=TIMEOUT_S), parts.path
 
 
 def _output(answer: bytes, length: str | None) -> Images:
