@@ -169,7 +169,7 @@ def test_importing_ganinfer_is_light() -> None:
     code = (
         "import sys, ganinfer; "
         "print(sorted({'torch', 'onnx', 'onnxruntime', 'pydantic', 'PIL', 'typer', 'rich', 'scipy',"
-        " 'cryptography', 'huggingface_hub', 'starlette', 'uvicorn'}"
+        " 'cryptography', 'huggingface_hub', 'starlette', 'uvicorn', 'grpc'}"
         " & set(sys.modules)))"
     )
     result = subprocess.run(

@@ -26,6 +26,9 @@ def serve(
     ],
     host: Annotated[str, typer.Option(help="0.0.0.0 for all of this machine.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for a free one.")] = 8000,
+    grpc_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Also over gRPC, there; 0 for a free one.")
+    ] = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Let bundles that are replaced take over.")
     ] = False,
@@ -41,20 +44,29 @@ def serve(
     """Serve bundles over HTTP: Open Inference Protocol, pictures by URL, OpenAI's images."""
     from ganinfer.sampler import Sampler
     from ganinfer.server.application import Application
-    from ganinfer.server.running import bound_socket, run, url_of
+    from ganinfer.server.running import address_of, bound_socket, run, url_of
 
     places = named_bundles(bundles)
     opening = dataclasses.replace(opening, watch=watch, batch_size=batch_size, max_queue=max_queue)
     if serving.access_log:
         log_requests()
     with bound_socket(host, port) as bound, ExitStack() as opened:
+        rpc_bound = None
+        if grpc_port is not None:
+            from ganinfer.server.rpc.running import RpcServer
+
+            rpc_bound = opened.enter_context(bound_socket(host, grpc_port, option="--grpc-port"))
         samplers = {}
         for name, place in places.items():
             samplers[name] = Sampler(place, **vars(opening))
             opened.callback(samplers[name].close, cancel=True, timeout_s=1.0)
         application = Application(samplers, serving)
+        rpc = None
+        if rpc_bound is not None:
+            rpc = RpcServer(application.service, rpc_bound)
+            errors.print(f"grpc on {address_of(rpc_bound)}")
         errors.print(f"{url_of(bound)} serves {', '.join(samplers)}", soft_wrap=True)
-        run(application, bound)
+        run(application, bound, rpc)
 
 
 def named_bundles(texts: list[str]) -> dict[str, str]:

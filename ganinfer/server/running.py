@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Protocol
 
 import uvicorn
 
@@ -19,8 +20,22 @@ from ganinfer.server.application import Application
 log = logging.getLogger(__name__)
 
 
-def bound_socket(host: str, port: int) -> socket.socket:
+class Beside(Protocol):
+    """Another server of the same event loop."""
+
+    async def start(self) -> None:
+        """Listen."""
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no more requests, and end those that are begun within a time; again with less."""
+
+
+def bound_socket(host: str, port: int, *, option: str = "--port") -> socket.socket:
     """A socket of that address, which does not listen yet.
+
+    Args:
+        host, port: the address; 0 for a free port.
+        option: that names another port, for the error.
 
     Raises:
         ConfigError: there is no such address, or somebody has it.
@@ -36,22 +51,32 @@ def bound_socket(host: str, port: int) -> socket.socket:
             raise
     except OSError as error:
         raise ConfigError(
-            f"{host}:{port}: {error.strerror}; choose another --host or --port"
+            f"{host}:{port}: {error.strerror}; choose another --host or {option}"
         ) from None
     return bound
 
 
+def address_of(bound: socket.socket) -> str:
+    """As in 127.0.0.1:8000 or [::1]:8000."""
+    host, port = bound.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def url_of(bound: socket.socket) -> str:
     """As a browser takes it."""
-    host, port = bound.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"http://{address_of(bound)}"
 
 
-def run(application: Application, bound: socket.socket) -> None:
+def run(application: Application, bound: socket.socket, beside: Beside | None = None) -> None:
     """Serve until SIGTERM or SIGINT; SIGHUP reloads all bundles.
 
     At SIGTERM the server is ready no more, takes no connection, and finishes what it has begun
     within `drain_s`; a second one ends it at once.
+
+    Args:
+        application: what is asked over HTTP.
+        bound: the socket of that.
+        beside: a server that begins and ends with it.
     """
     drain_s = application.service.serving.drain_s
     config = uvicorn.Config(
@@ -63,13 +88,29 @@ def run(application: Application, bound: socket.socket) -> None:
         server_header=False,
         timeout_graceful_shutdown=math.ceil(drain_s),
     )
-    _Server(config, application).run(sockets=[bound])
+    _Server(config, application, beside).run(sockets=[bound])
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, application: Application) -> None:
+    def __init__(
+        self, config: uvicorn.Config, application: Application, beside: Beside | None
+    ) -> None:
         super().__init__(config)
-        self._application = application
+        self._application, self._beside = application, beside
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._beside is not None:
+            await self._beside.start()
+        await super().startup(sockets)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._beside is None:
+            await super().shutdown(sockets)
+            return
+        drain_s = 0.0 if self.force_exit else self._application.service.serving.drain_s
+        ends = asyncio.ensure_future(self._beside.stop(drain_s))
+        await super().shutdown(sockets)
+        await ends
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -88,6 +129,8 @@ class _Server(uvicorn.Server):
         self._application.service.draining = True
         self.force_exit = self.should_exit
         self.should_exit = True
+        if self.force_exit and self._beside is not None:
+            self._forced = asyncio.ensure_future(self._beside.stop(0.0))
 
     def _reload(self) -> None:
         samplers = self._application.service.samplers

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from PIL import Image
 from ganinfer import Sampler
 from ganinfer.server import Serving
 from ganinfer.server.application import Application
-from ganinfer.server.running import bound_socket
+from ganinfer.server.running import _Server, address_of, bound_socket
 
 INFER = "/v2/models/tiny/infer"
 
@@ -86,6 +86,14 @@ class Hosted(Host):
     """In this process."""
 
     application: Application
+    grpc: str | None
+
+
+class InThread(_Server):
+    """Signals are the main thread's."""
+
+    def capture_signals(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 def wait_until(true: Callable[[], object], what: str) -> None:
@@ -97,21 +105,31 @@ def wait_until(true: Callable[[], object], what: str) -> None:
 
 @contextmanager
 def hosted(
-    samplers: Mapping[str, Sampler], serving: Serving | None = None, *, ready: bool = True
+    samplers: Mapping[str, Sampler],
+    serving: Serving | None = None,
+    *,
+    ready: bool = True,
+    grpc: bool = False,
 ) -> Iterator[Hosted]:
-    """A server that answers; if ready, also one that is warm."""
+    """A server that answers, also over gRPC if asked; if ready, also one that is warm."""
     application = Application(samplers, serving or Serving())
     bound = bound_socket("127.0.0.1", 0)
     port = bound.getsockname()[1]
     config = uvicorn.Config(application, lifespan="on", ws="none", log_config=None)
-    server = uvicorn.Server(config)
+    beside, address = None, None
+    if grpc:
+        from ganinfer.server.rpc.running import RpcServer
+
+        rpc_bound = bound_socket("127.0.0.1", 0)
+        beside, address = RpcServer(application.service, rpc_bound), address_of(rpc_bound)
+    server = InThread(config, application, beside)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
     thread.start()
     try:
         wait_until(lambda: server.started or not thread.is_alive(), "it starts")
         if ready:
             wait_until(lambda: application.service.ready, "it is ready")
-        yield Hosted(port, application)
+        yield Hosted(port, application, address)
     finally:
         server.should_exit = True
         thread.join()

@@ -35,6 +35,12 @@ class Served(Host):
     log: Path
 
     @property
+    def grpc(self) -> str:
+        """Where it serves gRPC, if it does."""
+        (address,) = re.findall(r"^grpc on (127\.0\.0\.1:\d+)$", self.said, re.MULTILINE)
+        return str(address)
+
+    @property
     def said(self) -> str:
         return self.log.read_text()
 
@@ -131,6 +137,35 @@ def test_drain_s_bounds_the_wait(bundle: Path, tmp_path: Path) -> None:
         assert "Traceback" not in host.said
 
 
+def test_grpc_ends_with_it(bundle: Path, tmp_path: Path) -> None:
+    """What is begun has --drain-s to end, as over HTTP; an idle stream holds up nothing."""
+    grpc = pytest.importorskip("grpc", reason="pip install 'ganpipe[serve-grpc]'")
+    from ganinfer.open_inference.messages import inference
+
+    def asked(count: int) -> bytes:
+        message = inference.ModelInferRequest(model_name="tiny")
+        given = message.inputs.add(name="seed", datatype="UINT64", shape=[count])
+        given.contents.uint64_contents.extend(range(count))
+        return bytes(message.SerializeToString())
+
+    service = "/inference.GRPCInferenceService"
+    options = ("--max-images", 1_000_000, "--max-megapixels", 1000, "--batch-size", 1)
+    for count, drain_s, expected in [(2000, 30, "OK"), (300_000, 1, "UNAVAILABLE")]:
+        with (
+            serving(tmp_path, bundle, *options, "--grpc-port", 0, "--drain-s", drain_s) as host,
+            grpc.insecure_channel(host.grpc) as channel,
+        ):
+            over = threading.Event()
+            channel.stream_stream(f"{service}/ModelStreamInfer")(iter(over.wait, True))
+            call = channel.unary_unary(f"{service}/ModelInfer").future(asked(count))
+            wait_until(lambda host=host: images(host) > 1, "it is begun")
+            host.process.send_signal(signal.SIGTERM)
+            assert host.process.wait(60) == 0
+            assert call.code().name == expected
+            over.set()
+            assert "Traceback" not in host.said
+
+
 def test_sighup_reloads(bundle: Path, copied: Path, tmp_path: Path) -> None:
     from ganinfer.bundle.manifest import MANIFEST, MANIFEST_DIGEST, digest_line
 
@@ -156,11 +191,14 @@ def test_an_address_that_somebody_has_is_told_before_anything_is_opened(
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        done = gan("serve", tmp_path / "missing.gan", "--port", port)
-    assert done.returncode == 1
-    assert done.stderr.splitlines() == [
-        f"error: 127.0.0.1:{port}: Address already in use; choose another --host or --port"
-    ]
+        for option in ("--port", "--grpc-port"):
+            free = ["--port", 0] if option == "--grpc-port" else []
+            done = gan("serve", tmp_path / "missing.gan", *free, option, port)
+            assert done.returncode == 1
+            assert done.stderr.splitlines() == [
+                f"error: 127.0.0.1:{port}: Address already in use; choose another --host or"
+                f" {option}"
+            ]
 
 
 def test_a_users_mistakes_are_one_line(
@@ -192,14 +230,21 @@ def test_names_of_bundles() -> None:
             named_bundles(wrong)
 
 
-def test_without_the_extra_its_pip_command_is_told() -> None:
-    code = """
+def without(package: str, program: str) -> "subprocess.CompletedProcess[str]":
+    """Run a program where a package cannot be imported."""
+    code = f"""
 import sys
 class Absent:
     def find_spec(self, name, path=None, target=None):
-        if name.partition('.')[0] == 'starlette':
+        if name.partition('.')[0] == {package!r}:
             raise ModuleNotFoundError(name, name=name)
 sys.meta_path.insert(0, Absent())
+"""
+    return subprocess.run([sys.executable, "-c", code + program], capture_output=True, text=True)
+
+
+def test_without_the_extra_its_pip_command_is_told() -> None:
+    program = """
 from ganinfer import MissingExtra
 from ganinfer.server import app
 try:
@@ -210,7 +255,25 @@ sys.argv = ['gan', 'serve', 'x.gan']
 from ganexport.cli.gan import main
 main()
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = without("starlette", program)
     for said in (done.stdout, done.stderr.removeprefix("error: ")):
         assert said == "starlette is not installed; run: pip install 'ganpipe[serve]'\n"
     assert done.returncode == 1
+
+
+@pytest.mark.parametrize("package", ["grpc", "google"])
+def test_only_grpc_needs_its_extra(package: str) -> None:
+    program = """
+import ganinfer.server.application
+sys.argv = ['gan', 'serve', 'missing.gan', *sys.argv[1:]]
+from ganexport.cli.gan import main
+main()
+"""
+    done = without(package, program)
+    assert done.returncode == 1
+    assert "missing.gan: no such bundle" in done.stderr
+    done = without(package, program.replace("*sys.argv[1:]", "'--grpc-port', '0'"))
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"error: {package} is not installed; run: pip install 'ganpipe[serve-grpc]'\n"
+    )
