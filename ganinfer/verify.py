@@ -102,6 +102,7 @@ def verify_server(
     *,
     name: str | None = None,
     precision: str = "fp32",
+    api_key: str | None = None,
     public_key: PublicKey | None = None,
     progress: Progress | None = None,
 ) -> list[GateResult]:
@@ -112,6 +113,7 @@ def verify_server(
         url: of the server, http://host:port or grpc://host:port.
         name: of its model; by default the bundle's file name, without .gan.
         precision: in which it serves; the bundle has limits for each.
+        api_key: that the server asks for, if it does.
         public_key: of whoever must have signed the bundle.
         progress: called with (what is being done, images done, images in all).
 
@@ -128,7 +130,7 @@ def verify_server(
         manifest = bundle.manifest
         pick_precision(bundle, [g.precision for g in manifest.graphs], precision, [])
         (_, expected), seen = read_golden(bundle), _Seen.of(bundle)
-    served = served_model(url, name or bundle.name, manifest.model.shape)
+    served = served_model(url, name or bundle.name, manifest.model.shape, api_key=api_key)
     golden, artifact = manifest.golden, f"{served.url} {served.name} {precision}"
     images = np.empty_like(expected)
     for truncation in dict.fromkeys(golden.truncations):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from ganinfer.api_keys import API_KEY, api_key_to_show
 from ganinfer.cli.console import console, progress_bars
 from ganinfer.cli.options import BundlePath, PublicKeyPath
 from ganinfer.cli.tables import show_gates
@@ -42,6 +43,10 @@ def verify(
     model: Annotated[
         str | None, typer.Option(help="Its name on the --server; the bundle's by default.")
     ] = None,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(help=f"With the --server's API key; else ${API_KEY} has it, if there is one."),
+    ] = None,
     layers: Annotated[
         bool, typer.Option("--layers", help="Also compare fp32 and a variant layer by layer.")
     ] = False,
@@ -58,8 +63,9 @@ def verify(
     """
     if precision is not None and not (layers or server):
         raise ExportError("--precision: it goes with --layers or --server")
-    if model is not None and server is None:
-        raise ExportError("--model: it goes with --server")
+    for name, given in (("--model", model), ("--api-key-file", api_key_file)):
+        if given is not None and server is None:
+            raise ExportError(f"{name}: it goes with --server")
     if server is not None and (backend or device != "auto" or run or layers):
         raise ExportError("--server: it goes without --backend, --device, --run and --layers")
     if json_file is not None:
@@ -73,6 +79,7 @@ def verify(
                 server,
                 name=model,
                 precision=precision or "fp32",
+                api_key=api_key_to_show(api_key_file),
                 public_key=public_key,
                 progress=report,
             )

@@ -14,6 +14,11 @@ from ganinfer.errors import BackendUnavailable, RequestError
 from ganinfer.open_inference.messages import INFERENCE_SERVICE, inference
 from ganinfer.open_inference.over_http import LARGEST_HEADER, MOST_IMAGES, TIMEOUT_S, ServedModel
 
+_REMEDIES = {
+    grpc.StatusCode.UNAVAILABLE: "; is the server up, and this its port?",
+    grpc.StatusCode.UNAUTHENTICATED: "; see --api-key-file",
+}
+
 
 class RpcModel(ServedModel):
     """The same as `ServedModel`, of a server at grpc://host:port."""
@@ -28,7 +33,12 @@ class RpcModel(ServedModel):
             raise RequestError(
                 f"server {self.url}: expected an address, as in grpc://localhost:8001"
             )
+        if self._api_key and not self._api_key.isascii():
+            raise RequestError(
+                f"server {self.url}: gRPC takes no API key but of ASCII; use http://"
+            )
         self._address = parts.netloc
+        self._metadata = [("authorization", f"Bearer {self._api_key}")] if self._api_key else []
 
     def _inputs(self) -> dict[str, list[int]]:
         asked = inference.ModelMetadataRequest(name=self.name)
@@ -66,12 +76,13 @@ class RpcModel(ServedModel):
         try:
             with grpc.insecure_channel(self._address, options=options) as channel:
                 ask = channel.unary_unary(f"/{INFERENCE_SERVICE}/{method}")
-                return kind.FromString(ask(message.SerializeToString(), timeout=TIMEOUT_S))
+                data = message.SerializeToString()
+                return kind.FromString(ask(data, timeout=TIMEOUT_S, metadata=self._metadata))
         except DecodeError:
             raise self._foreign("an answer that is none of the protocol") from None
         except grpc.RpcError as error:
             code, words = error.code(), (error.details() or "")[:300]
-            asks = "; is the server up, and this its port?" * (code is grpc.StatusCode.UNAVAILABLE)
+            remedy = _REMEDIES.get(code, "")
             raise BackendUnavailable(
-                f"{self.url}: model {self.name}: {code.name}: {words}{asks}"
+                f"{self.url}: model {self.name}: {code.name}: {words}{remedy}"
             ) from None

@@ -7,7 +7,7 @@ extension; an answer may be JSON. N images of (H, W, C).
 import http.client
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Any
@@ -36,19 +36,23 @@ class ServedModel:
         batch_size: the most images of a request.
     """
 
-    def __init__(self, url: str, name: str, shape: tuple[int, int, int]) -> None:
+    def __init__(
+        self, url: str, name: str, shape: tuple[int, int, int], *, api_key: str | None = None
+    ) -> None:
         """Ask the server what the model takes.
 
         Args:
             url: of the server, http://host:port.
             name: of the model.
             shape: (H, W, C) of its images.
+            api_key: that it asks for, if it does.
 
         Raises:
             RequestError: that is no such address.
             BackendUnavailable: nobody answers there, or the model is another one.
         """
         self.url, self.name, self._shape = url.rstrip("/"), name, shape
+        self._api_key = api_key
         self._open()
         inputs = self._inputs()
         if "seed" not in inputs:
@@ -99,6 +103,9 @@ class ServedModel:
     def _open(self) -> None:
         """Find out where the server is."""
         self._connect, self._path = _place(self.url)
+        # Bytes, as http.client takes no text beyond latin-1.
+        key = self._api_key
+        self._headers = {"Authorization": f"Bearer {key}".encode()} if key else {}
 
     def _infer(self, n: int, tensors: list[tuple[str, str, NDArray[Any]]]) -> Images:
         """Images of so many seeds, of whatever shape the server gives them."""
@@ -142,14 +149,21 @@ class ServedModel:
         return min(largest, MOST_IMAGES) if largest > 0 else MOST_IMAGES
 
     def _ask(
-        self, method: str, path: str, pixels: int, body: bytes = b"", headers: Any = None
+        self,
+        method: str,
+        path: str,
+        pixels: int,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
     ) -> tuple[int, str | None, bytes]:
         """Status, length of the JSON part if there are tensors behind it, and the answer."""
         target = f"{self._path}/v2/models/{quote(self.name, safe='')}{path}"
         most = LARGEST_HEADER + _JSON_BYTES * pixels
         try:
             with closing(self._connect()) as connection:
-                connection.request(method, target, body or None, headers or {})
+                connection.request(
+                    method, target, body or None, {**(headers or {}), **self._headers}
+                )
                 response = connection.getresponse()
                 answer = response.read(most + 1)
         except (OSError, http.client.HTTPException) as error:
@@ -167,6 +181,8 @@ class ServedModel:
             words = str(json.loads(answer)["error"])
         except _MALFORMED:
             words = answer.decode(errors="replace").strip()
+        if status in (401, 403):
+            words += "; see --api-key-file"
         raise BackendUnavailable(f"{self.url}: model {self.name}: {status}: {words[:300]}")
 
     def _foreign(self, found: str) -> BackendUnavailable:

@@ -8,7 +8,7 @@ from pathlib import Path
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ganinfer.errors import ConfigError
+from ganinfer.api_keys import read_api_keys
 from ganinfer.server.answers import error_answer
 
 # Probes come from whoever runs the machine, without a key.
@@ -17,21 +17,8 @@ NO_KEY = "expected Authorization: Bearer <key>, or x-api-key"
 
 
 def read_keys(path: Path) -> list[bytes]:
-    """The sha256 of each key of a file: one in a line, but for empty lines and # comments.
-
-    Raises:
-        ConfigError: it cannot be read, or holds none.
-    """
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{path}: expected a text file with an API key in each line: {error}"
-        ) from None
-    keys = [line.strip() for line in lines if line.strip() and line.strip()[0] != "#"]
-    if not keys:
-        raise ConfigError(f"{path}: found no API key; expected one in each line")
-    return [sha256(key.encode()).digest() for key in keys]
+    """The sha256 of each key of a file; errors as of `read_api_keys`."""
+    return [sha256(key.encode()).digest() for key in read_api_keys(path)]
 
 
 def shows_key(headers: Mapping[str, str], keys: list[bytes]) -> bool:

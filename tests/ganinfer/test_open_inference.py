@@ -200,6 +200,7 @@ def test_what_is_no_address_is_refused(url: str) -> None:
     [
         (["--model", "m"], "--model: it goes with --server"),
         (["--server", "http://x", "--backend", "onnxruntime"], "--server: it goes without"),
+        (["--api-key-file", "f"], "--api-key-file: it goes with --server"),
         (["--precision", "fp32"], "--precision: it goes with --layers or --server"),
     ],
 )

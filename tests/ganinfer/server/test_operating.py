@@ -131,6 +131,23 @@ def test_keys_open_all_but_the_probes(sampler: Sampler, tmp_path: Path) -> None:
         assert "access-control-allow-origin" not in host.get("/v2", Origin="https://x.y").headers
 
 
+def test_verify_shows_a_key_of_a_file_or_of_the_environment(
+    sampler: Sampler, bundle: Path, tmp_path: Path, gan: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys, mine = tmp_path / "keys", tmp_path / "mine"
+    keys.write_text("first\nschl\u00fcssel\n", "utf-8")
+    mine.write_text("# of the shop\nschl\u00fcssel\n", "utf-8")
+    with hosted({"tiny": sampler}, Serving(api_keys=keys)) as host:
+        verify = ("verify", bundle, "--server", host.url, "--model", "tiny")
+        refused = gan(*verify)
+        assert refused.returncode == 1
+        assert "401: expected Authorization: Bearer <key>" in refused.stderr
+        assert "see --api-key-file" in refused.stderr
+        assert gan(*verify, "--api-key-file", mine).returncode == 0
+        monkeypatch.setenv("GANINFER_API_KEY", "first\n")
+        assert gan(*verify).returncode == 0
+
+
 @pytest.mark.parametrize("text", [None, b"", b"# none\n", b"\xff"])
 def test_a_file_without_keys_is_refused(
     sampler: Sampler, tmp_path: Path, text: bytes | None
