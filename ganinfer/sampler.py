@@ -538,9 +538,10 @@ class Sampler:
     def reload(self, path: "Place | None" = None) -> bool:
         """Let another bundle take the place of the one that serves, while requests go on.
 
-        It is opened and proven beside the old one, then requests go to it, and the old one ends
-        once it has finished its own. One that does not open leaves the old one serving. `stats`,
-        `info` and `sha256` are those of the one that serves.
+        It is opened and proven beside the old one, and draws batches as large as that has drawn;
+        then requests go to it, and the old one ends once it has finished its own. One that does not
+        open leaves the old one serving. `stats`, `info` and `sha256` are those of the one that
+        serves.
 
         Args:
             path: of the other bundle; by default what lies now where this one was opened.

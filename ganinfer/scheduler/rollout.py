@@ -106,7 +106,8 @@ class Rollout:
             new = open_runner(place, old.opening)
             try:
                 _check_same(old.bundle.manifest.model, new.bundle.manifest.model, place)
-            except BundleError:
+                new.warm_up(old.stats.largest_batch)
+            except BaseException:
                 new.close()
                 raise
             if not self._takes_over(new):

@@ -9,7 +9,7 @@ import math
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,6 +23,7 @@ from ganinfer.scheduler.batching import Batcher
 from ganinfer.scheduler.forks import abandon, end_without_destructors
 from ganinfer.scheduler.opening import Opening
 from ganinfer.scheduler.request import Request
+from ganinfer.scheduler.sizes import doubled_up_to
 from ganinfer.scheduler.stats import Stats
 from ganinfer.scheduler.tracing import open_tracing
 
@@ -115,6 +116,18 @@ class Runner:
                 self._batcher = self._batcher_of(self.backends, stats=self.stats, tracing=tracing)
             return self._batcher
 
+    def warm_up(self, largest: int) -> None:
+        """Draw 1, 2, 4, ... images and `largest` on each device, which costs it time once.
+
+        Raises:
+            BackendUnavailable: a device does not run it.
+        """
+        sizes = doubled_up_to(min(largest, self.asking.max_images)) if largest else []
+        for backend in self.backends:
+            with self._apart(backend, largest) as batcher:
+                for size in sizes:
+                    batcher.submit(self.asking.of_seeds(size)).result()
+
     def mapping(self) -> "MappingNetwork":
         """What makes styles of latents, in a bundle that has it; `ready` comes first."""
         if self._mapping is None:
@@ -199,14 +212,9 @@ class Runner:
         if self.bundle.manifest.mapping is not None:  # every other image by way of its styles
             takes_w = (np.arange(len(inputs)) % 2).astype(np.float32)
             inputs = dataclasses.replace(inputs, w=self.mapping()(inputs), takes_w=takes_w)
-        batcher = self._batcher_of(  # the way that all images will go
-            [backend], stats=Stats(), max_queue_images=len(inputs)
-        )
-        try:
-            found = np.empty_like(expected)
+        found = np.empty_like(expected)
+        with self._apart(backend, len(inputs)) as batcher:  # the way that all images will go
             batcher.submit(Request(inputs, found)).result()
-        finally:
-            batcher.close()
         limits = limits_of(self.bundle.manifest.golden, backend.precision)
         failure = pixel_failure(found, expected, limits)
         if failure:
@@ -215,6 +223,15 @@ class Runner:
                 f" in {backend.precision} gives other images than the trained generator:"
                 f" {failure}. Use another backend or precision, or export the bundle again"
             )
+
+    @contextlib.contextmanager
+    def _apart(self, backend: "Backend", max_queue_images: int) -> Iterator[Batcher]:
+        """A queue before one backend, which is in no statistics."""
+        batcher = self._batcher_of([backend], stats=Stats(), max_queue_images=max_queue_images)
+        try:
+            yield batcher
+        finally:
+            batcher.close()
 
     def _forked(self) -> None:
         """The threads of the parent's backends are not here; freeing them would wait for them."""

@@ -64,12 +64,16 @@ class Stats:
 
     A request enters by `queued` or `begun_at_once`, and leaves by `ended`. In between it is either
     in the queue or in flight, so that at any time the counts of all that entered add up.
+
+    Attributes:
+        largest_batch: images in the largest batch that was run, padding included.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._outcomes, self._counts = dict.fromkeys(_OUTCOMES, 0), dict.fromkeys(_COUNTS, 0)
         self._latents_s = 0.0
+        self.largest_batch = 0
         self._times = {name: Times() for name in _PERCENTILES.values()}
 
     def queued(self, request: Request) -> None:
@@ -116,6 +120,7 @@ class Stats:
             self._counts["batches"] += 1
             self._counts["images"] += images
             self._counts["padded"] += size - images
+            self.largest_batch = max(self.largest_batch, size)
             self._latents_s += draw_s
             self._times["batch_seconds"].add(run_s)
 

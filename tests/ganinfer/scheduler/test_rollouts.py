@@ -6,8 +6,10 @@ import shutil
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from ganinfer import Sampler
 from ganinfer.bundle.archive import Bundle
 from ganinfer.bundle.tree import write_tree
 from ganinfer.errors import BundleError, Closed, RequestError
+from ganinfer.scheduler.sizes import doubled_up_to
 from gantrain.game.config import parse_config
 from gantrain.training.train import train
 
@@ -121,6 +124,29 @@ def test_requests_move_over_and_none_is_lost(bundle: Path, place: Path, other: P
     assert not errors
     assert all(any(right) for right in answers)
     assert {tuple(right) for right in answers} == {(True, False), (False, True)}
+
+
+def test_the_new_one_has_drawn_each_size_before_its_first_request(
+    place: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
+
+    run, sizes = OnnxRuntimeBackend.run, Counter[tuple[str, int]]()
+    with Sampler(place, **OPENING, batch_size=8) as sampler:
+        old = sampler.sha256
+        put(other, place)
+        sampler.sample(40)
+        largest = sampler._runner.stats.largest_batch
+        assert largest > 1
+
+        def counted(backend: Any, inputs: Any, **options: Any) -> Any:
+            sizes[sampler.sha256, len(inputs)] += 1
+            return run(backend, inputs, **options)
+
+        monkeypatch.setattr(OnnxRuntimeBackend, "run", counted)
+        assert sampler.reload()
+        assert {(old, size) for size in doubled_up_to(largest)} <= set(sizes)
+        assert sampler.stats["images"] == 0
 
 
 def test_a_bad_one_leaves_the_old_one_serving(place: Path, other: Path) -> None:
