@@ -116,14 +116,14 @@ class OpenTelemetry(Tracing):
 
 
 @functools.cache
-def _installed() -> bool:
+def installed() -> bool:
     """Whether the API is; `opentelemetry` itself is a folder that other packages lie in, too."""
     return find_spec("opentelemetry") is not None and find_spec("opentelemetry.trace") is not None
 
 
 def open_tracing(sha256: str, backends: Sequence["Backend"]) -> Tracing:
     """What traces a bundle's requests: with OpenTelemetry where that is installed."""
-    if not _installed():
+    if not installed():
         return Tracing()
     from opentelemetry.trace import get_tracer
 

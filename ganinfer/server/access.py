@@ -6,6 +6,8 @@ import re
 import uuid
 from datetime import UTC, datetime
 
+from ganinfer.server.traces import Trace
+
 log = logging.getLogger(__name__)
 
 _SANE_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -18,6 +20,7 @@ def request_id(shown: str) -> str:
 
 def log_request(
     identity: str,
+    trace: Trace | None,
     *,
     client: str,
     method: str,
@@ -29,13 +32,14 @@ def log_request(
     """Log a request, as a line of JSON.
 
     Args:
-        identity: its id. client: its address.
+        identity: its id. trace: that it belongs to. client: its address.
         status: of HTTP, or the name of one of gRPC.
         seconds: that it took. sent: bytes of its answer.
     """
     line = {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "id": identity,
+        "trace_id": trace and trace.trace_id,
         "client": client,
         "method": method,
         "path": path,

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ganinfer.server.access import log_request, request_id
 from ganinfer.server.answers import CLIENT_GONE, error_answer
 from ganinfer.server.counts import Counts
+from ganinfer.server.traces import TRACE_HEADERS, continued, trace_of
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS"})  # others are counted as one
 
@@ -28,7 +29,9 @@ class Gate:
         if scope["type"] != "http":
             await self._inner(scope, receive, send)
             return
-        identity = request_id(Headers(scope=scope).get("x-request-id", ""))
+        headers = Headers(scope=scope)
+        identity = request_id(headers.get("x-request-id", ""))
+        trace = trace_of(*map(headers.getlist, TRACE_HEADERS))
         scope["state"] = {**scope.get("state", {}), "request_id": identity}
         begun, status, sent = time.monotonic(), CLIENT_GONE, 0
 
@@ -43,7 +46,8 @@ class Gate:
                 await send(message)
 
         try:
-            await self._inner(scope, receive, tell)
+            with continued(trace):
+                await self._inner(scope, receive, tell)
         except asyncio.CancelledError:  # the host has waited long enough for this request
             if status == CLIENT_GONE:
                 await error_answer(scope["path"], 503, "this server stops")(scope, receive, tell)
@@ -56,6 +60,7 @@ class Gate:
             if self._log_requests:
                 log_request(
                     identity,
+                    trace,
                     client=(scope.get("client") or ("", 0))[0],
                     method=method,
                     path=scope["path"],

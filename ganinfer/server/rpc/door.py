@@ -18,6 +18,7 @@ from ganinfer.server.inference import aside
 from ganinfer.server.keys import NO_KEY, shows_key
 from ganinfer.server.service import Service
 from ganinfer.server.tensors import LARGE
+from ganinfer.server.traces import TRACE_HEADERS, continued, trace_of
 
 # Of what is refused without an error of the tree. What is too large stays so, however often it is
 # asked for: it is no RESOURCE_EXHAUSTED, which clients repeat.
@@ -34,19 +35,23 @@ class Call:
     """A call as it goes on.
 
     Attributes:
-        identity: its request id.
+        identity: its request id. trace: that it belongs to.
         sent: bytes of its answers.
     """
 
     def __init__(self, context: "grpc.aio.ServicerContext[Any, Any]") -> None:
         self._context = context
         # Others are no headers of HTTP.
-        self.headers = {
-            name: value
+        sent = [
+            (name, value)
             for name, value in context.invocation_metadata() or ()
             if isinstance(value, str) and value.isascii()
-        }
+        ]
+        self.headers = dict(sent)
         self.identity = request_id(self.headers.get("x-request-id", ""))
+        self.trace = trace_of(
+            *([value for name, value in sent if name == wanted] for wanted in TRACE_HEADERS)
+        )
         self.sent = 0
 
     @property
@@ -123,7 +128,8 @@ class Door:
         try:
             if guarded and keys is not None and not shows_key(call.headers, keys):
                 raise HTTPException(401, NO_KEY)
-            yield call
+            with continued(call.trace):
+                yield call
         except asyncio.CancelledError:
             status = "DEADLINE_EXCEEDED" if call.left_s <= 0 else "CANCELLED"
             raise
@@ -135,6 +141,7 @@ class Door:
             if self._service.serving.access_log:
                 log_request(
                     call.identity,
+                    call.trace,
                     client=_host_of(context.peer()),
                     method="POST",
                     path=path,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ganinfer import Sampler
+from ganinfer import BackendUnavailable, RequestError, Sampler
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
@@ -18,6 +18,7 @@ pytest.importorskip("grpc", reason="pip install 'ganpipe[serve-grpc]'")
 import grpc
 from hosting import Hosted, hosted, wait_until
 
+from ganinfer.open_inference import served_model
 from ganinfer.open_inference.messages import health, inference
 from ganinfer.server import Serving
 
@@ -143,6 +144,12 @@ def test_keys_open_all_but_the_probes(sampler: Sampler, tmp_path: Path) -> None:
         assert error.value.code() is grpc.StatusCode.UNAUTHENTICATED
         assert status(channel, INFER, seeds(1), ("x-api-key", "first")) == "OK"
         assert status(channel, INFER, seeds(1), ("authorization", "bearer second")) == "OK"
+        model = (f"grpc://{host.grpc}", "tiny", (16, 16, 3))
+        assert served_model(*model, api_key="second").images([1]).shape == (1, 16, 16, 3)
+        with pytest.raises(BackendUnavailable, match="UNAUTHENTICATED: .*; see --api-key-file"):
+            served_model(*model, api_key="third")
+        with pytest.raises(RequestError, match="no API key but of ASCII"):
+            served_model(*model, api_key="schl\u00fcssel")
 
 
 def test_calls_have_ids_and_are_counted_and_logged(
@@ -150,7 +157,8 @@ def test_calls_have_ids_and_are_counted_and_logged(
 ) -> None:
     counted = 'ganinfer_grpc_requests_total{method="ModelInfer",status="%s"}'
     with caplog.at_level(logging.INFO, "ganinfer.server.access"):
-        sent = (("x-request-id", "mine"), ("x-api-key", "secret"))
+        parent = ("traceparent", f"00-{'a' * 32}-{'b' * 16}-01")
+        sent = (("x-request-id", "mine"), ("x-api-key", "secret"), parent)
         _, call = channel.unary_unary(INFER).with_call(seeds(3), metadata=sent)
         assert ("x-request-id", "mine") in [tuple(pair) for pair in call.trailing_metadata()]
         assert status(channel, INFER, seeds(0)) == "INVALID_ARGUMENT"
@@ -161,6 +169,7 @@ def test_calls_have_ids_and_are_counted_and_logged(
     lines = [json.loads(r.message) for r in caplog.records if INFER in r.message]
     assert [line["status"] for line in lines] == ["OK", "INVALID_ARGUMENT"]
     assert (lines[0]["id"], lines[0]["client"]) == ("mine", "127.0.0.1")
+    assert [line["trace_id"] for line in lines] == ["a" * 32, None]
     assert lines[0]["bytes"] > 3 * 768
     assert len(lines[1]["id"]) == 32
     assert "secret" not in caplog.text
