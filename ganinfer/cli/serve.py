@@ -1,9 +1,7 @@
 """gan serve."""
 
 import dataclasses
-import logging
 import re
-import sys
 from contextlib import ExitStack
 from pathlib import PurePath
 from typing import Annotated
@@ -29,6 +27,10 @@ def serve(
     grpc_port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Also over gRPC, there; 0 for a free one.")
     ] = None,
+    max_open: Annotated[
+        int | None,
+        typer.Option(min=1, help="Bundles that are open at once, at most; all by default."),
+    ] = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Let bundles that are replaced take over.")
     ] = False,
@@ -42,31 +44,25 @@ def serve(
     opening: Opening,
 ) -> None:
     """Serve bundles over HTTP: Open Inference Protocol, pictures by URL, OpenAI's images."""
-    from ganinfer.sampler import Sampler
-    from ganinfer.server.application import Application
-    from ganinfer.server.running import address_of, bound_socket, run, url_of
+    from ganinfer.server.process import Plan, serve_here
+    from ganinfer.server.running import address_of, bound_socket, url_of
 
     places = named_bundles(bundles)
     opening = dataclasses.replace(opening, watch=watch, batch_size=batch_size, max_queue=max_queue)
-    if serving.access_log:
-        log_requests()
-    with bound_socket(host, port) as bound, ExitStack() as opened:
-        rpc_bound = None
+    plan = Plan(places, opening, serving, max_open)
+    with ExitStack() as held:
+        bound, rpc_bound = held.enter_context(bound_socket(host, port)), None
         if grpc_port is not None:
-            from ganinfer.server.rpc.running import RpcServer
+            import ganinfer.server.rpc.running  # noqa: F401 - before anything is opened
 
-            rpc_bound = opened.enter_context(bound_socket(host, grpc_port, option="--grpc-port"))
-        samplers = {}
-        for name, place in places.items():
-            samplers[name] = Sampler(place, **vars(opening))
-            opened.callback(samplers[name].close, cancel=True, timeout_s=1.0)
-        application = Application(samplers, serving)
-        rpc = None
-        if rpc_bound is not None:
-            rpc = RpcServer(application.service, rpc_bound)
-            errors.print(f"grpc on {address_of(rpc_bound)}")
-        errors.print(f"{url_of(bound)} serves {', '.join(samplers)}", soft_wrap=True)
-        run(application, bound, rpc)
+            rpc_bound = held.enter_context(bound_socket(host, grpc_port, option="--grpc-port"))
+
+        def say_so() -> None:
+            if rpc_bound is not None:
+                errors.print(f"grpc on {address_of(rpc_bound)}")
+            errors.print(f"{url_of(bound)} serves {', '.join(places)}", soft_wrap=True)
+
+        serve_here(plan, bound, rpc_bound, opened=say_so)
 
 
 def named_bundles(texts: list[str]) -> dict[str, str]:
@@ -87,13 +83,3 @@ def named_bundles(texts: list[str]) -> dict[str, str]:
             raise RequestError(f"{text}: a model is named {name} already; give name=path")
         places[name] = place
     return places
-
-
-def log_requests() -> None:
-    """The access log goes to stdout, for whoever collects it."""
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    log = logging.getLogger("ganinfer.server.access")
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    log.propagate = False

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import sys
 import uuid
 from datetime import UTC, datetime
 
@@ -48,3 +49,12 @@ def log_request(
         "bytes": sent,
     }
     log.info(json.dumps(line))
+
+
+def log_to_stdout() -> None:
+    """For whoever collects it."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False

@@ -22,6 +22,7 @@ from ganinfer.server.operating import ROUTES as OPERATING
 from ganinfer.server.plain import ROUTES as PLAIN
 from ganinfer.server.service import Service
 from ganinfer.server.serving import Serving
+from ganinfer.server.shelf import Shelf
 from ganinfer.server.v2 import ROUTES as V2
 
 _SHOWN = ["ETag", "X-Request-Id", "Inference-Header-Content-Length"]  # to pages elsewhere
@@ -34,9 +35,10 @@ class Application:
         service: its models; `service.draining` is for a host that is about to stop.
     """
 
-    def __init__(self, samplers: Mapping[str, Sampler], serving: Serving) -> None:
+    def __init__(self, samplers: Mapping[str, Sampler] | Shelf, serving: Serving) -> None:
         """See `ganinfer.server.app`."""
-        self.service = Service(samplers, serving)
+        shelf = samplers if isinstance(samplers, Shelf) else Shelf(samplers)
+        self.service = Service(shelf, serving)
         before = []
         if serving.cors:
             before.append(

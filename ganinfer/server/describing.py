@@ -8,17 +8,20 @@ from typing import Any
 from starlette.exceptions import HTTPException
 
 from ganinfer.sampler import Sampler
+from ganinfer.scheduler.stats import Stats
 from ganinfer.server.service import Service
+from ganinfer.server.unopened import Unopened
 
 VERSION = "1"  # of every model
+Known = Sampler | Unopened
 
 
-def versioned(service: Service, name: str, version: str) -> Sampler:
-    """The sampler of a model; 404 if there is none of that version."""
-    sampler = service.named(name)
+def versioned(service: Service, name: str, version: str) -> Known:
+    """What is known of a model; 404 if there is none of that version."""
+    known = service.shelf.known(name)
     if version != VERSION:
         raise HTTPException(404, f"model {name!r}: found version {version!r}; there is {VERSION}")
-    return sampler
+    return known
 
 
 def described_server() -> dict[str, Any]:
@@ -29,9 +32,9 @@ def described_server() -> dict[str, Any]:
     return {"name": "ganinfer", "version": __version__, "extensions": extensions}
 
 
-def described(name: str, sampler: Sampler) -> dict[str, Any]:
+def described(name: str, known: Known) -> dict[str, Any]:
     """A model's metadata."""
-    inputs, outputs = _tensors(sampler)
+    inputs, outputs = _tensors(known)
     return {
         "name": name,
         "versions": [VERSION],
@@ -41,10 +44,10 @@ def described(name: str, sampler: Sampler) -> dict[str, Any]:
     }
 
 
-def configured(service: Service, name: str, sampler: Sampler) -> dict[str, Any]:
+def configured(service: Service, name: str, known: Known) -> dict[str, Any]:
     """A model's configuration."""
-    inputs, outputs = _tensors(sampler)
-    known = {"bundle_sha256": sampler.sha256, "classes": ",".join(sampler.classes)}
+    inputs, outputs = _tensors(known)
+    told = {"bundle_sha256": known.sha256, "classes": ",".join(known.classes)}
     return {
         "name": name,
         "platform": "ganinfer",
@@ -52,13 +55,17 @@ def configured(service: Service, name: str, sampler: Sampler) -> dict[str, Any]:
         "max_batch_size": service.serving.max_images,
         "input": [{**_configured(tensor), "optional": True} for tensor in inputs],
         "output": [_configured(tensor) for tensor in outputs],
-        "parameters": {key: {"string_value": value} for key, value in known.items()},
+        "parameters": {key: {"string_value": value} for key, value in told.items()},
     }
 
 
-def figures(service: Service, name: str, sampler: Sampler) -> dict[str, Any]:
-    """A model's statistics: inferences by this protocol, batches of everybody who asks."""
-    tally, stats = service.tallies[name], sampler.stats
+def figures(service: Service, name: str, known: Known) -> dict[str, Any]:
+    """A model's statistics: inferences by this protocol, the rest of everybody who asks.
+
+    All are of this process; the rest since the bundle was opened.
+    """
+    stats = known.stats if isinstance(known, Sampler) else Stats().read()
+    tally, queued = service.tallies[name], stats["queue_seconds"]
 
     def duration(count: int, ns: float) -> dict[str, int]:
         return {"count": count, "ns": int(ns)}
@@ -72,6 +79,7 @@ def figures(service: Service, name: str, sampler: Sampler) -> dict[str, Any]:
         "inference_stats": {
             "success": duration(tally.succeeded, tally.succeeded_ns),
             "fail": duration(tally.failed, tally.failed_ns),
+            "queue": duration(queued["count"], 1e9 * queued["sum"]),
             "compute_input": duration(stats["batches"], 1e9 * stats["latents_s"]),
             "compute_infer": duration(stats["batches"], 1e9 * stats["device_s"]),
         },
@@ -82,18 +90,18 @@ def figures(service: Service, name: str, sampler: Sampler) -> dict[str, Any]:
 def index(service: Service) -> list[dict[str, str]]:
     """All models, and whether they are ready."""
     models = []
-    for name in service.samplers:
+    for name in service.shelf.names:
         ready = service.ready_for(name)
         state, reason = ("READY", "") if ready else ("UNAVAILABLE", "not ready now")
         models.append({"name": name, "version": VERSION, "state": state, "reason": reason})
     return models
 
 
-def _tensors(sampler: Sampler) -> tuple[list[Any], list[Any]]:
+def _tensors(known: Known) -> tuple[list[Any], list[Any]]:
     """Inputs and outputs: name, type, shape without N."""
-    info = sampler.info
+    info = known.info
     inputs: list[Any] = [("seed", "UINT64", [1]), ("z", "FP32", [info["z_dim"]])]
-    if sampler.classes:
+    if known.classes:
         inputs.append(("label", "INT64", [1]))
     if info["truncation_modes"]:
         inputs.append(("truncation", "FP64", [1]))

@@ -61,7 +61,7 @@ def drawing(
     service.check_size(sampler, n)
     labels = _labels(tensors.get("label"), n)
     truncation = _truncation(tensors.get("truncation"))
-    mode, timeout_s = asked.parameters.get("truncation_mode"), _timeout_s(asked, longest_s)
+    mode, timeout_s = asked.parameters.get("truncation_mode"), timeout_of(asked, longest_s)
     if mode is not None and not isinstance(mode, str):
         raise malformed("truncation_mode: expected a text")
     if first == "seed":
@@ -181,7 +181,7 @@ def _truncation(tensor: Tensor | None) -> float | None:
     return found
 
 
-def _timeout_s(asked: InferenceRequest, longest_s: float) -> float:
+def timeout_of(asked: InferenceRequest, longest_s: float) -> float:
     """The protocol's timeout is in microseconds; 0 is the longest there is."""
     microseconds = integer("timeout", asked.parameters.get("timeout", 0))
     if microseconds < 0:

@@ -45,7 +45,15 @@ async def generations(request: Request) -> Response:
     """
     service = service_of(request)
     asked = read_json(Generation, await read_body(request, service.serving))
-    name, sampler = _model(service, asked.model)
+    name = _name(service, asked.model)
+    async with service.shelf.lent(name, service.serving.timeout_s) as (sampler, rest_s):
+        return await _generated(request, asked, name, sampler, rest_s)
+
+
+async def _generated(
+    request: Request, asked: Generation, name: str, sampler: Sampler, timeout_s: float
+) -> Response:
+    service = service_of(request)
     n, form = asked.n or 1, asked.output_format or "png"
     height, width, _ = sampler.info["shape"]
     if asked.size not in (None, "auto", f"{width}x{height}"):
@@ -56,7 +64,7 @@ async def generations(request: Request) -> Response:
     seed = secrets.randbits(63) if asked.seed is None else integer("seed", asked.seed)
     seeds = seed_array(range(seed, seed + n))
     if asked.response_format == "b64_json":
-        work = sampler.asample(seeds=seeds, labels=label, timeout_s=service.serving.timeout_s)
+        work = sampler.asample(seeds=seeds, labels=label, timeout_s=timeout_s)
         images = await service.answered(request, work)
         kind, found = "b64_json", await asyncio.to_thread(_encoded, images, form)
     else:
@@ -78,25 +86,26 @@ def _encoded(images: Images, form: str) -> list[str]:
     return [base64.b64encode(encode(image)).decode() for image in images]
 
 
-def _model(service: Service, name: str | None) -> tuple[str, Sampler]:
-    """The one that is asked for, or the only one."""
-    if name is None:
-        if len(service.samplers) > 1:
-            raise malformed(f"model: expected one of {', '.join(sorted(service.samplers))}")
-        (name,) = service.samplers
-    return name, service.named(name)
+def _name(service: Service, name: str | None) -> str:
+    """Of the model that is asked for, or of the only one."""
+    if name is not None:
+        return name
+    names = service.shelf.names
+    if len(names) > 1:
+        raise malformed(f"model: expected one of {', '.join(sorted(names))}")
+    return names[0]
 
 
 async def models(request: Request) -> Response:
     """All models."""
-    data = [_card(name) for name in service_of(request).samplers]
+    data = [_card(name) for name in service_of(request).shelf.names]
     return JSONResponse({"object": "list", "data": data})
 
 
 async def model(request: Request) -> Response:
     """One model."""
     name = request.path_params["model"]
-    service_of(request).named(name)
+    service_of(request).shelf.known(name)
     return JSONResponse(_card(name))
 
 

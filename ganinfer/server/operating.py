@@ -17,7 +17,7 @@ async def livez(request: Request) -> Response:
 async def readyz(request: Request) -> Response:
     """200 while requests should come here."""
     service = service_of(request)
-    models = {name: service.ready_for(name) for name in service.samplers}
+    models = {name: service.ready_for(name) for name in service.shelf.names}
     return JSONResponse({"ready": service.ready, "models": models}, 200 if service.ready else 503)
 
 
@@ -25,7 +25,8 @@ async def metrics(request: Request) -> Response:
     """Of all samplers, and of requests, in Prometheus' text format."""
     service = service_of(request)
     counts = [service.counts, service.grpc_counts]
-    text = prometheus(*service.samplers.values()) + "".join(c.prometheus() for c in counts)
+    samplers = service.shelf.samplers.values()
+    text = prometheus(*samplers) + "".join(c.prometheus() for c in counts)
     return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
 

@@ -60,9 +60,21 @@ ROUTES = [
 
 
 async def _answer(request: Request, known: tuple[str, ...], *, grid_of: int | None) -> Response:
+    service, name = service_of(request), request.path_params["model"]
+    async with service.shelf.lent(name, service.serving.timeout_s) as (sampler, rest_s):
+        return await _drawn(request, sampler, known, rest_s, grid_of=grid_of)
+
+
+async def _drawn(
+    request: Request,
+    sampler: Sampler,
+    known: tuple[str, ...],
+    timeout_s: float,
+    *,
+    grid_of: int | None,
+) -> Response:
     """The picture, or 304; drawn again if another bundle came to serve meanwhile."""
     service = service_of(request)
-    sampler = service.named(request.path_params["model"])
     given = _query(request, known)
     picture = _picture(request, sampler, given, grid_of)
     service.check_size(sampler, picture.n)
@@ -83,7 +95,7 @@ async def _answer(request: Request, known: tuple[str, ...], *, grid_of: int | No
             labels=picture.label,
             truncation=picture.truncation,
             truncation_mode=picture.truncation_mode,
-            timeout_s=service.serving.timeout_s,
+            timeout_s=timeout_s,
         )
         images = await service.answered(request, work)
         if sampler.sha256 == bundle:

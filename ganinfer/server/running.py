@@ -1,23 +1,19 @@
 """The server as a process: a socket, signals, and an end in bounded time."""
 
 import asyncio
-import logging
 import math
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
 import uvicorn
 
-from ganinfer.errors import ConfigError, GanError
-from ganinfer.sampler import Sampler
+from ganinfer.errors import ConfigError
 from ganinfer.server.application import Application
-
-log = logging.getLogger(__name__)
 
 
 class Beside(Protocol):
@@ -133,17 +129,7 @@ class _Server(uvicorn.Server):
             self._forced = asyncio.ensure_future(self._beside.stop(0.0))
 
     def _reload(self) -> None:
-        samplers = self._application.service.samplers
-        reloading = threading.Thread(target=_reload, args=(samplers,), name="ganinfer reload")
+        shelf = self._application.service.shelf
+        reloading = threading.Thread(target=shelf.reload, name="ganinfer reload")
         reloading.daemon = True  # it holds up no end
         reloading.start()
-
-
-def _reload(samplers: Mapping[str, Sampler]) -> None:
-    for name, sampler in samplers.items():
-        try:
-            changed = sampler.reload()
-        except GanError as error:
-            log.error("%s: not reloaded: %s", name, error)
-        else:
-            log.info("%s: %s", name, "reloaded" if changed else "unchanged")

@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
+import math
 from collections import defaultdict
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
 from ganinfer.errors import QueueFull, RequestError
@@ -15,7 +15,8 @@ from ganinfer.scheduler.sizes import doubled_up_to
 from ganinfer.server.answers import too_large
 from ganinfer.server.counts import Counts, Tally
 from ganinfer.server.keys import read_keys
-from ganinfer.server.serving import Serving, check_name
+from ganinfer.server.serving import Serving
+from ganinfer.server.shelf import Shelf
 
 log = logging.getLogger(__name__)
 
@@ -23,22 +24,19 @@ Result = TypeVar("Result")
 
 
 class Service:
-    """The samplers of this process, by the names of their models.
+    """The models of this process.
 
     Attributes:
+        shelf: that lends their samplers.
         keys: that clients must show one of; None if they need none.
         counts, grpc_counts: of requests over HTTP and over gRPC.
         tallies: of models, by their names.
         draining: the host stops; set by it or by the end of the application.
     """
 
-    def __init__(self, samplers: Mapping[str, Sampler], serving: Serving) -> None:
+    def __init__(self, shelf: Shelf, serving: Serving) -> None:
         """Errors as of `ganinfer.server.app`."""
-        if not samplers:
-            raise RequestError("samplers: found none; expected one or more, by name")
-        for name in samplers:
-            check_name(name)
-        self.samplers, self.serving = dict(samplers), serving
+        self.shelf, self.serving = shelf, serving
         self.keys = None if serving.api_keys is None else read_keys(serving.api_keys)
         self.counts = Counts(
             "ganinfer_http_requests_total", "Requests over HTTP.", ("method", "path", "status")
@@ -50,32 +48,28 @@ class Service:
         self.draining = False
         self._warm = False
 
-    def named(self, name: str) -> Sampler:
-        """The sampler of a model; 404 if there is none."""
-        if name not in self.samplers:
-            names = ", ".join(sorted(self.samplers))
-            raise HTTPException(404, f"model {name!r}: there is none; this serves {names}")
-        return self.samplers[name]
-
     @property
     def live(self) -> bool:
         """Whether this process can still serve."""
-        return all(sampler.live for sampler in self.samplers.values())
+        return all(sampler.live for sampler in self.shelf.samplers.values())
 
     @property
     def ready(self) -> bool:
         """Whether requests should come here: warm, not about to stop, and no queue is full."""
-        return all(self.ready_for(name) for name in self.samplers)
+        serving = self._warm and not self.draining
+        return serving and all(sampler.ready for sampler in self.shelf.samplers.values())
 
     def ready_for(self, name: str) -> bool:
         """The same for one model; 404 if there is none."""
-        return self.named(name).ready and self._warm and not self.draining
+        return self.shelf.ready(name) and self._warm and not self.draining
 
     async def warm_up(self) -> None:
-        """Draw a batch of 1, 2, 4, ... images, and a whole one, of every model; then be ready."""
+        """Draw 1, 2, 4, ... images, and a whole batch, of all that is open; then be ready."""
         try:
-            for sampler in self.samplers.values():
-                await _draw_each_size(sampler)
+            for name in self.shelf.samplers:
+                if name in self.shelf.samplers:  # still, so that there is nothing to wait for
+                    async with self.shelf.lent(name, math.inf) as (sampler, _):
+                        await _draw_each_size(sampler)
         except Exception:
             log.exception("it does not warm up, and will not be ready")
         else:

@@ -9,10 +9,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ganinfer.sampler import Sampler
 from ganinfer.server.bodies import read_body
 from ganinfer.server.describing import (
     VERSION,
+    Known,
     configured,
     described,
     described_server,
@@ -20,7 +20,14 @@ from ganinfer.server.describing import (
     index,
     versioned,
 )
-from ganinfer.server.inference import aside, drawing, is_small, outputs_of, wanted_outputs
+from ganinfer.server.inference import (
+    aside,
+    drawing,
+    is_small,
+    outputs_of,
+    timeout_of,
+    wanted_outputs,
+)
 from ganinfer.server.service import service_of
 from ganinfer.server.tensors import LARGE, pack_answer, read_request
 
@@ -64,7 +71,7 @@ async def stats(request: Request) -> Response:
 async def all_stats(request: Request) -> Response:
     """Those of all models."""
     service = service_of(request)
-    found = [figures(service, *item) for item in service.samplers.items()]
+    found = [figures(service, *item) for item in service.shelf.all_known.items()]
     return JSONResponse({"model_stats": found})
 
 
@@ -75,15 +82,16 @@ async def repository(request: Request) -> Response:
 
 async def infer(request: Request) -> Response:
     """Images."""
-    service, (name, sampler) = service_of(request), _asked(request)
+    service, (name, _) = service_of(request), _asked(request)
     with service.tallies[name].counted():
         body = await read_body(request, service.serving)
         header_length = request.headers.get("inference-header-content-length")
         asked, tensors = await aside(len(body) <= LARGE, read_request, body, header_length)
-        wanted = wanted_outputs(service, sampler, asked, tensors)
-        longest_s = service.serving.timeout_s
-        work = drawing(service, sampler, asked, tensors, longest_s=longest_s)
-        images = await service.answered(request, work)
+        longest_s = timeout_of(asked, service.serving.timeout_s)
+        async with service.shelf.lent(name, longest_s) as (sampler, rest_s):
+            wanted = wanted_outputs(service, sampler, asked, tensors)
+            work = drawing(service, sampler, asked, tensors, longest_s=rest_s)
+            images = await service.answered(request, work)
         told = {"model_name": name, "model_version": VERSION}
         if asked.id is not None:
             told["id"] = asked.id
@@ -123,7 +131,7 @@ ROUTES = [
 ]
 
 
-def _asked(request: Request) -> tuple[str, Sampler]:
+def _asked(request: Request) -> tuple[str, Known]:
     """The model that a path names."""
     name = request.path_params["model"]
     version = request.path_params.get("version", VERSION)

@@ -14,7 +14,14 @@ from ganinfer.open_inference.messages import inference
 from ganinfer.server.answers import malformed, told
 from ganinfer.server.bodies import refusing
 from ganinfer.server.describing import VERSION, versioned
-from ganinfer.server.inference import aside, drawing, is_small, outputs_of, wanted_outputs
+from ganinfer.server.inference import (
+    aside,
+    drawing,
+    is_small,
+    outputs_of,
+    timeout_of,
+    wanted_outputs,
+)
 from ganinfer.server.rpc.door import Call, parsed
 from ganinfer.server.service import Service
 from ganinfer.server.tensors import (
@@ -49,13 +56,14 @@ async def infer(service: Service, message: Any, call: Call) -> Any:
         GanError: as of `Sampler.asample`.
     """
     name = message.model_name
-    sampler = versioned(service, name, message.model_version or VERSION)
+    versioned(service, name, message.model_version or VERSION)
     with service.tallies[name].counted():
         small = message.ByteSize() <= LARGE
         asked, tensors = await aside(small, read_message, message)
-        wanted = wanted_outputs(service, sampler, asked, tensors)
-        longest_s = min(service.serving.timeout_s, call.left_s)
-        images = await drawing(service, sampler, asked, tensors, longest_s=longest_s)
+        longest_s = timeout_of(asked, min(service.serving.timeout_s, call.left_s))
+        async with service.shelf.lent(name, longest_s) as (sampler, rest_s):
+            wanted = wanted_outputs(service, sampler, asked, tensors)
+            images = await drawing(service, sampler, asked, tensors, longest_s=rest_s)
 
         def packed() -> Any:
             answer = inference.ModelInferResponse(

@@ -59,7 +59,7 @@ async def _ready(service: Service, _asked: Any, _call: Call) -> Any:
 
 async def _model_ready(service: Service, asked: Any, _call: Call) -> Any:
     """What is not there is not ready."""
-    known = asked.name in service.samplers and asked.version in ("", VERSION)
+    known = asked.name in service.shelf.names and asked.version in ("", VERSION)
     return inference.ModelReadyResponse(ready=known and service.ready_for(asked.name))
 
 
@@ -68,22 +68,22 @@ async def _server(_service: Service, _asked: Any, _call: Call) -> Any:
 
 
 async def _model(service: Service, asked: Any, _call: Call) -> Any:
-    sampler = versioned(service, asked.name, asked.version or VERSION)
-    return ParseDict(described(asked.name, sampler), inference.ModelMetadataResponse())
+    known = versioned(service, asked.name, asked.version or VERSION)
+    return ParseDict(described(asked.name, known), inference.ModelMetadataResponse())
 
 
 async def _config(service: Service, asked: Any, _call: Call) -> Any:
-    sampler = versioned(service, asked.name, asked.version or VERSION)
-    told = {"config": configured(service, asked.name, sampler)}
+    known = versioned(service, asked.name, asked.version or VERSION)
+    told = {"config": configured(service, asked.name, known)}
     return ParseDict(told, inference.ModelConfigResponse())
 
 
 async def _statistics(service: Service, asked: Any, _call: Call) -> Any:
     """Of all models, if it names none."""
-    samplers = service.samplers
+    models = service.shelf.all_known
     if asked.name:
-        samplers = {asked.name: versioned(service, asked.name, asked.version or VERSION)}
-    told = {"model_stats": [figures(service, *item) for item in samplers.items()]}
+        models = {asked.name: versioned(service, asked.name, asked.version or VERSION)}
+    told = {"model_stats": [figures(service, *item) for item in models.items()]}
     return ParseDict(told, inference.ModelStatisticsResponse())
 
 

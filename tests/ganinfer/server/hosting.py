@@ -18,6 +18,7 @@ from ganinfer import Sampler
 from ganinfer.server import Serving
 from ganinfer.server.application import Application
 from ganinfer.server.running import _Server, address_of, bound_socket
+from ganinfer.server.shelf import Shelf
 
 INFER = "/v2/models/tiny/infer"
 
@@ -105,7 +106,7 @@ def wait_until(true: Callable[[], object], what: str) -> None:
 
 @contextmanager
 def hosted(
-    samplers: Mapping[str, Sampler],
+    samplers: Mapping[str, Sampler] | Shelf,
     serving: Serving | None = None,
     *,
     ready: bool = True,

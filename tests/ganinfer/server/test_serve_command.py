@@ -78,12 +78,15 @@ def ready(host: Host) -> bool:
 
 def test_it_serves_several_bundles_and_ends_in_order(bundle: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(bundle, tmp_path / "second.gan")
-    with serving(tmp_path, bundle, copy, f"third={bundle}", "--access-log") as host:
+    bundles = (bundle, copy, f"third={bundle}")
+    with serving(tmp_path, *bundles, "--max-open", 2, "--access-log") as host:
         assert host.get("/readyz").json["models"] == dict.fromkeys(
             ["tiny", "second", "third"], True
         )
         pictures = {host.get(f"/v1/{name}/image.png?seed=4").body for name in ("tiny", "third")}
         assert len(pictures) == 1
+        assert "second: closed" in host.said
+        assert "third: opened" in host.said
         host.process.send_signal(signal.SIGTERM)
         assert host.process.wait(60) == 0
         assert '"path": "/v1/third/image.png", "status": 200' in host.said

@@ -88,6 +88,9 @@ def test_its_statistics_count_inferences(host: Host, triton: Any) -> None:
     success = [stats["inference_stats"]["success"] for stats in (before, after)]
     assert success[1]["count"] - success[0]["count"] == 1
     assert success[1]["ns"] > success[0]["ns"]
+    queues = [stats["inference_stats"]["queue"] for stats in (before, after)]
+    assert queues[1]["count"] - queues[0]["count"] == 1
+    assert 0 < queues[1]["ns"] - queues[0]["ns"] < success[1]["ns"] - success[0]["ns"]
     assert [stats["name"] for stats in everything["model_stats"]] == ["tiny"]
 
 
