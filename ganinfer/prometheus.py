@@ -1,5 +1,6 @@
 """Statistics of samplers in Prometheus' text format."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from ganinfer.sampler import Sampler
@@ -37,29 +38,40 @@ def prometheus(*samplers: Sampler) -> str:
     Metrics are labelled with the first twelve digits of the bundle's sha256. Samplers of one bundle
     are summed, which is right for counters, histograms and lengths of queues alike.
     """
-    by_bundle: dict[str, list[dict[str, Any]]] = {}
-    for sampler in dict.fromkeys(samplers):
-        by_bundle.setdefault(f'bundle="{sampler.sha256[:12]}"', []).append(sampler.stats)
+    unique = dict.fromkeys(samplers)
+    return page((labelled(bundle=one.sha256[:12]), one.stats) for one in unique)
+
+
+def labelled(**labels: object) -> str:
+    """Labels as they stand between braces; those that are None are left out."""
+    return ",".join(f'{name}="{value}"' for name, value in labels.items() if value is not None)
+
+
+def page(found: Iterable[tuple[str, dict[str, Any]]]) -> str:
+    """What it says of statistics with their labels; those of the same labels are summed."""
+    series: dict[str, list[dict[str, Any]]] = {}
+    for labels, stats in found:
+        series.setdefault(labels, []).append(stats)
     lines: list[str] = []
     for kind, metrics in (("counter", _COUNTERS), ("gauge", _GAUGES), ("histogram", _HISTOGRAMS)):
-        for key, name, said in metrics if by_bundle else ():
+        for key, name, said in metrics if series else ():
             metric = f"ganinfer_{name}" + ("_total" if kind == "counter" else "")
             lines += [f"# HELP {metric} {said}", f"# TYPE {metric} {kind}"]
-            for bundle, stats in by_bundle.items():
-                values = [one[key] for one in stats]
+            for labels, all_stats in series.items():
+                values = [stats[key] for stats in all_stats]
                 if kind == "histogram":
-                    lines += _histogram(metric, bundle, values)
+                    lines += _histogram(metric, labels, values)
                 else:
-                    lines.append(f"{metric}{{{bundle}}} {sum(values)}")
+                    lines.append(f"{metric}{{{labels}}} {sum(values)}")
     return "".join(f"{line}\n" for line in lines)
 
 
-def _histogram(metric: str, bundle: str, histograms: list[dict[str, Any]]) -> list[str]:
+def _histogram(metric: str, labels: str, histograms: list[dict[str, Any]]) -> list[str]:
     """The lines of one series, the sum of some histograms."""
     lines = []
     for bound in histograms[0]["buckets"]:
         count = sum(one["buckets"][bound] for one in histograms)
-        lines.append(f'{metric}_bucket{{{bundle},le="{bound}"}} {count}')
+        lines.append(f'{metric}_bucket{{{labels},le="{bound}"}} {count}')
     for part in ("sum", "count"):
-        lines.append(f"{metric}_{part}{{{bundle}}} {sum(one[part] for one in histograms)}")
+        lines.append(f"{metric}_{part}{{{labels}}} {sum(one[part] for one in histograms)}")
     return lines

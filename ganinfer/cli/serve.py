@@ -2,8 +2,8 @@
 
 import dataclasses
 import re
-from contextlib import ExitStack
-from pathlib import PurePath
+import shlex
+from pathlib import Path, PurePath
 from typing import Annotated
 
 import typer
@@ -22,11 +22,17 @@ def serve(
         list[str],
         typer.Argument(help="As in digits.gan, hf://owner/name, or name=path.", show_default=False),
     ],
+    uds: Annotated[
+        Path | None, typer.Option(help="Listen on a Unix socket there, instead of --host, --port.")
+    ] = None,
     host: Annotated[str, typer.Option(help="0.0.0.0 for all of this machine.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for a free one.")] = 8000,
     grpc_port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Also over gRPC, there; 0 for a free one.")
     ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes that share the address and the CPU.")
+    ] = 1,
     max_open: Annotated[
         int | None,
         typer.Option(min=1, help="Bundles that are open at once, at most; all by default."),
@@ -44,25 +50,28 @@ def serve(
     opening: Opening,
 ) -> None:
     """Serve bundles over HTTP: Open Inference Protocol, pictures by URL, OpenAI's images."""
-    from ganinfer.server.process import Plan, serve_here
-    from ganinfer.server.running import address_of, bound_socket, url_of
+    from ganinfer.server.process import Plan, listening, serve_here
+    from ganinfer.server.running import address_of, url_of
+    from ganinfer.server.workers import supervise
 
     places = named_bundles(bundles)
     opening = dataclasses.replace(opening, watch=watch, batch_size=batch_size, max_queue=max_queue)
     plan = Plan(places, opening, serving, max_open)
-    with ExitStack() as held:
-        bound, rpc_bound = held.enter_context(bound_socket(host, port)), None
-        if grpc_port is not None:
-            import ganinfer.server.rpc.running  # noqa: F401 - before anything is opened
-
-            rpc_bound = held.enter_context(bound_socket(host, grpc_port, option="--grpc-port"))
+    with listening(host, port, uds=uds, grpc_port=grpc_port) as sockets:
 
         def say_so() -> None:
-            if rpc_bound is not None:
-                errors.print(f"grpc on {address_of(rpc_bound)}")
-            errors.print(f"{url_of(bound)} serves {', '.join(places)}", soft_wrap=True)
+            for rpc in sockets[1:]:
+                errors.print(f"grpc on {address_of(rpc)}")
+            by = f" by {workers} workers" if workers > 1 else ""
+            errors.print(f"{url_of(sockets[0])} serves {', '.join(places)}{by}", soft_wrap=True)
+            if uds is not None:
+                told = f"curl --unix-socket {shlex.quote(str(uds))} http://localhost/readyz"
+                errors.print(told, soft_wrap=True)
 
-        serve_here(plan, bound, rpc_bound, opened=say_so)
+        if workers == 1:
+            serve_here(plan, *sockets, opened=say_so)
+        else:
+            supervise(plan, sockets, workers, opened=say_so)
 
 
 def named_bundles(texts: list[str]) -> dict[str, str]:

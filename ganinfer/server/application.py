@@ -23,6 +23,7 @@ from ganinfer.server.plain import ROUTES as PLAIN
 from ganinfer.server.service import Service
 from ganinfer.server.serving import Serving
 from ganinfer.server.shelf import Shelf
+from ganinfer.server.siblings import Siblings
 from ganinfer.server.v2 import ROUTES as V2
 
 _SHOWN = ["ETag", "X-Request-Id", "Inference-Header-Content-Length"]  # to pages elsewhere
@@ -35,10 +36,15 @@ class Application:
         service: its models; `service.draining` is for a host that is about to stop.
     """
 
-    def __init__(self, samplers: Mapping[str, Sampler] | Shelf, serving: Serving) -> None:
-        """See `ganinfer.server.app`."""
+    def __init__(
+        self,
+        samplers: Mapping[str, Sampler] | Shelf,
+        serving: Serving,
+        siblings: Siblings | None = None,
+    ) -> None:
+        """See `ganinfer.server.app`; siblings: the other workers of this server, if there are."""
         shelf = samplers if isinstance(samplers, Shelf) else Shelf(samplers)
-        self.service = Service(shelf, serving)
+        self.service = Service(shelf, serving, siblings)
         before = []
         if serving.cors:
             before.append(
@@ -74,7 +80,8 @@ class Application:
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         warming = asyncio.ensure_future(self.service.warm_up())
         try:
-            yield
+            async with self.service.telling():
+                yield
         finally:
             self.service.draining = True
             warming.cancel()

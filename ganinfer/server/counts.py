@@ -2,9 +2,11 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+from ganinfer.prometheus import labelled
 
 
 class Counts:
@@ -19,14 +21,18 @@ class Counts:
         """One more, of these values of the labels."""
         self._counts[values] += 1
 
-    def prometheus(self) -> str:
-        """In Prometheus' text format."""
+    def read(self) -> list[list[str | int]]:
+        """Rows of values and their count, as `json.dumps` takes them."""
+        return [[*values, count] for values, count in sorted(self._counts.items())]
+
+    def page(self, found: Mapping[int | None, list[list[str | int]]]) -> str:
+        """The rows of each worker in Prometheus' text format; None if there is but one."""
         name = self._metric
         lines = [f"# HELP {name} {self._said}", f"# TYPE {name} counter"]
-        for values, count in sorted(self._counts.items()):
-            pairs = zip(self._labels, values, strict=True)
-            labels = ",".join(f'{label}="{value}"' for label, value in pairs)
-            lines.append(f"{name}{{{labels}}} {count}")
+        for worker, rows in found.items():
+            for *values, count in rows:
+                labels = dict(zip(self._labels, values, strict=True))
+                lines.append(f"{name}{{{labelled(**labels, worker=worker)}}} {count}")
         return "".join(f"{line}\n" for line in lines)
 
 

@@ -4,7 +4,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from ganinfer.prometheus import prometheus
+from ganinfer import prometheus
 from ganinfer.server.service import service_of
 
 
@@ -22,11 +22,16 @@ async def readyz(request: Request) -> Response:
 
 
 async def metrics(request: Request) -> Response:
-    """Of all samplers, and of requests, in Prometheus' text format."""
+    """Of all samplers and of requests, of all workers, in Prometheus' text format."""
     service = service_of(request)
-    counts = [service.counts, service.grpc_counts]
-    samplers = service.shelf.samplers.values()
-    text = prometheus(*samplers) + "".join(c.prometheus() for c in counts)
+    found = await service.all_figures()
+    text = prometheus.page(
+        (prometheus.labelled(bundle=sha256[:12], worker=worker), stats)
+        for worker, figures in found.items()
+        for sha256, stats in figures["samplers"]
+    )
+    for door, counts in (("http", service.counts), ("grpc", service.grpc_counts)):
+        text += counts.page({worker: figures[door] for worker, figures in found.items()})
     return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import multiprocessing
 import signal
 import socket
 import sys
@@ -59,7 +60,9 @@ def address_of(bound: socket.socket) -> str:
 
 
 def url_of(bound: socket.socket) -> str:
-    """As a browser takes it."""
+    """As a browser takes it; of a Unix socket unix:<path>."""
+    if isinstance(path := bound.getsockname(), str):
+        return f"unix:{path}"
     return f"http://{address_of(bound)}"
 
 
@@ -119,7 +122,14 @@ class _Server(uvicorn.Server):
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGHUP,))  # a worker's waits till now
+        if (parent := multiprocessing.parent_process()) is not None:
+            loop.add_reader(parent.sentinel, self._orphaned, parent.sentinel)
         yield
+
+    def _orphaned(self, sentinel: int) -> None:
+        asyncio.get_running_loop().remove_reader(sentinel)
+        self._stop()
 
     def _stop(self) -> None:
         self._application.service.draining = True

@@ -4,7 +4,8 @@ import asyncio
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
@@ -17,6 +18,7 @@ from ganinfer.server.counts import Counts, Tally
 from ganinfer.server.keys import read_keys
 from ganinfer.server.serving import Serving
 from ganinfer.server.shelf import Shelf
+from ganinfer.server.siblings import Siblings
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +36,9 @@ class Service:
         draining: the host stops; set by it or by the end of the application.
     """
 
-    def __init__(self, shelf: Shelf, serving: Serving) -> None:
-        """Errors as of `ganinfer.server.app`."""
-        self.shelf, self.serving = shelf, serving
+    def __init__(self, shelf: Shelf, serving: Serving, siblings: Siblings | None = None) -> None:
+        """Errors as of `ganinfer.server.app`; siblings: the other processes of this server."""
+        self.shelf, self.serving, self._siblings = shelf, serving, siblings
         self.keys = None if serving.api_keys is None else read_keys(serving.api_keys)
         self.counts = Counts(
             "ganinfer_http_requests_total", "Requests over HTTP.", ("method", "path", "status")
@@ -74,6 +76,21 @@ class Service:
             log.exception("it does not warm up, and will not be ready")
         else:
             self._warm = True
+
+    def figures(self) -> dict[str, Any]:
+        """What this process has counted, as `json.dumps` takes it."""
+        samplers = dict.fromkeys(self.shelf.samplers.values())
+        stats = [(one.sha256, one.stats) for one in samplers]
+        return {"samplers": stats, "http": self.counts.read(), "grpc": self.grpc_counts.read()}
+
+    async def all_figures(self) -> Mapping[int | None, dict[str, Any]]:
+        """Those of each worker that answers, by its number, or of None if there is but one."""
+        own = self.figures()
+        return {None: own} if self._siblings is None else await self._siblings.figures(own)
+
+    def telling(self) -> AbstractAsyncContextManager[None]:
+        """Within it the other workers get the figures of this one."""
+        return nullcontext() if self._siblings is None else self._siblings.telling(self.figures)
 
     def check_size(self, sampler: Sampler, n: int) -> None:
         """Refuse more images or pixels than one request may have, by 413."""

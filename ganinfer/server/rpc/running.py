@@ -16,9 +16,12 @@ from ganinfer.server.service import Service
 class RpcServer:
     """Answers over gRPC what a service has."""
 
-    def __init__(self, service: Service, bound: socket.socket) -> None:
-        """bound: a socket that keeps the address until the server takes it."""
-        self._service, self._bound = service, bound
+    def __init__(self, service: Service, bound: socket.socket, *, shared: bool = False) -> None:
+        """bound: a socket that keeps the address until the server takes it.
+
+        shared: with other processes.
+        """
+        self._service, self._bound, self._shared = service, bound, shared
         self._reading: set[asyncio.Task[None]] = set()
         self._server: grpc.aio.Server | None = None
 
@@ -33,7 +36,8 @@ class RpcServer:
             options=[
                 ("grpc.max_receive_message_length", self._service.serving.max_body_bytes),
                 ("grpc.max_send_message_length", -1),  # the limit of images is that of requests
-                ("grpc.so_reuseport", 0),  # or a second server would share the port unheard
+                # Else a second server would share the port unheard.
+                ("grpc.so_reuseport", int(self._shared)),
             ]
         )
         door = Door(self._service)

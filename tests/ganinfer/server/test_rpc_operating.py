@@ -225,7 +225,7 @@ def test_who_waits_no_more_takes_the_request_back(
     status = "DEADLINE_EXCEEDED" if end == "deadline" else "CANCELLED"
     method = "ModelStreamInfer" if end == "stream" else "ModelInfer"
     gone = f'{{method="{method}",status="{status}"}} 1'
-    wait_until(lambda: gone in host.application.service.grpc_counts.prometheus(), "it is counted")
+    wait_until(lambda: gone in host.get("/metrics").body.decode(), "it is counted")
     wait_until(lambda: taken() == asked, "it is taken back")
     wait_until(lambda: not sampler.stats["in_flight"], "nothing is left of it")
     assert sampler.stats["images"] - before["images"] < 60_000
