@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ganinfer.drawing.arguments import (
     Label,
     Labels,
+    Steps,
     check_takes_styles,
     checked_duration,
     class_number,
@@ -509,26 +510,27 @@ class Sampler:
 
         return batches()
 
-    def interpolate(self, seed_a: int, seed_b: int, steps: int, **way: Unpack[Way]) -> Images:
+    def interpolate(self, seed_a: int, seed_b: int, steps: Steps, **way: Unpack[Way]) -> Images:
         """Images along the way from one seed to another, both included.
 
         Args:
             seed_a, seed_b: the ends; the same one shows a latent as another class.
-            steps: how many images, >= 2.
+            steps: how many images, >= 2; or where N of them lie, as in [0.25, 0.5]: numbers in
+                [0, 1], 0 at seed_a.
             way: label: the class of them all; seed_a's own by default. to_label: the class of the
                 last one, by mixtures of the two; in W by any generator. truncation,
                 truncation_mode: as in `sample`. space: "z", or "w", the straight way between a
                 StyleGAN's styles. timeout_s: as in `sample`, of the images.
 
         Returns:
-            uint8 (steps, H, W, C). Normal latents are interpolated along the sphere, uniform
+            uint8 (N, H, W, C). Normal latents are interpolated along the sphere, uniform
             ones along the line.
         """
         asking = self._runner.asking
         return self._serve(asking.of_way(seed_a, seed_b, steps, mapped=self._mapped, **way))
 
     async def ainterpolate(
-        self, seed_a: int, seed_b: int, steps: int, **way: Unpack[Way]
+        self, seed_a: int, seed_b: int, steps: Steps, **way: Unpack[Way]
     ) -> Images:
         """`interpolate` in an asyncio program."""
         asking = self._runner.asking

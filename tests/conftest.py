@@ -175,6 +175,13 @@ def judged(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
 
 
 @pytest.fixture(scope="session")
+def mixable(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that takes mixtures of classes."""
+    options = ExportOptions(class_weights=True, precisions=["fp32"], num_images=1000)
+    return export_run(run, tmp_path_factory.mktemp("mixable") / "x.gan", options).path
+
+
+@pytest.fixture(scope="session")
 def styled(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """The bundle of a StyleGAN2 of random weights: 16x16 pixels, 6 styles of length 12."""
     from test_importer_stylegan2 import CLASSES as PLAN

@@ -30,6 +30,7 @@ _LARGE = 1 << 18  # bytes
 Label = int | str
 SeedList = Sequence[int] | AnyArray | None
 Labels = Label | Mixture | Sequence[Label | Mixture] | AnyArray | None
+Steps = int | Sequence[float] | AnyArray
 
 
 def seeds_asked(n: int | None, seed: int, seeds: SeedList) -> Seeds:
@@ -141,6 +142,26 @@ def gives_each(labels: Labels) -> bool:
     if labels is None or isinstance(labels, int | str | Mapping):
         return False
     return getattr(labels, "ndim", 1) != 0  # a tensor, or a number of NumPy
+
+
+def places_asked(steps: Steps) -> NDArray[np.float64]:
+    """Where images lie on a way, (N,) in [0, 1], from their number or from a list of these.
+
+    Raises:
+        RequestError: one image, or a place that is not on the way.
+    """
+    array = read("steps", steps)
+    if not array.ndim:
+        return np.linspace(0.0, 1.0, checked_integer("steps", steps, least=2))
+    if array.ndim != 1 or array.dtype.kind not in "fiu":
+        raise RequestError(
+            f"steps: found {described(array)}; expected how many images, or a list of where they"
+            " lie, from 0 to 1"
+        )
+    beside = ~((array >= 0) & (array <= 1))
+    if beside.any():
+        raise RequestError(f"steps: found {array[beside][0]:g}; expected places from 0 to 1")
+    return array.astype(np.float64)
 
 
 def labels_in_turn(labels: Labels) -> list[Any]:

@@ -160,28 +160,42 @@ def draw_uniforms(seeds: Sequence[int] | AnyArray) -> Floats:
     return uniforms
 
 
-def slerp(start: NDArray[np.float32], end: NDArray[np.float32], steps: int) -> NDArray[np.float32]:
+def lerp(start: NDArray[np.float32], end: NDArray[np.float32], t: Floats) -> NDArray[np.float32]:
+    """The straight way: (1 - t) start + t end.
+
+    Args:
+        start, end: float32, of the same shape (...).
+        t: float64 (N,) in [0, 1].
+
+    Returns:
+        float32 (N, ...).
+    """
+    share = t.reshape(-1, *[1] * start.ndim)
+    path: NDArray[np.float32] = ((1 - share) * start + share * end).astype(np.float32)
+    return path
+
+
+def slerp(start: NDArray[np.float32], end: NDArray[np.float32], t: Floats) -> NDArray[np.float32]:
     """Spherical interpolation, which keeps the norm that normal latents have.
 
     slerp(a, b; t) = sin((1 - t) w) / sin(w) a + sin(t w) / sin(w) b, w the angle between a and b.
 
     Args:
-        start: float32 (Z,).
-        end: float32 (Z,).
-        steps: number of latents, both ends included; >= 2.
+        start, end: float32 (Z,).
+        t: float64 (N,) in [0, 1].
 
     Returns:
-        float32 (steps, Z).
+        float32 (N, Z).
     """
     a, b = start.astype(np.float64), end.astype(np.float64)
-    t = np.linspace(0.0, 1.0, steps)[:, None]
     cosine = np.clip(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)), -1.0, 1.0)
     angle = np.arccos(cosine)
     if np.sin(angle) < 1e-6:  # parallel: the arc is the line
-        path = (1 - t) * a + t * b
-    else:
-        path = (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)
-    return path.astype(np.float32)
+        return lerp(start, end, t)
+    share = t[:, None]
+    path = (np.sin((1 - share) * angle) * a + np.sin(share * angle) * b) / np.sin(angle)
+    latents: NDArray[np.float32] = path.astype(np.float32)
+    return latents
 
 
 def philox4x32(counter: Words, key: Words) -> Words:

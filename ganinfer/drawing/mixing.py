@@ -14,7 +14,6 @@ from ganinfer.drawing.reading import single
 from ganinfer.errors import RequestError
 
 if TYPE_CHECKING:
-    from ganinfer.drawing.inputs import ClassInput
     from ganinfer.drawing.model import Model
 
 Weights = NDArray[np.float32]
@@ -72,36 +71,25 @@ def checked_weights(model: "Model", weights: NDArray[Any]) -> Weights:
     return np.array(weights, np.float32, order="C")
 
 
-def between(
-    model: "Model", start: "ClassInput | None", end: "ClassInput | None", steps: int
-) -> Weights:
-    """The straight way from one mixture (1, K) to another, both included: (steps, K).
-
-    Raises:
-        RequestError: the graph takes no mixtures.
-    """
-    check_mixable(model)
-    assert start is not None
-    assert end is not None
-    share = np.linspace(0.0, 1.0, steps)[:, None]
-    return ((1 - share) * start + share * end).astype(np.float32)
-
-
-def parse_mixture(text: str, classes: Sequence[str]) -> dict[int | str, float]:
+def parse_mixture(
+    text: str, classes: Sequence[str], *, separator: str = "+"
+) -> dict[int | str, float]:
     """From "3:0.5+8:0.5": class names, or numbers where no class is called so.
+
+    separator: of classes; a plus is a blank in URLs.
 
     Raises:
         RequestError: it is written otherwise.
     """
     mixture: dict[int | str, float] = {}
-    for part in text.split("+"):
+    for part in text.split(separator):
         name, colon, weight = (piece.strip() for piece in part.rpartition(":"))
         label = int(name) if name.isdecimal() and name not in classes else name
         try:
             mixture[label] = mixture.get(label, 0.0) + float(weight if colon else "")
         except ValueError:
             raise RequestError(
-                f"--labels {text}: expected classes and their weights, as in 3:0.5+8:0.5"
+                f"labels {text}: expected classes and their weights, as in 3:0.5{separator}8:0.5"
             ) from None
     return mixture
 

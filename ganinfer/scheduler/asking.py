@@ -14,6 +14,7 @@ from ganinfer.drawing.arguments import (
     Label,
     Labels,
     SeedList,
+    Steps,
     checked_count,
     checked_duration,
     checked_integer,
@@ -23,6 +24,7 @@ from ganinfer.drawing.arguments import (
     checked_styles,
     gives_each,
     numbers_asked,
+    places_asked,
     room_for,
     seeds_asked,
 )
@@ -37,8 +39,8 @@ from ganinfer.drawing.inputs import (
     truncation_input,
     without_styles,
 )
-from ganinfer.drawing.latents import seed_array, slerp
-from ganinfer.drawing.mixing import Mixture, between
+from ganinfer.drawing.latents import lerp, seed_array, slerp
+from ganinfer.drawing.mixing import Mixture, check_mixable
 from ganinfer.drawing.reading import AnyArray
 from ganinfer.errors import RequestError
 from ganinfer.scheduler.request import Request
@@ -162,7 +164,7 @@ class Asking:
         self,
         seed_a: int,
         seed_b: int,
-        steps: int,
+        steps: Steps,
         *,
         mapped: Callable[[Wanted], NDArray[np.float32]],
         label: Label | Mixture | None = None,
@@ -175,7 +177,7 @@ class Asking:
         """As `Sampler.interpolate` takes them; mapped: makes styles."""
         if space not in ("z", "w"):
             raise RequestError(f"space {space!r}: expected 'z' or 'w'")
-        steps, keys = checked_integer("steps", steps, least=2), seed_array([seed_a, seed_b])
+        t, keys = places_asked(steps), seed_array([seed_a, seed_b])
         self._check_truncation(truncation, truncation_mode)
         own = labels_of(self.model, keys[:1], numbers_asked(self.model, label, 1))
         last = own if to_label is None else numbers_asked(self.model, to_label, 1)
@@ -183,18 +185,18 @@ class Asking:
         if space == "w":
             numbers = None if start is None else np.concatenate([start, end])
             w = mapped(Wanted(keys, numbers, truncation, truncation_mode))
-            return self.of_styles(np.linspace(w[0], w[1], steps), timeout_s=timeout_s)
+            return self.of_styles(lerp(w[0], w[1], t), timeout_s=timeout_s)
         ends = draw_inputs(self.model, keys, None, truncation, truncation_mode).z
-        if self.model.z_distribution == "normal":
-            path = slerp(ends[0], ends[1], steps)
-        else:
-            path = np.linspace(ends[0], ends[1], steps, dtype=np.float32)
+        path = (slerp if self.model.z_distribution == "normal" else lerp)(ends[0], ends[1], t)
         y = start
         if to_label is not None:
-            y = between(self.model, start, end, steps)
+            check_mixable(self.model)
+            assert start is not None
+            assert end is not None
+            y = lerp(start[0], end[0], t)
         elif start is not None:
-            y = start.repeat(steps, axis=0)
-        inputs = Inputs(path, y, truncation_input(self.model, steps, truncation))
+            y = start.repeat(len(t), axis=0)
+        inputs = Inputs(path, y, truncation_input(self.model, len(t), truncation))
         return self._of_inputs(inputs, timeout_s=timeout_s)
 
     def of_stream(

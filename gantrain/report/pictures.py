@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from ganinfer.drawing.images import Images, encode_png, grid, to_uint8
-from ganinfer.drawing.latents import draw_labels, draw_latents, slerp
+from ganinfer.drawing.latents import draw_labels, draw_latents, lerp, slerp
 from gantrain.data.dataset import Dataset
 from gantrain.extractors._base import see
 from gantrain.metrics._measured import Measured
@@ -67,10 +67,8 @@ def interpolations(trained: TrainedGenerator, device: torch.device, rows: int = 
     """From one seed to another, a row each, the class kept."""
     network = trained.network
     ends = draw_latents(range(2 * rows), network.z_dim, distribution=network.z_distribution)
-    paths = []
-    for a, b in ends.reshape(rows, 2, -1):
-        line = np.linspace(a, b, _COLUMNS, dtype=np.float32)
-        paths.append(slerp(a, b, _COLUMNS) if network.z_distribution == "normal" else line)
+    way, t = slerp if network.z_distribution == "normal" else lerp, np.linspace(0, 1, _COLUMNS)
+    paths = [way(a, b, t) for a, b in ends.reshape(rows, 2, -1)]
     labels = _labels(trained, range(rows))
     y = None if labels is None else torch.from_numpy(labels.repeat(_COLUMNS)).to(device)
     images = network(torch.from_numpy(np.concatenate(paths)).to(device), y).float().cpu().numpy()

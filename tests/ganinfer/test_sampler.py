@@ -82,6 +82,22 @@ def test_interpolation_meets_both_ends(sampler: Sampler) -> None:
     assert steps.max() <= 1
 
 
+def test_places_on_the_way_are_those_of_the_whole_way(sampler: Sampler) -> None:
+    whole = sampler.interpolate(4, 9, 5, label=1)
+    assert np.array_equal(sampler.interpolate(4, 9, [0.75, 0, 0.5], label=1), whole[[3, 0, 2]])
+    assert np.array_equal(sampler.interpolate(4, 9, np.linspace(0, 1, 5), label=1), whole)
+    for wrong, words in (
+        (1, "steps: found 1; expected an integer, 2 or more"),
+        ([0.5, 1.5], "steps: found 1.5; expected places from 0 to 1"),
+        ([float("nan")], "steps: found nan"),
+        ([[0.5]], "found float64 .1, 1.; expected how many images, or a list"),
+        (0.5, "steps: found 0.5; expected an integer"),
+        ("0.5", "steps: found '0.5'"),
+    ):
+        with pytest.raises(RequestError, match=words):
+            sampler.interpolate(4, 9, wrong, label=1)
+
+
 def test_pil_output_holds_the_same_pixels(sampler: Sampler) -> None:
     pictures = sampler.sample(3, output="pil")
     assert all(isinstance(picture, Image.Image) for picture in pictures)

@@ -88,6 +88,8 @@ def whatever(
     sampler.submit(3, labels=mixture)
     sampler.submit(3, labels=mixtures)
     sampler.interpolate(3, 8, 5, label=mixture, to_label="8")
+    sampler.interpolate(3, 8, [0.25, 0.5])
+    sampler.interpolate(3, 8, 0.5)  # type: ignore[arg-type]
     sampler.generate([[0.0, 1.0], [0.0, 1.0]], "3")
     sampler.generate(torch.zeros(2, 2), labels)
     sampler.sample(2, **options)

@@ -154,8 +154,8 @@ def test_no_seeds_give_no_latents() -> None:
 
 def test_slerp_keeps_the_norm_and_the_ends() -> None:
     a, b = draw_latents([0, 1], 256)
-    path = slerp(a, b, 11)
+    path = slerp(a, b, np.linspace(0, 1, 11))
     np.testing.assert_allclose(path[[0, -1]], [a, b], rtol=1e-5, atol=1e-6)
     norms = np.linalg.norm(path, axis=1)
     assert norms.min() > 0.9 * min(norms[0], norms[-1])
-    np.testing.assert_allclose(slerp(a, a, 3), [a, a, a], rtol=1e-5)
+    np.testing.assert_allclose(slerp(a, a, np.linspace(0, 1, 3)), [a, a, a], rtol=1e-5)

@@ -4,8 +4,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ganexport.options import ExportOptions
-from ganexport.pipeline import export_run
 from ganinfer import Sampler
 from ganinfer.cli.options import parse_labels
 from ganinfer.drawing.latents import draw_latents
@@ -13,15 +11,8 @@ from ganinfer.errors import RequestError
 
 
 @pytest.fixture(scope="module")
-def path(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("mixable") / "x.gan"
-    options = {"class_weights": True, "precisions": ["fp32"], "num_images": 1000}
-    return export_run(run, made, ExportOptions(**options)).path
-
-
-@pytest.fixture(scope="module")
-def sampler(path: Path) -> Iterator[Sampler]:
-    with Sampler(path) as opened:
+def sampler(mixable: Path) -> Iterator[Sampler]:
+    with Sampler(mixable) as opened:
         yield opened
 
 
@@ -79,15 +70,13 @@ def test_mixtures_are_written_with_colons_and_plus() -> None:
     classes = ["3", "8", "a:b"]
     found = parse_labels("3:0.5+8:0.5, 1, a:b, 0:1", classes)
     assert found == [{"3": 0.5, "8": 0.5}, 1, "a:b", {0: 1.0}]
-    with pytest.raises(
-        RequestError, match=r"--labels 3:0.5\+8: expected classes and their weights"
-    ):
+    with pytest.raises(RequestError, match=r"labels 3:0.5\+8: expected classes and their weights"):
         parse_labels("3:0.5+8", classes)
 
 
-def test_the_command_line_draws_mixtures(gan, path: Path, tmp_path: Path) -> None:
+def test_the_command_line_draws_mixtures(gan, mixable: Path, tmp_path: Path) -> None:
     drawn = gan(
-        "sample", path, "--seeds", "0-3", "--labels", "0:0.5+2:0.5", "-o", tmp_path / "x.png"
+        "sample", mixable, "--seeds", "0-3", "--labels", "0:0.5+2:0.5", "-o", tmp_path / "x.png"
     )
     assert drawn.returncode == 0, drawn.stderr
     assert (tmp_path / "x.png").exists()
