@@ -83,12 +83,15 @@ _STATUSES: list[tuple[type[BaseException], int, str]] = [
     (DeadlineExceeded, 504, "DEADLINE_EXCEEDED"),
     (Closed, 503, "UNAVAILABLE"),
     (BackendUnavailable, 503, "UNAVAILABLE"),
+    (MissingExtra, 501, "UNIMPLEMENTED"),
     (BaseException, 500, "INTERNAL"),
 ]
 
 
 def http_status(error: BaseException) -> int:
     """The HTTP status of an error: 422 the caller's, 429 and 503 to try again, 504 too late.
+
+    501: a package is not installed here.
 
     Args:
         error: of any class; what is no `GanError` is 500.

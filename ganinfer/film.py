@@ -1,5 +1,6 @@
 """Moving pictures: ways from seed to seed, and the files that hold them."""
 
+import importlib.util
 import io
 import itertools
 import math
@@ -16,7 +17,8 @@ from ganinfer.errors import RequestError, missing_extra
 from ganinfer.files import write_atomic
 from ganinfer.sampler import Sampler
 
-SUFFIXES = (".gif", ".webp", ".mp4", ".png")
+KINDS = ("gif", "webp", "mp4")
+SUFFIXES = (*(f".{kind}" for kind in KINDS), ".png")
 _LEAST_SIDE = 256  # pixels of a film's longer side; smaller images are enlarged by a whole number
 
 
@@ -78,10 +80,9 @@ def save_film(path: Path, frames: Iterable[Images], *, fps: int = 30) -> None:
     """Write frames to a file, whole or not at all; small ones are enlarged.
 
     Args:
-        path: x.gif, x.webp (lossless), x.mp4 (H.264, of the extra `video`), or x.png for a strip.
-        frames: uint8 (H, W, C); at least one. RGBA stays transparent in x.webp and x.png, and is
-            laid on white in the others; two channels are side by side, in grey.
-        fps: frames a second, 1 to 100. A gif counts hundredths of a second and rounds.
+        path: x.gif, x.webp, x.mp4, or x.png for a strip.
+        frames: uint8 (H, W, C), as `encode_film` takes them; RGBA stays transparent in x.png.
+        fps: as of `encode_film`; a strip has none.
 
     Raises:
         RequestError: another kind of file, or speed.
@@ -90,34 +91,63 @@ def save_film(path: Path, frames: Iterable[Images], *, fps: int = 30) -> None:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise RequestError(f"{path}: expected a name that ends in {', '.join(SUFFIXES)}")
-    if not 1 <= fps <= 100:
-        raise RequestError(f"fps: found {fps}; expected 1 to 100")
     if suffix == ".png":
         strip = np.stack(list(frames))
         save_png(path, grid(strip, columns=len(strip)))
         return
+    write_atomic(path, encode_film(frames, suffix.removeprefix("."), fps=fps))
+
+
+def encode_film(frames: Iterable[Images], kind: str, *, fps: int = 30) -> bytes:
+    """The bytes of a film; small images are enlarged.
+
+    Args:
+        frames: uint8 (H, W, C); at least one. RGBA stays transparent in a webp, and is laid on
+            white in the others; two channels are side by side, in grey.
+        kind: "gif", "webp" (lossless), or "mp4" (H.264, of the extra `video`).
+        fps: frames a second, 1 to 100. A gif counts hundredths of a second and rounds.
+
+    Raises:
+        RequestError: another kind, or speed.
+        MissingExtra: an mp4, and PyAV is not installed.
+    """
+    if kind not in KINDS:
+        raise RequestError(f"film {kind!r:.40}: expected one of {', '.join(KINDS)}")
+    if not 1 <= fps <= 100:
+        raise RequestError(f"fps: found {fps}; expected 1 to 100")
+    if not encodes(kind):
+        raise missing_extra("av")
     pictures = map(_enlarged, map(visible, frames))
-    if suffix != ".webp":
+    if kind != "webp":
         pictures = map(opaque, pictures)
-    film = _mp4(pictures, fps) if suffix == ".mp4" else _animation(pictures, fps, suffix)
-    write_atomic(path, film)
+    return _mp4(pictures, fps) if kind == "mp4" else _animation(pictures, fps, kind)
+
+
+def encodes(kind: str) -> bool:
+    """Whether what makes this kind of film is installed; PyAV makes an mp4."""
+    return kind != "mp4" or importlib.util.find_spec("av") is not None
+
+
+def enlargement(height: int, width: int) -> int:
+    """How many pixels of a film an image's pixel is wide and high."""
+    return math.ceil(_LEAST_SIDE / max(height, width))
 
 
 def _enlarged(frame: Images) -> Images:
-    scale = math.ceil(_LEAST_SIDE / max(frame.shape[:2]))
+    scale = enlargement(*frame.shape[:2])
     return frame.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
-def _animation(frames: Iterator[Images], fps: int, suffix: str) -> bytes:
+def _animation(frames: Iterator[Images], fps: int, kind: str) -> bytes:
     """A gif or webp that plays for ever."""
     pictures = map(to_pil, frames)
     buffer = io.BytesIO()
     next(pictures).save(
         buffer,
-        format=suffix[1:],
+        format=kind,
         save_all=True,
         append_images=pictures,
-        duration=round(100 / fps) * 10 if suffix == ".gif" else round(1000 / fps),
+        duration=round(100 / fps) * 10 if kind == "gif" else round(1000 / fps),
         loop=0,
         lossless=True,  # of a webp
     )
@@ -126,10 +156,8 @@ def _animation(frames: Iterator[Images], fps: int, suffix: str) -> bytes:
 
 def _mp4(frames: Iterator[Images], fps: int) -> bytes:
     """H.264 as every player takes it: even sides, and colours at half the resolution."""
-    try:
-        import av
-    except ModuleNotFoundError as error:
-        raise missing_extra("av", error) from None
+    import av
+
     first = next(frames)
     height, width = first.shape[0] + first.shape[0] % 2, first.shape[1] + first.shape[1] % 2
     buffer = io.BytesIO()

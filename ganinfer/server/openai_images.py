@@ -20,8 +20,8 @@ from ganinfer.drawing.latents import seed_array
 from ganinfer.sampler import Sampler
 from ganinfer.server.answers import malformed
 from ganinfer.server.bodies import Body, read_body, read_json
+from ganinfer.server.keeping import MIN_PIN
 from ganinfer.server.pictures import FORMATS, check_format, class_of
-from ganinfer.server.plain import MIN_PIN
 from ganinfer.server.service import Service, service_of
 from ganinfer.server.tensors import integer
 

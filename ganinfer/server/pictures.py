@@ -1,4 +1,4 @@
-"""Images as files: png, webp, jpeg, npy."""
+"""Images as files: png, webp, jpeg, npy; classes as URLs name them."""
 
 import io
 import re
@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ganinfer.drawing.images import Images, check_picture, encode_pngs, opaque, to_pil
+from ganinfer.drawing.mixing import parse_mixture
 from ganinfer.errors import RequestError
 from ganinfer.sampler import Sampler
 
@@ -61,3 +62,18 @@ def class_of(sampler: Sampler, text: str) -> int:
         raise RequestError(f"label {text!r:.40}: this model has no classes; leave it out")
     is_number = text not in classes and re.fullmatch(r"\d{1,9}", text)
     return sampler.number_of(int(text) if is_number else text)
+
+
+def label_of(sampler: Sampler, text: str) -> int | dict[int, float]:
+    """The class that a text names; or of a mixture, as in 3:0.7,5:0.3, its classes' weights.
+
+    Raises:
+        RequestError: the model has no such class, or it is written otherwise.
+    """
+    if ":" not in text or text in sampler.classes:
+        return class_of(sampler, text)
+    weights: dict[int, float] = {}
+    for part, weight in parse_mixture(text, sampler.classes, separator=",").items():
+        number = sampler.number_of(part)
+        weights[number] = weights.get(number, 0.0) + weight
+    return weights

@@ -4,7 +4,8 @@ import asyncio
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, TypeVar
 
@@ -33,6 +34,7 @@ class Service:
         keys: that clients must show one of; None if they need none.
         counts, grpc_counts: of requests over HTTP and over gRPC.
         tallies: of models, by their names.
+        films: packs films, one at a time: they take seconds, and no picture shall wait for them.
         draining: the host stops; set by it or by the end of the application.
     """
 
@@ -47,6 +49,7 @@ class Service:
             "ganinfer_grpc_requests_total", "Requests over gRPC.", ("method", "status")
         )
         self.tallies: defaultdict[str, Tally] = defaultdict(Tally)
+        self.films = ThreadPoolExecutor(1, "ganinfer film")
         self.draining = False
         self._warm = False
 
@@ -92,18 +95,25 @@ class Service:
         """Within it the other workers get the figures of this one."""
         return nullcontext() if self._siblings is None else self._siblings.telling(self.figures)
 
-    def check_size(self, sampler: Sampler, n: int) -> None:
-        """Refuse more images or pixels than one request may have, by 413."""
+    def most_images(self, height: int, width: int) -> int:
+        """Of that size, that one request may have."""
+        return min(self.serving.max_images, int(1e6 * self.serving.max_megapixels / height / width))
+
+    def check_size(self, sampler: Sampler, n: int, *, scale: int = 1) -> None:
+        """Refuse more images or pixels than one request may have, by 413.
+
+        scale: that images are enlarged by before they are packed.
+        """
         if n > self.serving.max_images:
             raise too_large(f"found {n} images; at most {self.serving.max_images} a request")
-        height, width, _ = sampler.info["shape"]
+        height, width = (scale * side for side in sampler.info["shape"][:2])
         if n * height * width > 1e6 * self.serving.max_megapixels:
             raise too_large(
                 f"found {n} images of {width}x{height} pixels; at most"
                 f" {self.serving.max_megapixels:g} million pixels a request"
             )
 
-    async def answered(self, request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    async def answered(self, request: Request, work: Awaitable[Result]) -> Result:
         """What work gives; if the client hangs up before, the work is cancelled.
 
         Raises:

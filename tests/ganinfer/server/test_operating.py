@@ -73,7 +73,7 @@ def test_a_closed_sampler_is_neither_live_nor_ready(bundle: Path) -> None:
 def test_metrics_count_requests_by_path_and_status(host: Host) -> None:
     host.get("/v1/tiny/image.png?seed=3")
     host.get("/v1/same/image.png?seed=x")
-    host.ask("PATCH", "/v1/nothing", None)
+    host.ask("PATCH", "/nothing", None)
     text = host.get("/metrics").body.decode()
     counted = re.findall(r"ganinfer_http_requests_total\{(.+?)\} (\d+)", text)
     found = {labels: int(count) for labels, count in counted}
