@@ -20,6 +20,7 @@ from ganinfer.server.keys import Keys
 from ganinfer.server.openai_images import ROUTES as OPENAI
 from ganinfer.server.operating import ROUTES as OPERATING
 from ganinfer.server.plain import ROUTES as PLAIN
+from ganinfer.server.playground import ROUTES as PLAYGROUND
 from ganinfer.server.service import Service
 from ganinfer.server.serving import Serving
 from ganinfer.server.shelf import Shelf
@@ -58,7 +59,7 @@ class Application:
             )
         if self.service.keys is not None:
             before.append(Middleware(Keys, keys=self.service.keys))
-        routes = [*V2, *OPENAI, *PLAIN, *OPERATING]
+        routes = [*V2, *OPENAI, *PLAIN, *PLAYGROUND, *OPERATING]
         inner = Starlette(
             routes=routes,
             middleware=before,

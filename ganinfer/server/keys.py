@@ -10,9 +10,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ganinfer.api_keys import read_api_keys
 from ganinfer.server.answers import error_answer
+from ganinfer.server.playground import PATHS
 
-# Probes come from whoever runs the machine, without a key.
-OPEN_PATHS = frozenset({"/livez", "/readyz", "/v2/health/live", "/v2/health/ready"})
+# Probes come from whoever runs the machine, without a key; the page has a field for one.
+OPEN_PATHS = PATHS | {"/livez", "/readyz", "/v2/health/live", "/v2/health/ready"}
 NO_KEY = "expected Authorization: Bearer <key>, or x-api-key"
 
 

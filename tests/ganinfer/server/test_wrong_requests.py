@@ -175,6 +175,8 @@ NOT_THERE: list[tuple[str, int, str]] = [
     ("/v1/tiny/interpolate.png?to=8", 404, "gif, webp, mp4 are"),
     ("/v1/tiny/interpolate.gif?to=8&bundle=000000000000", 404, "another one serves"),
     ("/v1/other", 404, "this serves tiny"),
+    ("/playground/page.py", 404, "no such file"),
+    ("/playground/__init__.py", 404, "no such file"),
     ("/v1/models/other", 404, "this serves tiny"),
     ("/v2/models/tiny/infer", 405, "Method Not Allowed"),
     ("/v1/tiny/../../etc/passwd", 404, "Not Found"),
