@@ -5,7 +5,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -43,11 +43,17 @@ class Refused:
 
 @dataclass(frozen=True)
 class Served:
-    """What clients get who ask for one image again and again, each in a thread."""
+    """What clients get who ask for images again and again, all at once."""
 
     p50_ms: float
     p99_ms: float
     images_per_s: float
+
+    @classmethod
+    def of(cls, times: Sequence[float], wall: float, n: int = 1) -> "Served":
+        """times: seconds of each request for n images. wall: of all of them."""
+        p50, p99 = np.percentile(times, (50, 99)).tolist()
+        return cls(1000 * p50, 1000 * p99, n * len(times) / wall)
 
 
 @dataclass(frozen=True)
@@ -191,13 +197,11 @@ def _time_shares(
 
 
 def _serve(sampler: Sampler, num_clients: int, seconds: float) -> Served:
-    """Times of single images, after a quarter as long without taking any."""
+    """Times of single images, each client in a thread, after a quarter as long without any."""
     _ask(sampler, num_clients, seconds / 4)
     began = time.perf_counter()
     times = _ask(sampler, num_clients, seconds)
-    rate = len(times) / (time.perf_counter() - began)
-    p50, p99 = np.percentile(times, (50, 99)).tolist()
-    return Served(1000 * p50, 1000 * p99, rate)
+    return Served.of(times, time.perf_counter() - began)
 
 
 def _ask(sampler: Sampler, num_clients: int, seconds: float) -> list[float]:

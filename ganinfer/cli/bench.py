@@ -1,5 +1,7 @@
 """gan bench."""
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,10 +10,15 @@ from rich.table import Table
 
 from ganinfer.cli.console import console
 from ganinfer.cli.options import BundlePath
+from ganinfer.errors import RequestError
 from ganinfer.files import check_place, write_atomic
 
 if TYPE_CHECKING:
     from ganinfer.bench import Report
+    from ganinfer.bench.measure import Served
+    from ganinfer.bench.served import ServerReport
+
+KEY = "GANINFER_API_KEY"  # of the environment
 
 
 def bench(
@@ -34,14 +41,36 @@ def bench(
     tune: Annotated[
         bool, typer.Option("--tune", help="From now on Sampler opens the fastest on this host.")
     ] = False,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead: measure this one, as in http://localhost:8000. Its API key, if it wants"
+            f" one, is read from {KEY}."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Its name on the --server; the bundle's by default.")
+    ] = None,
 ) -> None:
-    """Measure a bundle on this host: every backend in every precision, each in a fresh process."""
+    """Measure a bundle on this host: every backend in every precision, each in a fresh process.
+
+    --server measures what gives it over the Open Inference Protocol: gan serve, or Triton.
+    """
     import ganinfer.bench
     from ganinfer.bench.chart import bar_chart
 
+    if model is not None and server is None:
+        raise RequestError("--model: it goes with --server")
+    if server is not None and (backend or precision or device != "auto" or plot or tune):
+        raise RequestError(
+            "--server: it goes without --backend, --precision, --device, --plot and --tune"
+        )
     for place, suffix in ((json_file, ".json"), (plot, ".svg")):
         if place is not None:
             check_place(place, suffix)
+    if server is not None:
+        _bench_server(bundle, server, model, seconds, json_file)
+        return
     with console.status("measuring") as status:
         report = ganinfer.bench.bench(
             bundle,
@@ -64,6 +93,38 @@ def bench(
             f"tuned: {choice.backend} {choice.precision} on {choice.device}, {choice}{fidelity}",
             soft_wrap=True,
         )
+
+
+def _bench_server(
+    bundle: Path, server: str, model: str | None, seconds: float, json_file: Path | None
+) -> None:
+    from ganinfer.bench.served import bench_server
+
+    with console.status("asking") as status:
+        report = bench_server(
+            bundle,
+            server,
+            name=model,
+            key=os.environ.get(KEY),
+            seconds=seconds,
+            progress=lambda name, done, total: status.update(f"{name} ({done + 1} of {total})"),
+        )
+    _show_served(report)
+    if json_file is not None:
+        write_atomic(json_file, report.to_json().encode())
+
+
+def _show_served(report: "ServerReport") -> None:
+    """One table, and what was compared before."""
+    table = _latencies("ms of a request, and images/s @ so many callers", report.served)
+    console.print(table)
+    console.print()
+    equal = "equal to the byte to" if report.byte_equal else "within the bundle's limits of"
+    console.print(
+        f"{report.server}: model {report.model}, bundle {report.sha256[:12]}; its images are"
+        f" {equal} a Sampler's here. Callers share this machine with the server, if it runs here.",
+        soft_wrap=True,
+    )
 
 
 def _show(report: "Report") -> None:
@@ -120,14 +181,18 @@ def _arithmetic(report: "Report") -> Table:
 
 def _served(report: "Report") -> Table:
     """Latency under load."""
-    counts = sorted(report.measured[0].served)
-    columns = [f"{name}\n@{count}" for count in counts for name in ("p50", "p99", "img/s")]
-    table = _table("single images: ms and images/s @ so many clients", columns)
-    for found in report.measured:
-        figures = [found.served[count] for count in counts]
+    rows = {found.name: found.served for found in report.measured}
+    return _latencies("single images: ms and images/s @ so many clients", rows)
+
+
+def _latencies(title: str, rows: "Mapping[str, Mapping[int, Served]]") -> Table:
+    """Of each row, by the number of callers."""
+    counts = sorted(next(iter(rows.values())))
+    table = _table(title, [f"{name}\n@{n}" for n in counts for name in ("p50", "p99", "img/s")])
+    for name, served in rows.items():
+        figures = [served[count] for count in counts]
         table.add_row(
-            found.name,
-            *(_figure(v) for s in figures for v in (s.p50_ms, s.p99_ms, s.images_per_s)),
+            name, *(_figure(v) for s in figures for v in (s.p50_ms, s.p99_ms, s.images_per_s))
         )
     return table
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ganinfer.drawing.images import Images
 from ganinfer.errors import BackendUnavailable, RequestError
 
-_LENGTH = "Inference-Header-Content-Length"
+LENGTH = "Inference-Header-Content-Length"
 MOST_IMAGES = 64  # of a request, if the server says nothing
 TIMEOUT_S = 120.0
 LARGEST_HEADER = 1 << 20
@@ -109,19 +109,7 @@ class ServedModel:
 
     def _infer(self, n: int, tensors: list[tuple[str, str, NDArray[Any]]]) -> Images:
         """Images of so many seeds, of whatever shape the server gives them."""
-        inputs = [
-            {
-                "name": name,
-                "datatype": datatype,
-                "shape": self._column(n),
-                "parameters": {"binary_data_size": array.nbytes},
-            }
-            for name, datatype, array in tensors
-        ]
-        outputs = [{"name": "images", "parameters": {"binary_data": True}}]
-        header = json.dumps({"inputs": inputs, "outputs": outputs}).encode()
-        body = header + b"".join(array.tobytes() for _, _, array in tensors)
-        headers = {"Content-Type": "application/octet-stream", _LENGTH: str(len(header))}
+        body, headers = packed_request(tensors, self._column(n))
         size = n * math.prod(self._shape)
         status, length, answer = self._ask("POST", "/infer", size, body, headers)
         self._check(status, answer)
@@ -172,7 +160,7 @@ class ServedModel:
             ) from None
         if len(answer) > most:
             raise self._foreign(f"more than {most:,} bytes")
-        return response.status, response.headers[_LENGTH], answer
+        return response.status, response.headers[LENGTH], answer
 
     def _check(self, status: int, answer: bytes) -> None:
         if status == 200:
@@ -198,15 +186,51 @@ def _place(url: str) -> tuple[Callable[[], http.client.HTTPConnection], str]:
     Raises:
         RequestError: that is no address.
     """
+    parts = checked_address(url)
+    kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
+    connect = partial(kinds[parts.scheme], parts.hostname, parts.port, timeout=TIMEOUT_S)
+    return connect, parts.path
+
+
+def checked_address(url: str) -> SplitResult:
+    """The parts of a server's address; it has a host.
+
+    Raises:
+        RequestError: that is no address.
+    """
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
+        host, _ = parts.hostname, parts.port
     except ValueError:
         host = None
     if host is None or parts.scheme not in ("http", "https"):
         raise RequestError(f"server {url}: expected an address, as in http://localhost:8000")
-    kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
-    return partial(kinds[parts.scheme], host, port, timeout=TIMEOUT_S), parts.path
+    return parts
+
+
+def packed_request(
+    tensors: Sequence[tuple[str, str, NDArray[Any]]], shape: list[int], output: str = "images"
+) -> tuple[bytes, dict[str, str]]:
+    """The body and the headers of a request whose tensors, all of one shape, are bytes.
+
+    Args:
+        tensors: name, datatype and little-endian values of each.
+        shape: (N, 1) or (N,).
+        output: what is asked for, as bytes.
+    """
+    inputs = [
+        {
+            "name": name,
+            "datatype": datatype,
+            "shape": shape,
+            "parameters": {"binary_data_size": array.nbytes},
+        }
+        for name, datatype, array in tensors
+    ]
+    outputs = [{"name": output, "parameters": {"binary_data": True}}]
+    header = json.dumps({"inputs": inputs, "outputs": outputs}).encode()
+    headers = {"Content-Type": "application/octet-stream", LENGTH: str(len(header))}
+    return header + b"".join(array.tobytes() for _, _, array in tensors), headers
 
 
 def _output(answer: bytes, length: str | None) -> Images:
