@@ -132,6 +132,7 @@ EXTRAS = {
     "uvicorn": "serve",
     "google": "serve-grpc",
     "grpc": "serve-grpc",
+    "httptools": "serve",
 }
 
 

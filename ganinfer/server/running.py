@@ -15,6 +15,11 @@ import uvicorn
 
 from ganinfer.errors import ConfigError
 from ganinfer.server.application import Application
+from ganinfer.server.connections import BoundedProtocol
+
+# uvloop accepts one connection of a socket in each turn, in which it may answer hundreds: who comes
+# and goes without a word would keep out those that have something to say.
+_ACCEPTED_AT_ONCE = 16
 
 
 class Beside(Protocol):
@@ -81,13 +86,15 @@ def run(application: Application, bound: socket.socket, beside: Beside | None = 
     config = uvicorn.Config(
         application,
         lifespan="on",
+        http=BoundedProtocol,
         ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=math.ceil(drain_s),
     )
-    _Server(config, application, beside).run(sockets=[bound])
+    listening = [bound, *(bound.dup() for _ in range(_ACCEPTED_AT_ONCE - 1))]
+    _Server(config, application, beside).run(sockets=listening)
 
 
 class _Server(uvicorn.Server):

@@ -17,6 +17,7 @@ from PIL import Image
 from ganinfer import Sampler
 from ganinfer.server import Serving
 from ganinfer.server.application import Application
+from ganinfer.server.connections import BoundedProtocol
 from ganinfer.server.running import _Server, address_of, bound_socket
 from ganinfer.server.shelf import Shelf
 
@@ -87,6 +88,7 @@ class Hosted(Host):
     """In this process."""
 
     application: Application
+    server: uvicorn.Server
     grpc: str | None
 
 
@@ -116,7 +118,9 @@ def hosted(
     application = Application(samplers, serving or Serving())
     bound = bound_socket("127.0.0.1", 0)
     port = bound.getsockname()[1]
-    config = uvicorn.Config(application, lifespan="on", ws="none", log_config=None)
+    config = uvicorn.Config(
+        application, lifespan="on", http=BoundedProtocol, ws="none", log_config=None
+    )
     beside, address = None, None
     if grpc:
         from ganinfer.server.rpc.running import RpcServer
@@ -130,7 +134,7 @@ def hosted(
         wait_until(lambda: server.started or not thread.is_alive(), "it starts")
         if ready:
             wait_until(lambda: application.service.ready, "it is ready")
-        yield Hosted(port, application, address)
+        yield Hosted(port, application, server, address)
     finally:
         server.should_exit = True
         thread.join()
