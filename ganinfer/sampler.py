@@ -198,6 +198,11 @@ class Sampler:
         }
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of an image."""
+        return self._model.shape
+
+    @property
     def batch_size(self) -> int:
         """Images that go to the device at once, at most, as it was opened."""
         return self._runner.opening.batch_size

@@ -110,9 +110,9 @@ def wanted_outputs(
         if name == "png":
             if not binary:
                 raise malformed("png: files are no JSON; ask for it with binary_data")
-            check_picture(sampler.info["channels"])
+            check_picture(sampler.shape[2])
         elif not binary:
-            count = images_of(tensors) * math.prod(sampler.info["shape"])
+            count = images_of(tensors) * math.prod(sampler.shape)
             if count > service.serving.max_body_bytes:
                 raise too_large(f"images: {count} numbers are too many for JSON; use binary_data")
     return wanted

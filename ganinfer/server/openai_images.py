@@ -55,7 +55,7 @@ async def _generated(
 ) -> Response:
     service = service_of(request)
     n, form = asked.n or 1, asked.output_format or "png"
-    height, width, _ = sampler.info["shape"]
+    height, width, _ = sampler.shape
     if asked.size not in (None, "auto", f"{width}x{height}"):
         raise malformed(f"size: found {asked.size!r:.40}; this model draws {width}x{height}")
     service.check_size(sampler, n)

@@ -48,7 +48,7 @@ def check_format(sampler: Sampler, name: str) -> None:
         RequestError: two channels are no picture, but for npy.
     """
     if name != "npy":
-        check_picture(sampler.info["channels"])
+        check_picture(sampler.shape[2])
 
 
 def class_of(sampler: Sampler, text: str) -> int:

@@ -106,7 +106,7 @@ class Service:
         """
         if n > self.serving.max_images:
             raise too_large(f"found {n} images; at most {self.serving.max_images} a request")
-        height, width = (scale * side for side in sampler.info["shape"][:2])
+        height, width = (scale * side for side in sampler.shape[:2])
         if n * height * width > 1e6 * self.serving.max_megapixels:
             raise too_large(
                 f"found {n} images of {width}x{height} pixels; at most"
@@ -120,13 +120,14 @@ class Service:
             ClientDisconnect: it has. Others as of the work.
         """
         task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
+        gone.add_done_callback(lambda _: task.cancel())
         try:
-            await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                raise ClientDisconnect
-            return task.result()
+            return await task
+        except asyncio.CancelledError:
+            if gone.done():
+                raise ClientDisconnect from None
+            raise
         finally:
-            task.cancel()
             gone.cancel()
 
 
