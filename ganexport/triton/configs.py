@@ -2,13 +2,13 @@
 
 Z latent, K classes, (H, W, C) an image. A repository NAME holds
 
-NAME             an ensemble: seed [, label] [, truncation] -> images
-NAME_latents     in Python: seed [, label] [, truncation] -> z [, y] [, psi]
+NAME             an ensemble: seed [, label or label_name] [, truncation] -> images
+NAME_latents     in Python: seed [, label or label_name] [, truncation] -> z [, y] [, psi]
 NAME_generator   onnxruntime or TensorRT: z [, y] [, truncation] -> images
 
 and, if they are asked for,
 
-NAME_png         an ensemble: seed [, label] [, truncation] -> png
+NAME_png         an ensemble: seed [, label or label_name] [, truncation] -> png
 NAME_packing     in Python: images -> png
 """
 
@@ -166,6 +166,7 @@ def _asked(model: Model) -> list[Message]:
     inputs = [_tensor("seed", "UINT64", 1)]
     if model.classes:
         inputs.append(_tensor("label", "INT64", 1) | {"optional": True})
+        inputs.append(_tensor("label_name", "STRING", 1) | {"optional": True})
     if model.truncation_modes:
         inputs.append(_tensor("truncation", "FP64", 1) | {"optional": True})
     return inputs

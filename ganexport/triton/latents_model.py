@@ -22,7 +22,10 @@ from ganinfer.errors import RequestError  # noqa: E402
 
 
 class TritonPythonModel:
-    """seed UINT64 (N, 1) [, label INT64 (N, 1)] [, truncation FP64 (N, 1)] -> z [, y] [, psi]."""
+    """seed UINT64 [, label INT64 or label_name BYTES] [, truncation FP64] -> z [, y] [, psi].
+
+    All inputs are (N, 1).
+    """
 
     def initialize(self, _: dict[str, str]) -> None:
         """Read what the bundle says of its model."""
@@ -35,20 +38,33 @@ class TritonPythonModel:
 
     def _answer(self, request: Any) -> Any:
         try:
-            drawn = self._draw(*(_column(request, n) for n in ("seed", "label", "truncation")))
+            labels = self._labels(_column(request, "label"), _column(request, "label_name"))
+            drawn = self._draw(_column(request, "seed"), labels, _column(request, "truncation"))
         except RequestError as error:
             wrong = triton.TritonError(str(error), triton.TritonError.INVALID_ARG)
             return triton.InferenceResponse(error=wrong)
         return triton.InferenceResponse([triton.Tensor(name, a) for name, a in drawn.items()])
 
+    def _labels(self, numbers: Any, names: Any) -> Any:
+        """Class numbers int64 (N,) of what a client gives; None if it leaves both out."""
+        classes = self.model.classes
+        if names is None:
+            wrong = [] if numbers is None else numbers[(numbers < 0) | (numbers >= len(classes))]
+            if len(wrong):
+                raise RequestError(f"label {wrong[0]}: expected 0 to {len(classes) - 1}")
+            return numbers
+        if numbers is not None:
+            raise RequestError("label_name: found beside label; expected one of them")
+        texts = [name.decode(errors="replace") for name in names]
+        for text in texts:
+            if text not in classes:
+                raise RequestError(f"label_name {text!r:.40}: there is no such class")
+        return np.array([classes.index(text) for text in texts], np.int64)
+
     def _draw(self, seeds: Any, labels: Any, truncations: Any) -> dict[str, Any]:
         """Columns (N,), or None -> outputs (N, ...)."""
-        num_classes = len(self.model.classes)
-        if labels is None and num_classes:
-            labels = draw_labels(seeds, num_classes)
-        elif labels is not None and not (labels.min() >= 0 and labels.max() < num_classes):
-            wrong = labels[(labels < 0) | (labels >= num_classes)][0]
-            raise RequestError(f"label {wrong}: expected 0 to {num_classes - 1}")
+        if labels is None and self.model.classes:
+            labels = draw_labels(seeds, len(self.model.classes))
         if truncations is None:
             return _outputs(draw_inputs(self.model, seeds, labels).feed())
         drawn: dict[str, Any] = {}

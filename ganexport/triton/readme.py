@@ -23,6 +23,7 @@ def readme(name: str, bundle: Bundle, options: TritonOptions, engine: Engine | N
     if model.classes:
         text = f"left out: each seed draws its own; {_classes(model.classes)}"
         inputs.append(f"| `label` | INT64 [N, 1] | {text} |")
+        inputs.append("| `label_name` | BYTES [N, 1] | in the place of `label`: names of classes |")
     if model.truncation_modes:
         text = f"left out: none; mode {model.truncation_modes[0]}"
         inputs.append(f"| `truncation` | FP64 [N, 1] | {text} |")

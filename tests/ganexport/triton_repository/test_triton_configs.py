@@ -56,7 +56,8 @@ def test_every_tensor_of_an_ensemble_fits_its_models(
                 assert inputs(model)[own] == known[tensor]
             known |= {tensor: outputs(model)[own] for own, tensor in step.output_map.items()}
         assert outputs(ensemble).items() <= known.items()
-        assert {one.name for one in ensemble.input if one.optional} == {"label", "truncation"}
+        optional = {one.name for one in ensemble.input if one.optional}
+        assert optional == {"label", "label_name", "truncation"}
 
 
 def test_what_is_asked_for_is_in_the_configs(bundle: Path, tmp_path: Path) -> None:

@@ -70,6 +70,7 @@ def ask(server: Server, model: str, output: str = "images", **columns: list) -> 
     kinds: dict[str, tuple[str, Any]] = {
         "seed": ("UINT64", np.uint64),
         "label": ("INT64", np.int64),
+        "label_name": ("BYTES", np.object_),
         "truncation": ("FP64", np.float64),
     }
     inputs = []
@@ -88,6 +89,7 @@ def test_optional_inputs_may_be_left_out_in_every_way(server: Server, sampler: S
     for given, expected in [
         ({}, sampler.sample(seeds=SEEDS)),
         ({"label": labels}, sampler.sample(seeds=SEEDS, labels=labels)),
+        ({"label_name": ["2", "0", "1", "2"]}, sampler.sample(seeds=SEEDS, labels=labels)),
         ({"truncation": [0.5] * n}, sampler.sample(seeds=SEEDS, truncation=0.5)),
         (
             {"label": labels, "truncation": [0.5] * n},
@@ -130,6 +132,8 @@ def test_many_at_once_are_merged_and_none_is_mixed_up(server: Server, sampler: S
     [
         ({"seed": [1], "label": [3]}, "label 3: expected 0 to 2"),
         ({"seed": [1], "label": [-1]}, "label -1: expected 0 to 2"),
+        ({"seed": [1], "label_name": ["cat"]}, "label_name 'cat': there is no such class"),
+        ({"seed": [1], "label": [1], "label_name": ["1"]}, "label_name: found beside label"),
         ({"seed": [1], "truncation": [-1.0]}, "truncation: found -1.0; expected a positive number"),
         ({"seed": [1], "truncation": [np.nan]}, "truncation: found nan; expected a positive"),
         ({"seed": [1, 2], "label": [0]}, "batch"),
