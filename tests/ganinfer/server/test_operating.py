@@ -148,6 +148,35 @@ def test_verify_shows_a_key_of_a_file_or_of_the_environment(
         assert gan(*verify).returncode == 0
 
 
+def test_every_key_is_compared_whichever_is_shown(
+    sampler: Sampler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = tmp_path / "keys.txt"
+    keys.write_text("first\nsecond\nthird\n")
+    compared: list[tuple[bytes, bytes]] = []
+
+    def compare(shown: bytes, known: bytes) -> bool:
+        compared.append((shown, known))
+        return shown == known
+
+    with hosted({"tiny": sampler}, Serving(api_keys=keys)) as host:
+        monkeypatch.setattr("hmac.compare_digest", compare)
+        for key, status in (("first", 200), ("third", 200), ("fourth", 401), ("", 401)):
+            compared.clear()
+            assert host.get("/v2", X_Api_Key=key).status == status
+            assert len(compared) == 3
+            assert {len(text) for pair in compared for text in pair} == {32}  # sha256 of each
+
+
+def test_pages_of_other_origins_are_allowed_nothing(host: Host) -> None:
+    answer = host.get("/v1/tiny/image.png", Origin="https://elsewhere.example")
+    assert not [name for name in answer.headers if name.startswith("access-control")]
+    preflight = host.ask(
+        "OPTIONS", "/v2", None, Origin="https://x.y", Access_Control_Request_Method="GET"
+    )
+    assert preflight.status == 405
+
+
 @pytest.mark.parametrize("text", [None, b"", b"# none\n", b"\xff"])
 def test_a_file_without_keys_is_refused(
     sampler: Sampler, tmp_path: Path, text: bytes | None

@@ -15,6 +15,9 @@ from pathlib import Path
 import pytest
 
 from ganinfer import RequestError, Sampler
+from ganinfer.bundle.archive import sign_bundle
+from ganinfer.bundle.manifest import MANIFEST, MANIFEST_DIGEST, digest_line
+from ganinfer.bundle.signature import SIGNATURE, make_keys, open_private_key
 from ganinfer.cli.serve import named_bundles
 
 pytest.importorskip("starlette")
@@ -170,8 +173,6 @@ def test_grpc_ends_with_it(bundle: Path, tmp_path: Path) -> None:
 
 
 def test_sighup_reloads(bundle: Path, copied: Path, tmp_path: Path) -> None:
-    from ganinfer.bundle.manifest import MANIFEST, MANIFEST_DIGEST, digest_line
-
     with serving(tmp_path, f"tiny={copied}") as host:
         path = "/v1/tiny/image.png?seed=7"
         old = host.get(path)
@@ -185,6 +186,26 @@ def test_sighup_reloads(bundle: Path, copied: Path, tmp_path: Path) -> None:
         host.process.send_signal(signal.SIGHUP)
         wait_until(lambda: "not reloaded" in host.said, "it says why not")
         assert host.get(path).body == old.body
+
+
+def test_a_bundle_that_its_key_has_not_signed_never_serves(
+    copied: Path, tmp_path: Path, gan: Callable[..., "subprocess.CompletedProcess[str]"]
+) -> None:
+    pytest.importorskip("cryptography")
+    public, key = make_keys(tmp_path / "key.pem"), open_private_key(tmp_path / "key.pem")
+    done = gan("serve", copied, "--port", 0, "--public-key", public)
+    assert done.returncode == 1
+    assert "not signed" in done.stderr
+    sign_bundle(copied, key)
+    with serving(tmp_path, f"tiny={copied}", "--public-key", public) as host:
+        old = host.get("/v1/tiny/image.png?seed=7")
+        (copied / SIGNATURE).unlink()
+        data = (copied / MANIFEST).read_bytes().replace(b'"dcgan"', b'"other"', 1)
+        (copied / MANIFEST).write_bytes(data)
+        (copied / MANIFEST_DIGEST).write_bytes(digest_line(data))
+        host.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "not reloaded" in host.said, "it says why not")
+        assert host.get("/v1/tiny/image.png?seed=7").headers["etag"] == old.headers["etag"]
 
 
 def test_an_address_that_somebody_has_is_told_before_anything_is_opened(

@@ -181,6 +181,13 @@ NOT_THERE: list[tuple[str, int, str]] = [
     ("/v2/models/tiny/infer", 405, "Method Not Allowed"),
     ("/v1/tiny/../../etc/passwd", 404, "Not Found"),
     ("/v1/tiny/%2e%2e%2f%2e%2e%2fetc%2fpasswd", 404, "Not Found"),
+    ("/v1/tiny/..%2f..%2fimage.png", 404, "Not Found"),
+    ("/v1/%2e%2e/image.png", 404, "this serves tiny"),
+    ("/v1/%00/image.png", 404, "this serves tiny"),
+    ("/v1/..\\..\\tiny/image.png", 404, "this serves tiny"),
+    ("/v1/tiny/image.png%00.npy", 404, "no such format"),
+    ("/v2/models/..%2f..%2fetc/config", 404, "Not Found"),
+    ("//etc/passwd", 404, "Not Found"),
     ("/manifest.json", 404, "Not Found"),
 ]
 
