@@ -3,8 +3,8 @@
 import json
 import logging
 import re
+import secrets
 import sys
-import uuid
 from datetime import UTC, datetime
 
 from ganinfer.server.traces import Trace
@@ -16,7 +16,7 @@ _SANE_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 def request_id(shown: str) -> str:
     """The id that a client gives its request, if it is a sane one; else a new one."""
-    return shown if _SANE_ID.fullmatch(shown) else uuid.uuid4().hex
+    return shown if _SANE_ID.fullmatch(shown) else secrets.token_hex(16)
 
 
 def log_request(

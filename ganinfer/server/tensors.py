@@ -26,6 +26,8 @@ LARGE = 1 << 18  # bytes; more are read or packed beside the event loop
 
 Values = NDArray[Any] | list[str]
 
+_compact = json.JSONEncoder(separators=(",", ":")).encode
+
 
 class InputTensor(Body):
     name: str
@@ -254,5 +256,5 @@ def pack_answer(told: dict[str, Any], outputs: list[Output]) -> tuple[bytes, int
             assert output.pixels is not None
             entry["data"] = output.pixels.ravel().tolist()
         described.append(entry)
-    head = json.dumps({**told, "outputs": described}, separators=(",", ":")).encode()
+    head = _compact({**told, "outputs": described}).encode()
     return b"".join([head, *tails]), len(head) if tails else None

@@ -110,24 +110,24 @@ async def infer(request: Request) -> Response:
 
 
 _OF_MODELS = [
+    ("/infer", infer, "POST"),
     ("", model, "GET"),
     ("/ready", model_ready, "GET"),
     ("/config", config, "GET"),
     ("/stats", stats, "GET"),
-    ("/infer", infer, "POST"),
 ]
-# Those of a model also under its version.
+# Those of a model also under its version. They are tried in this order.
 ROUTES = [
-    Route("/v2", server, methods=["GET"]),
-    Route("/v2/health/live", live, methods=["GET"]),
-    Route("/v2/health/ready", ready, methods=["GET"]),
     Route("/v2/models/stats", all_stats, methods=["GET"]),
-    Route("/v2/repository/index", repository, methods=["POST"]),
     *(
         Route(f"/v2/models/{{model}}{version}{path}", endpoint, methods=[method])
         for version in ("", "/versions/{version}")
         for path, endpoint, method in _OF_MODELS
     ),
+    Route("/v2", server, methods=["GET"]),
+    Route("/v2/health/live", live, methods=["GET"]),
+    Route("/v2/health/ready", ready, methods=["GET"]),
+    Route("/v2/repository/index", repository, methods=["POST"]),
 ]
 
 
