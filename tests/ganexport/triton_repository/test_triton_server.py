@@ -16,6 +16,7 @@ from ganexport.pipeline import Exported, export_run
 from ganexport.triton.options import TritonOptions
 from ganexport.triton.repository import write_repository
 from ganinfer import Sampler
+from ganinfer.bench.served import bench_server
 from ganinfer.errors import BackendUnavailable
 from ganinfer.open_inference import ServedModel
 from ganinfer.verify import verify_server
@@ -198,6 +199,12 @@ def test_the_verdict_is_that_of_a_backend_here(
     done = gan("verify", bundle, "--server", server.http)
     assert done.returncode == 0, done.stderr
     assert "tiny.gan: good" in done.stdout
+
+
+def test_it_is_measured_as_our_own_server_is(server: Server, bundle: Path) -> None:
+    report = bench_server(bundle, server.http, seconds=0.05)
+    assert list(report.served) == ["raw", "raw, 64 images"]  # files are another model
+    assert report.byte_equal
 
 
 def test_a_server_of_another_bundle_fails(server: Server, bundle: Path, styled: Exported) -> None:

@@ -1,6 +1,6 @@
 """What a client may keep waiting, in bytes and seconds; and bytes that are no request at all."""
 
-import http.client
+import contextlib
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,12 +38,15 @@ def told(host: Host, *sent: bytes) -> bytes:
     with socket.create_connection(("127.0.0.1", host.port), timeout=60) as client:
         for part in sent:
             client.sendall(part)
-        found = b""
-        try:
-            while more := client.recv(1 << 16):
-                found += more
-        except ConnectionResetError:  # it has not read all that was sent
-            pass
+        return read_all(client)
+
+
+def read_all(client: socket.socket) -> bytes:
+    """What comes until the other side closes the connection."""
+    found = b""
+    with contextlib.suppress(ConnectionResetError):  # it has not read all that was sent
+        while more := client.recv(1 << 16):
+            found += more
     return found
 
 
@@ -108,17 +111,18 @@ def test_what_comes_at_the_very_end_is_answered(
     sampler: Sampler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "LAST_S", 2.0)
-    with hosted({"tiny": sampler}) as host:
-        connection = http.client.HTTPConnection("127.0.0.1", host.port, timeout=60)
-        connection.request("GET", "/livez")
-        connection.getresponse().read()
+    with (
+        hosted({"tiny": sampler}) as host,
+        socket.create_connection(("127.0.0.1", host.port), timeout=60) as client,
+    ):
+        client.sendall(GET)
+        assert client.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
         host.server.should_exit = True
         wait_until(lambda: not listens(host.port), "it takes no connection")
-        connection.request("GET", "/v1/tiny/image.npy?seed=3")
-        answer = connection.getresponse()
-        assert (answer.status, answer.headers["connection"]) == (200, "close")
-        assert answer.read().endswith(sampler.sample(1, seed=3).tobytes())
-        connection.close()
+        client.sendall(b"GET /v1/tiny/image.npy?seed=3 HTTP/1.1\r\n" + HOST)
+        found = read_all(client)
+    assert found.startswith(b"HTTP/1.1 200 ")
+    assert found.endswith(sampler.sample(1, seed=3).tobytes())
 
 
 def listens(port: int) -> bool:
