@@ -309,7 +309,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         bundles = given.bundles or untrained(Path(folder))
         found = {
-            "command": " ".join(["python", *sys.argv]),
+            "command": f"benchmarks/serving.py --seconds {given.seconds:g} --rounds {given.rounds}",
             "host": str(this_host()),
             "bundles": {bundle.stem: of_bundle(bundle, given) for bundle in bundles},
         }

@@ -274,12 +274,14 @@ def main() -> None:
     }
     found |= {"outcomes": dict(sorted(load.outcomes.items()))}
     found["wrong"] = dict(Counter(load.wrong).most_common(20))
-    found |= {"held": held, "log": log[-2000:]}
+    found["held"] = held
+    failed = [name for name, true in held.items() if not true]
+    if failed:
+        found["log"] = log[-4000:]
     text = json.dumps(found, indent=1)
     print(text)
     if given.output:
         given.output.write_text(text + "\n")
-    failed = [name for name, true in held.items() if not true]
     raise SystemExit(f"stress: not so: {'; '.join(failed)}" if failed else 0)
 
 
