@@ -60,7 +60,8 @@ class ServerReport:
             they are within the bundle's limits.
         seconds: about how long each figure was measured.
         host: that asked.
-        served: by the kind of request, and the number of callers.
+        served: by the kind of request, and the number of callers; None where the server refused, as
+            its queue was full or its time over.
     """
 
     bundle: str
@@ -70,7 +71,7 @@ class ServerReport:
     byte_equal: bool
     seconds: float
     host: Host
-    served: dict[str, dict[int, Served]]
+    served: dict[str, dict[int, Served | None]]
 
     def to_json(self) -> str:
         """All figures."""
@@ -117,7 +118,7 @@ def bench_server(
             f"{url}: model {name}: its images are not those of this bundle: {failure}; gan verify"
             " --server says more"
         )
-    served: dict[str, dict[int, Served]] = {str(kind): {} for kind in kinds}
+    served: dict[str, dict[int, Served | None]] = {str(kind): {} for kind in kinds}
     wanted = [(kind, callers) for kind in kinds for callers in CALLERS]
     for done, (kind, callers) in enumerate(wanted):
         if progress:
@@ -155,6 +156,10 @@ async def _times(calls: Sequence[Call], n: int, seconds: float) -> list[float]:
 
     await asyncio.gather(*(caller(number, call) for number, call in enumerate(calls)))
     return times
+
+
+class _TooMuch(BackendUnavailable):
+    """The server has too much to do."""
 
 
 class _Asking:
@@ -208,8 +213,8 @@ class _Asking:
             )
         return images
 
-    async def measure(self, kind: Kind, num_callers: int, seconds: float) -> Served:
-        """Callers who keep a connection each."""
+    async def measure(self, kind: Kind, num_callers: int, seconds: float) -> Served | None:
+        """Callers who keep a connection each; None if that is more than the server takes."""
 
         def call(connection: Connection) -> Call:
             return lambda seed: self._ask(connection, kind, seed)
@@ -219,7 +224,10 @@ class _Asking:
                 await stack.enter_async_context(Connection(self._url, self._headers))
                 for _ in range(num_callers)
             ]
-            return await press([call(connection) for connection in opened], kind.n, seconds)
+            try:
+                return await press([call(connection) for connection in opened], kind.n, seconds)
+            except _TooMuch:
+                return None
 
     async def _ask(self, connection: Connection, kind: Kind, seed: int) -> Answer:
         seeds = np.arange(seed, seed + kind.n, dtype="<u8")
@@ -239,7 +247,8 @@ class _Asking:
     def _check(self, answer: Answer) -> None:
         if answer.status != 200:
             words = answer.body.decode(errors="replace").strip()
-            raise self._wrong(f"{answer.status}: {words[:300]}")
+            error = self._wrong(f"{answer.status}: {words[:300]}")
+            raise _TooMuch(*error.args) if answer.status in (429, 503, 504) else error
 
     def _wrong(self, what: str) -> BackendUnavailable:
         return BackendUnavailable(f"{self._url}: model {self._name}: {what}")

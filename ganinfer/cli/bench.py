@@ -185,15 +185,16 @@ def _served(report: "Report") -> Table:
     return _latencies("single images: ms and images/s @ so many clients", rows)
 
 
-def _latencies(title: str, rows: "Mapping[str, Mapping[int, Served]]") -> Table:
-    """Of each row, by the number of callers."""
+def _latencies(title: str, rows: "Mapping[str, Mapping[int, Served | None]]") -> Table:
+    """Of each row, by the number of callers; a dash is more than there could be."""
     counts = sorted(next(iter(rows.values())))
     table = _table(title, [f"{name}\n@{n}" for n in counts for name in ("p50", "p99", "img/s")])
     for name, served in rows.items():
-        figures = [served[count] for count in counts]
-        table.add_row(
-            name, *(_figure(v) for s in figures for v in (s.p50_ms, s.p99_ms, s.images_per_s))
-        )
+        cells: list[str] = []
+        for found in (served[count] for count in counts):
+            figures = found and (found.p50_ms, found.p99_ms, found.images_per_s)
+            cells += map(_figure, figures or (None, None, None))
+        table.add_row(name, *cells)
     return table
 
 

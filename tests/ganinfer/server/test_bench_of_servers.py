@@ -14,6 +14,7 @@ import pytest
 from ganinfer import Sampler
 from ganinfer.bench.connection import Connection
 from ganinfer.bench.served import CALLERS, bench_server
+from ganinfer.cli.bench import _show_served
 from ganinfer.errors import BackendUnavailable, ParityError
 
 pytest.importorskip("starlette")
@@ -91,6 +92,21 @@ def test_other_images_are_not_measured(bundle: Path) -> None:
         pytest.raises(ParityError, match="not those of this bundle: .* steps off"),
     ):
         bench_server(bundle, host.url, seconds=0.01)
+
+
+def test_what_the_server_refuses_has_no_figure(
+    bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (
+        Sampler(bundle, device="cpu", batch_size=1, max_queue=2) as sampler,
+        hosted({"tiny": sampler}) as host,
+    ):
+        report = bench_server(bundle, host.url, seconds=0.01)
+    assert report.served["raw"][1] is not None
+    assert report.served["raw"][128] is None
+    _show_served(report)
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("raw ")]
+    assert row.split()[-3:] == ["-", "-", "-"]
 
 
 @pytest.mark.parametrize(
