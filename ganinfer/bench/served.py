@@ -247,7 +247,8 @@ class _Asking:
     def _check(self, answer: Answer) -> None:
         if answer.status != 200:
             words = answer.body.decode(errors="replace").strip()
-            error = self._wrong(f"{answer.status}: {words[:300]}")
+            hint = "; see --api-key-file" if answer.status == 401 else ""
+            error = self._wrong(f"{answer.status}: {words[:300]}{hint}")
             raise _TooMuch(*error.args) if answer.status in (429, 503, 504) else error
 
     def _wrong(self, what: str) -> BackendUnavailable:

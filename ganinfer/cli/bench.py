@@ -1,6 +1,5 @@
 """gan bench."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from ganinfer.api_keys import API_KEY, api_key_to_show
 from ganinfer.cli.console import console
 from ganinfer.cli.options import BundlePath
 from ganinfer.errors import RequestError
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from ganinfer.bench import Report
     from ganinfer.bench.measure import Served
     from ganinfer.bench.served import ServerReport
-
-KEY = "GANINFER_API_KEY"  # of the environment
 
 
 def bench(
@@ -43,13 +41,14 @@ def bench(
     ] = False,
     server: Annotated[
         str | None,
-        typer.Option(
-            help="Instead: measure this one, as in http://localhost:8000. Its API key, if it wants"
-            f" one, is read from {KEY}."
-        ),
+        typer.Option(help="Instead: measure this one, as in http://localhost:8000."),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="Its name on the --server; the bundle's by default.")
+    ] = None,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(help=f"With the --server's API key; else ${API_KEY} has it, if there is one."),
     ] = None,
 ) -> None:
     """Measure a bundle on this host: every backend in every precision, each in a fresh process.
@@ -59,8 +58,9 @@ def bench(
     import ganinfer.bench
     from ganinfer.bench.chart import bar_chart
 
-    if model is not None and server is None:
-        raise RequestError("--model: it goes with --server")
+    for name, given in (("--model", model), ("--api-key-file", api_key_file)):
+        if given is not None and server is None:
+            raise RequestError(f"{name}: it goes with --server")
     if server is not None and (backend or precision or device != "auto" or plot or tune):
         raise RequestError(
             "--server: it goes without --backend, --precision, --device, --plot and --tune"
@@ -69,7 +69,7 @@ def bench(
         if place is not None:
             check_place(place, suffix)
     if server is not None:
-        _bench_server(bundle, server, model, seconds, json_file)
+        _bench_server(bundle, server, model, api_key_to_show(api_key_file), seconds, json_file)
         return
     with console.status("measuring") as status:
         report = ganinfer.bench.bench(
@@ -96,7 +96,12 @@ def bench(
 
 
 def _bench_server(
-    bundle: Path, server: str, model: str | None, seconds: float, json_file: Path | None
+    bundle: Path,
+    server: str,
+    model: str | None,
+    key: str | None,
+    seconds: float,
+    json_file: Path | None,
 ) -> None:
     from ganinfer.bench.served import bench_server
 
@@ -105,7 +110,7 @@ def _bench_server(
             bundle,
             server,
             name=model,
-            key=os.environ.get(KEY),
+            key=key,
             seconds=seconds,
             progress=lambda name, done, total: status.update(f"{name} ({done + 1} of {total})"),
         )

@@ -25,7 +25,7 @@ from hosting import Hosted, hosted
 
 from ganinfer.server import Serving
 
-KEY = "of the shop"
+KEY = "of-the-shop"
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_every_kind_of_request_has_its_figures(
 def test_what_it_cannot_measure_is_told_in_words(
     host: Hosted, bundle: Path, copied: Path, gan: Callable[..., Any]
 ) -> None:
-    with pytest.raises(BackendUnavailable, match="model tiny: 401: .*Authorization"):
+    with pytest.raises(BackendUnavailable, match="401: .*Authorization.*see --api-key-file"):
         bench_server(bundle, host.url)
     with pytest.raises(BackendUnavailable, match="model absent: 404: .*this serves"):
         bench_server(bundle, host.url, name="absent", key=KEY)
@@ -72,7 +72,7 @@ def test_what_it_cannot_measure_is_told_in_words(
     done = gan("bench", bundle, "--server", "http://127.0.0.1:9")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "is the server up, and this its port?" in done.stderr
-    for wrong in (["--server", host.url, "--tune"], ["--model", "tiny"]):
+    for wrong in (["--server", host.url, "--tune"], ["--api-key-file", "x"]):
         assert "it goes with" in gan("bench", bundle, *wrong).stderr
 
 
