@@ -7,11 +7,13 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 import numpy as np
 
 from ganinfer.errors import GanError, RequestError
+
+_PART = ".part"  # ends the names of files that are being written
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -26,15 +28,19 @@ def write_atomic(path: Path, data: bytes) -> None:
     Raises:
         OSError: the disk is full or the folder cannot be written; nothing is left behind.
     """
-    with _aside(path.with_name(f".{path.name}.{uuid.uuid4().hex}"), path, "xb") as file:
+    with _aside(path) as file:
         file.write(data)
 
 
 @contextmanager
-def _aside(temporary: Path, path: Path, mode: Literal["xb", "wb"]) -> Iterator[BinaryIO]:
-    """A file to write; if that went well it is flushed and takes its place, else it is gone."""
+def _aside(path: Path) -> Iterator[BinaryIO]:
+    """A file to write; if that went well it is flushed and takes its place, else it is gone.
+
+    Its name is nobody else's, on this host or on another that has the same disk.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{_PART}")
     try:
-        with temporary.open(mode) as file:
+        with temporary.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -81,12 +87,14 @@ class Sink:
 
 @contextmanager
 def stream_atomic(path: Path) -> Iterator[Sink]:
-    """As `write_atomic`, piece by piece; in a folder that `only_writer` holds.
-
-    What a killed process leaves aside has a fixed name: the next process writes over it.
-    """
-    with _aside(path.with_name(f".{path.name}.part"), path, "wb") as file:
+    """As `write_atomic`, piece by piece."""
+    with _aside(path) as file:
         yield Sink(file)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """What is written in a folder just now, or was when its process was killed."""
+    return list(folder.glob(f".*{_PART}"))
 
 
 @contextmanager

@@ -269,7 +269,7 @@ def test_a_changed_network_is_measured_again(shapes: Path, lab: Path) -> None:
 def test_no_file_of_a_stranger_makes_anything_be_imported(
     copied: Path, lab: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither a bundle, nor an index of shards, nor what was tuned."""
+    """Neither a bundle, nor the request of shards, nor what was tuned."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(lab / "cache"))
     (lab / "evil").mkdir()
     for name in ("code", "raw"):
@@ -285,8 +285,8 @@ def test_no_file_of_a_stranger_makes_anything_be_imported(
     with Sampler(copied) as sampler:
         sha256 = sampler.sha256
         write_shards(sampler, 2, lab / "shards")
-        index = lab / "shards" / "shards.json"
-        index.write_text(index.read_text().replace('"tar"', '"evil.raw"'))
+        request = lab / "shards" / "request.json"
+        request.write_text(request.read_text().replace('"tar"', '"evil.raw"'))
         with pytest.raises(RequestError, match="format 'evil.raw', now 'tar'"):
             write_shards(sampler, 2, lab / "shards")
     tuned = Choice(

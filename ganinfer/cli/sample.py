@@ -1,7 +1,9 @@
 """gan sample."""
 
+import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import track
@@ -17,7 +19,35 @@ from ganinfer.cli.options import (
     parse_ranges,
 )
 from ganinfer.errors import RequestError
+from ganinfer.options import Option
 from ganinfer.scheduler.opening import Opening
+
+if TYPE_CHECKING:
+    from ganinfer.sampler import Sampler
+
+_STEP = 64  # pictures that are drawn and written together
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sharding:
+    """What only `gan sample -n` takes."""
+
+    seed: Annotated[int, Option(help="With -n: the first.")] = 0
+    shard_format: Annotated[
+        str, Option(flag="format", help="With -n: tar, npz, package.module.")
+    ] = "tar"
+    shard_size: Annotated[int, Option(help="With -n: images in a file.")] = 10_000
+    workers: Annotated[int | None, Option(help="With -n: threads that encode.")] = None
+    shards: Annotated[
+        str | None, Option(help="With -n: this process's part, as in 3/1000 (from 0), or auto.")
+    ] = None
+    finish: Annotated[bool, Option(help="With -n: only write the index of all parts.")] = False
+    check: Annotated[str, Option(help="With -n: size or sha256 of the files that are there.")] = (
+        "size"
+    )
+    strict: Annotated[
+        bool, Option(help="With -n: let all shards come from one backend, device and version.")
+    ] = False
 
 
 @expanded
@@ -36,16 +66,7 @@ def sample(
     num: Annotated[
         int | None, typer.Option("-n", "--num", min=1, help="Write so many images as shards.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="With -n: the first; 0 by default.")] = None,
-    shard_format: Annotated[
-        str | None, typer.Option("--format", help="With -n: tar (default), npz, package.module.")
-    ] = None,
-    shard_size: Annotated[
-        int | None, typer.Option(min=1, help="With -n: images in a file; 10000 by default.")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="With -n: threads that encode.")
-    ] = None,
+    sharding: Sharding,
     labels: Annotated[
         str | None,
         typer.Option(help="Class names or numbers, as in 3, 0-9, 3:0.5+8:0.5; repeated in turn."),
@@ -56,70 +77,127 @@ def sample(
     opening: Opening,
 ) -> None:
     """Draw images from a bundle: image i depends on its seed and label alone."""
-    from ganinfer.drawing.images import check_picture, grid, save_png
-    from ganinfer.drawing.latents import seed_array
     from ganinfer.sampler import Sampler
-    from ganinfer.shards import write_shards
 
-    of_shards = (seed, shard_format, shard_size, workers)
-    if num is None and any(option is not None for option in of_shards):
-        raise RequestError("--seed, --format, --shard-size, --workers: they go with -n")
+    if num is None and sharding != Sharding():
+        raise RequestError(
+            "--seed, --format, --shard-size, --workers, --shards, --finish, --check, --strict: they"
+            " go with -n"
+        )
     if num is not None and (seeds is not None or output.suffix.lower() == ".png"):
         raise RequestError(
             "-n: writes shards of --seed and those that follow into the folder -o; for a picture,"
             " or seeds of your choice, leave -n out"
         )
-    numbers = parse_ranges("0-63" if seeds is None else seeds, "--seeds")
-    seed_array(numbers)  # complain before anything is made
+    numbers = [] if num is not None else _numbers("0-63" if seeds is None else seeds, output)
+    with Sampler(bundle, **vars(opening)) as sampler:
+        asked: dict[str, Any] = {
+            "labels": None if labels is None else parse_labels(labels, sampler.classes),
+            "truncation": truncation,
+            "truncation_mode": truncation_mode,
+        }
+        if num is not None:
+            count = _write_shards(sampler, num, output, asked, sharding)
+        elif output.suffix.lower() == ".png":
+            count = _write_grid(sampler, numbers, output, asked, columns)
+        else:
+            count = _write_pictures(sampler, numbers, output, asked)
+        info = sampler.info
+    if count:
+        made_by = f"{info['backend']} on {info['device']} in {info['precision']}"
+        console.print(f"{count} images by {made_by} -> {output}")
+
+
+def _numbers(seeds: str, output: Path) -> list[int]:
+    """The seeds of pictures, before anything is made."""
+    from ganinfer.drawing.latents import seed_array
+
+    numbers = parse_ranges(seeds, "--seeds")
+    seed_array(numbers)
     suffix = output.suffix.lower()
     if suffix in (".jpg", ".jpeg", ".webp", ".gif"):
         raise RequestError(f"-o {output}: expected x.png, or a folder")
-    if num is None and suffix != ".png" and len(set(numbers)) < len(numbers):
+    if suffix != ".png" and len(set(numbers)) < len(numbers):
         raise RequestError("--seeds: one is there twice, and files are named by seeds; use x.png")
-    with Sampler(bundle, **vars(opening)) as sampler:
-        classes = None if labels is None else parse_labels(labels, sampler.classes)
-        wanted = None if classes is None else in_turn(classes, len(numbers))
-        step = 64
-        starts = range(0, len(numbers), step)
-        if num is not None:
-            with shards_bar() as report:
-                written = write_shards(
-                    sampler,
-                    num,
-                    output,
-                    seed=seed or 0,
-                    labels=classes,
-                    truncation=truncation,
-                    truncation_mode=truncation_mode,
-                    format=shard_format or "tar",
-                    shard_size=shard_size or 10_000,
-                    workers=workers,
-                    progress=report,
-                )
+    return numbers
+
+
+def _write_shards(
+    sampler: "Sampler", num: int, folder: Path, asked: dict[str, Any], sharding: Sharding
+) -> int:
+    """How many images of the shards that were asked for are there now."""
+    from ganinfer.shards import plan, write_missing
+    from ganinfer.shards.launchers import part_of
+
+    if sharding.finish and sharding.shards is not None:
+        raise RequestError("--finish: it looks at all shards, so leave --shards out")
+    i, of = (0, 1) if sharding.shards is None else part_of(sharding.shards, os.environ)
+    planned = plan(
+        sampler,
+        num,
+        seed=sharding.seed,
+        format=sharding.shard_format,
+        shard_size=sharding.shard_size,
+        **asked,
+    )
+    count = 0
+    with shards_bar() as report:
+        if not sharding.finish:
+            written = write_missing(
+                planned,
+                planned.part(i, of),
+                folder,
+                workers=sharding.workers,
+                check=sharding.check,
+                progress=report,
+            )
+            count = sum(shard.count for shard in written.shards)
             console.print(f"{written.num_kept} of {len(written.shards)} shards were there before")
             for name in written.damaged:
                 console.print(f"{name}: damaged or missing; drawn again", style="yellow")
-        elif suffix == ".png":
-            images = sampler.sample(
-                seeds=numbers, labels=wanted, truncation=truncation, truncation_mode=truncation_mode
-            )
-            output.parent.mkdir(parents=True, exist_ok=True)
-            save_png(output, grid(images, columns=columns))
-        else:
-            check_picture(sampler.info["channels"])
-            output.mkdir(parents=True, exist_ok=True)
-            for start in track(starts, "Sampling", console=console, transient=True):
-                part = slice(start, start + step)
-                images = sampler.sample(
-                    seeds=numbers[part],
-                    labels=None if wanted is None else wanted[part],
-                    truncation=truncation,
-                    truncation_mode=truncation_mode,
-                )
-                for seed, image in zip(numbers[part], images, strict=True):
-                    save_png(output / f"{seed:08d}.png", image)
-        info = sampler.info
-    console.print(
-        f"{num or len(numbers)} images by {info['backend']} on {info['device']}"
-        f" in {info['precision']} -> {output}"
-    )
+        if sharding.shards is None:
+            check = sharding.check if sharding.finish else "size"
+            index = planned.finish(folder, strict=sharding.strict, check=check)
+    if sharding.shards is not None:
+        console.print(f"part {i} of {of}, from 0; once all are there: gan sample ... --finish")
+    elif len(index.made_by) > 1 or sharding.finish:
+        for made_by, number in index.made_by:
+            console.print(f"{number} shards by {made_by}", soft_wrap=True)
+    return count
+
+
+def _write_grid(
+    sampler: "Sampler", seeds: list[int], path: Path, asked: dict[str, Any], columns: int | None
+) -> int:
+    from ganinfer.drawing.images import grid, save_png
+
+    images = sampler.sample(seeds=seeds, **_in_turn(asked, len(seeds)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_png(path, grid(images, columns=columns))
+    return len(seeds)
+
+
+def _write_pictures(
+    sampler: "Sampler", seeds: list[int], folder: Path, asked: dict[str, Any]
+) -> int:
+    from ganinfer.drawing.images import check_picture, save_png
+
+    check_picture(sampler.info["channels"])
+    asked = _in_turn(asked, len(seeds))
+    labels = asked.pop("labels")
+    folder.mkdir(parents=True, exist_ok=True)
+    starts = range(0, len(seeds), _STEP)
+    for start in track(starts, "Sampling", console=console, transient=True):
+        part = slice(start, start + _STEP)
+        images = sampler.sample(
+            seeds=seeds[part], labels=None if labels is None else labels[part], **asked
+        )
+        for seed, image in zip(seeds[part], images, strict=True):
+            save_png(folder / f"{seed:08d}.png", image)
+    return len(seeds)
+
+
+def _in_turn(asked: dict[str, Any], count: int) -> dict[str, Any]:
+    """With a label for each image."""
+    labels = asked["labels"]
+    return {**asked, "labels": None if labels is None else in_turn(labels, count)}

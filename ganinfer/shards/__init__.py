@@ -1,0 +1,132 @@
+"""Any number of images to disk, by any number of processes, whatever of them is killed.
+
+shard-000000.tar  shard-000001.tar  ...     the images
+records/shard-000000.tar.json  ...          of each shard that is finished
+request.json                                what decides the bytes
+shards.json                                 the index, once all are there
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ganinfer.drawing.arguments import Labels
+from ganinfer.progress import Progress
+from ganinfer.sampler import Sampler
+from ganinfer.shards.plan import FORMAT, Plan, Standing, known_check, plan, positive
+from ganinfer.shards.records import INDEX, REQUEST, Finished, Index, MadeBy, Request, Shard
+
+__all__ = [
+    "FORMAT",
+    "INDEX",
+    "REQUEST",
+    "Finished",
+    "Index",
+    "MadeBy",
+    "Plan",
+    "Request",
+    "Shard",
+    "Standing",
+    "Written",
+    "plan",
+    "write_missing",
+    "write_shards",
+]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a call did.
+
+    Attributes:
+        shards: all that it was asked for; they are there now.
+        num_kept: how many of them an earlier call had finished.
+        damaged: names of those that were found damaged or missing, and were drawn again.
+    """
+
+    shards: list[Shard]
+    num_kept: int
+    damaged: list[str]
+
+
+def write_shards(
+    sampler: Sampler,
+    n: int,
+    folder: Path,
+    *,
+    seed: int = 0,
+    labels: Labels = None,
+    truncation: float | None = None,
+    truncation_mode: str | None = None,
+    format: str = "tar",  # noqa: A002
+    shard_size: int = 10_000,
+    workers: int | None = None,
+    check: str = "size",
+    strict: bool = False,
+    progress: Progress | None = None,
+) -> Written:
+    """Draw images into the files of a folder, in constant memory, and write their index.
+
+    The same call again keeps the shards that are finished and whole and goes on with the rest;
+    the bytes are those of a call that nobody interrupted.
+
+    Args:
+        sampler, n, seed, labels, truncation, truncation_mode, format, shard_size: as in `plan`.
+        folder: for the shards and their index; made if it is not there.
+        workers, check, strict, progress: as in `Plan.write_each`, `standing` and `finish`.
+
+    Returns:
+        The shards, and how many of them were there already.
+
+    Raises:
+        RequestError: something that this model cannot serve or the format cannot hold, or the
+            folder holds the shards of another request.
+        ConfigError: there is no such format. What the folder's files say is only compared.
+        DataError: the folder's request cannot be read; with `strict`, see `Plan.finish`.
+    """
+    planned = plan(
+        sampler,
+        n,
+        seed=seed,
+        labels=labels,
+        truncation=truncation,
+        truncation_mode=truncation_mode,
+        format=format,
+        shard_size=shard_size,
+    )
+    numbers = range(len(planned))
+    written = write_missing(
+        planned, numbers, folder, workers=workers, check=check, progress=progress
+    )
+    planned.finish(folder, strict=strict)
+    return written
+
+
+def write_missing(
+    planned: Plan,
+    numbers: Sequence[int],
+    folder: Path,
+    *,
+    workers: int | None = None,
+    check: str = "size",
+    progress: Progress | None = None,
+) -> Written:
+    """Draw those of some shards that a folder does not hold; arguments and errors as above."""
+    if workers is not None:
+        positive("workers", workers)
+    known_check(check)
+    planned.claim(folder)
+    before = planned.standing(folder, numbers, check=check, progress=progress)
+    records = dict(before.finished)
+    kept = sum(record.shard.count for record in records.values())
+
+    def report(what: str, done: int, total: int) -> None:
+        if progress:
+            progress(what, kept + done, kept + total)
+
+    todo = before.missing
+    written = planned.write_each(todo, folder, workers=workers, progress=report)
+    records |= dict(zip(todo, written, strict=True))
+    return Written(
+        [records[number].shard for number in numbers], len(before.finished), before.damaged
+    )

@@ -1,0 +1,394 @@
+"""What shards there are to be, which of them are there, and how each is written."""
+
+import os
+import re
+import reprlib
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from ganinfer.drawing.arguments import Labels, labels_in_turn
+from ganinfer.drawing.mixing import is_mixed
+from ganinfer.errors import DataError, RequestError
+from ganinfer.lookup import Kind, explain, find_part, held_function, identity
+from ganinfer.progress import Progress
+from ganinfer.sampler import Sampler
+from ganinfer.shards.folder import RECORDS, Folder
+from ganinfer.shards.packing import Packed, Planned, packed
+from ganinfer.shards.records import (
+    INDEX,
+    REQUEST,
+    EarlierIndex,
+    Finished,
+    Index,
+    MadeBy,
+    Request,
+    Shard,
+    computes_here,
+)
+
+FORMAT = Kind(
+    "ganinfer.formats",
+    {"pack": held_function("batch"), "write": held_function("sink", "parts", "count")},
+)
+
+_READERS = 16  # records that are read at once: they may lie far away
+_NAMED = 5  # of what is missing, in a message
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What is in a folder of the shards that were asked for.
+
+    Attributes:
+        finished: records by numbers.
+        damaged: names of those that have a record, and are not there as it says.
+        missing: numbers of all that are to be written, the damaged ones among them.
+    """
+
+    finished: dict[int, Finished]
+    damaged: list[str]
+    missing: list[int]
+
+
+class Plan:
+    """The shards of a request. Each is a function of the bundle, the request and its number.
+
+    So any processes on any machines may write any of them, also the same one at the same time,
+    into one folder; what is there is known by a small record for each, which is written after it.
+
+    Attributes:
+        request: what decides the bytes.
+        made_by: what computes them here.
+    """
+
+    def __init__(self, sampler: Sampler, request: Request, packer: Any) -> None:
+        """See `plan`."""
+        self._sampler, self._packer = sampler, packer
+        self.request, self.made_by = request, computes_here(sampler)
+        self._sha256 = request.sha256
+        self._suffix = re.split("[.:]", request.format.partition("@")[0])[-1]
+
+    def __len__(self) -> int:
+        """How many shards there are to be."""
+        return -(-self.request.n // self.request.shard_size)
+
+    def planned(self, number: int) -> Planned:
+        """The shard of a number, 0 to len(self) - 1."""
+        start = number * self.request.shard_size
+        count = min(self.request.shard_size, self.request.n - start)
+        name = f"shard-{number:06d}.{self._suffix}"
+        return Planned(number, name, self.request.seed + start, count)
+
+    def part(self, i: int, of: int) -> range:
+        """The numbers that are the i-th of `of` processes' to write, i from 0: every of-th."""
+        return range(i, len(self), of)
+
+    def claim(self, folder: Path) -> None:
+        """Say in a folder whose shards it holds, if nobody has; what is there must be the same.
+
+        Raises:
+            RequestError: it holds the shards of another request.
+            DataError: what it says cannot be read.
+        """
+        if not self._is_of_it(folder):
+            Folder(folder).write(REQUEST, self.request.json_bytes)
+
+    def _is_of_it(self, folder: Path) -> bool:
+        """Whether a folder says that it holds these shards; False if it says nothing yet."""
+        place = Folder(folder)
+        if (found := place.read(REQUEST)) is not None:
+            self._same(folder, _read(Request, folder / REQUEST, found))
+            return True
+        if (found := place.read(INDEX)) is not None:
+            index = _read(Index if b'"made_by"' in found else EarlierIndex, folder / INDEX, found)
+            if isinstance(index, EarlierIndex):  # its folders had no request.json, nor records
+                self._same(folder, index.request.as_now())
+                self._take_over(place, index)
+            else:
+                self._same(folder, index.request)
+        return False
+
+    def standing(
+        self,
+        folder: Path,
+        numbers: Sequence[int] | None = None,
+        *,
+        check: str = "size",
+        progress: Progress | None = None,
+    ) -> Standing:
+        """Which of some shards are in a folder, whole.
+
+        Args:
+            folder: that was claimed.
+            numbers: of the shards; all by default.
+            check: "size" looks at each file's length, "sha256" reads all bytes.
+            progress: called with (what is being done, images looked at, images in all).
+
+        Raises:
+            RequestError: there is no such check.
+        """
+        known_check(check)
+        numbers = range(len(self)) if numbers is None else numbers
+        standing = Standing({}, [], [])
+        total, looked = sum(self.planned(number).count for number in numbers), 0
+        look = partial(self._found, Folder(folder), check=check)
+        with ThreadPoolExecutor(_READERS) as pool:
+            for number, found in zip(numbers, pool.map(look, numbers), strict=True):
+                shard = self.planned(number)
+                if isinstance(found, Finished):
+                    standing.finished[number] = found
+                else:
+                    standing.missing.append(number)
+                if found == "damaged":
+                    standing.damaged.append(shard.name)
+                looked += shard.count
+                if progress:
+                    progress("checking", looked, total)
+        return standing
+
+    def missing(self, folder: Path, *, check: str = "size") -> list[int]:
+        """The numbers of the shards that are not in a folder; see `standing`."""
+        return self.standing(folder, check=check).missing
+
+    def write(self, number: int, folder: Path) -> Shard:
+        """Draw a shard into a folder; see `write_each`."""
+        (record,) = self.write_each([number], folder)
+        return record.shard
+
+    def write_each(
+        self,
+        numbers: Sequence[int],
+        folder: Path,
+        *,
+        workers: int | None = None,
+        progress: Progress | None = None,
+    ) -> Generator[Finished]:
+        """Draw shards into a folder in constant memory, each whole or not at all.
+
+        Args:
+            numbers: of the shards, 0 to len(self) - 1.
+            folder: made if it is not there.
+            workers: threads that encode; by default one for each processor, and 8 at most.
+            progress: called with (what is being done, images done, images in all).
+
+        Yields:
+            The record of each shard, once both are in the folder.
+        """
+        threads = min(8, os.cpu_count() or 1) if workers is None else workers
+        place, report = Folder(folder), progress or (lambda *_: None)
+        shards = [self.planned(number) for number in numbers]
+        done, total = 0, sum(shard.count for shard in shards)
+        report("sampling", done, total)
+
+        def counted(batches: Iterable[Packed]) -> Iterator[Any]:
+            nonlocal done
+            for batch in batches:
+                yield batch.part
+                done += batch.count
+                report("sampling", done, total)
+
+        ahead = packed(self._sampler, self.request, shards, self._packer.pack, threads)
+        with closing(ahead) as batches:
+            for shard, of_shard in groupby(batches, key=attrgetter("shard")):
+                with place.writing(shard.name) as sink:
+                    self._packer.write(sink, counted(of_shard), shard.count)
+                written = Shard(
+                    name=shard.name,
+                    sha256=sink.sha256,
+                    size=sink.size,
+                    count=shard.count,
+                    seed=shard.seed,
+                )
+                yield self._keep(place, written, self.made_by)
+
+    def finish(self, folder: Path, *, strict: bool = False, check: str = "size") -> Index:
+        """Write the index of shards that are all there: shards.json.
+
+        Args:
+            folder: that the shards are in.
+            strict: let them all be computed by the same, see `MadeBy`.
+            check: as in `standing`.
+
+        Raises:
+            DataError: shards are missing, or, with `strict`, were computed by different ones.
+            RequestError: the folder holds the shards of another request.
+        """
+        self._is_of_it(folder)
+        found = self.standing(folder, check=check)
+        if found.missing:
+            names = [self.planned(number).name for number in found.missing[:_NAMED]]
+            more = f" and {len(found.missing) - _NAMED} more" if len(found.missing) > _NAMED else ""
+            raise DataError(
+                f"{folder}: {len(found.missing)} of {len(self)} shards are not there:"
+                f" {', '.join(names)}{more}; write them, then finish"
+            )
+        kinds = Counter(record.made_by.model_dump_json() for record in found.finished.values())
+        made_by = [(MadeBy.model_validate_json(text), n) for text, n in kinds.most_common()]
+        if strict and len(made_by) > 1:
+            told = "; ".join(f"{n} by {kind} ({_versions(kind)})" for kind, n in made_by)
+            raise DataError(f"{folder}: shards were not all computed by the same: {told}")
+        index = Index(
+            request=self.request,
+            classes=self._sampler.classes,
+            made_by=made_by,
+            shards=[found.finished[number].shard for number in range(len(self))],
+        )
+        place = Folder(folder)
+        if place.read(INDEX) != index.json_bytes:
+            place.write(INDEX, index.json_bytes)
+        place.sweep()
+        return index
+
+    def _found(
+        self, place: Folder, number: int, *, check: str
+    ) -> Finished | Literal["missing", "damaged"]:
+        """The record of a shard that is there as it says; missing without one, else damaged."""
+        planned = self.planned(number)
+        data = place.read(_record_of(planned.name))
+        if data is None:
+            return "missing"
+        try:
+            record = Finished.model_validate_json(data)
+        except ValidationError:
+            return "damaged"
+        shard = record.shard
+        told = (shard.name, shard.seed, shard.count, record.request_sha256)
+        whole = (
+            told == (planned.name, planned.seed, planned.count, self._sha256)
+            and place.size(shard.name) == shard.size
+            and (check == "size" or place.sha256(shard.name) == shard.sha256)
+        )
+        return record if whole else "damaged"
+
+    def _keep(self, place: Folder, shard: Shard, made_by: MadeBy) -> Finished:
+        record = Finished(request_sha256=self._sha256, shard=shard, made_by=made_by)
+        place.write(_record_of(shard.name), record.model_dump_json().encode() + b"\n")
+        return record
+
+    def _take_over(self, place: Folder, index: EarlierIndex) -> None:
+        """Records for the shards of an index of format 1."""
+        listed = {shard.name: shard for shard in index.shards}
+        for planned in map(self.planned, range(len(self))):
+            shard = listed.get(planned.name)
+            if shard is not None and shard.count == planned.count:
+                seeded = Shard(**shard.model_dump(), seed=planned.seed)
+                self._keep(place, seeded, index.request.made_by)
+
+    def _same(self, folder: Path, found: Request) -> None:
+        earlier, now = found.model_dump(), self.request.model_dump()
+        if differing := [name for name in now if now[name] != earlier[name]]:
+            words = "; ".join(
+                f"{name} {reprlib.repr(earlier[name])}, now {reprlib.repr(now[name])}"
+                for name in differing
+            )
+            raise RequestError(
+                f"{folder}: holds the shards of another request: {words}; repeat that one, or"
+                " choose another folder"
+            )
+
+
+def plan(
+    sampler: Sampler,
+    n: int,
+    *,
+    seed: int = 0,
+    labels: Labels = None,
+    truncation: float | None = None,
+    truncation_mode: str | None = None,
+    format: str = "tar",  # noqa: A002
+    shard_size: int = 10_000,
+) -> Plan:
+    """The shards of so many images; nothing is drawn or written yet.
+
+    Args:
+        sampler: of an opened bundle.
+        n: how many images.
+        seed: images get the seeds seed, seed + 1, ..., seed + n - 1.
+        labels: a class for all images, or several that are repeated in turn; None lets each seed
+            draw its own.
+        truncation, truncation_mode: as in `Sampler.sample`.
+        format: a module of ganinfer.formats: "tar" (WebDataset) or "npz"; or "package.module" of
+            one's own, after whose last name files are called: shard-000000.module.
+        shard_size: images in a shard; the last may have fewer.
+
+    Raises:
+        RequestError: something that this model cannot serve or the format cannot hold.
+        ConfigError: there is no such format.
+    """
+    packer = find_part(FORMAT, format, where="format")
+    channels, held = sampler.info["channels"], getattr(packer, "CHANNELS", None)
+    if held is not None and channels not in held:
+        raise RequestError(
+            f"format {format}: holds images of {', '.join(map(str, held))} channels, and these have"
+            f" {channels}; choose another, such as npz"
+        )
+    sampler.stream(n, seed=seed, truncation=truncation, truncation_mode=truncation_mode)  # or raise
+    request = Request(
+        bundle_sha256=sampler.sha256,
+        n=int(n),
+        seed=int(seed),
+        labels=_class_numbers(sampler, labels),
+        truncation=None if truncation is None else float(truncation),
+        truncation_mode=truncation_mode,
+        format=identity(format),
+        shard_size=positive("shard_size", shard_size),
+    )
+    return Plan(sampler, request, packer)
+
+
+def positive(name: str, value: int) -> int:
+    """An integer of 1 or more.
+
+    Raises:
+        RequestError: it is something else.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise RequestError(f"{name}: found {value!r}; expected an integer, 1 or more")
+    return value
+
+
+def known_check(check: str) -> None:
+    """Refuse what is no way to look at the files that are there.
+
+    Raises:
+        RequestError: names the ways.
+    """
+    if check not in ("size", "sha256"):
+        raise RequestError(f"check: found {check!r}; expected size or sha256")
+
+
+def _class_numbers(sampler: Sampler, labels: Labels) -> list[int] | None:
+    if labels is None:
+        return None
+    given = labels_in_turn(labels)
+    if is_mixed(given):
+        raise RequestError("labels: a shard holds one class an image, and no mixtures")
+    return [sampler.number_of(label) for label in given]
+
+
+def _record_of(name: str) -> str:
+    return f"{RECORDS}/{name}.json"
+
+
+def _read(kind: type[Any], path: Path, data: bytes) -> Any:
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError as error:
+        raise DataError(
+            f"{explain(error, where=str(path))}; expected what gan sample writes: delete it to draw"
+            " all shards again, or choose another folder"
+        ) from None
+
+
+def _versions(made_by: MadeBy) -> str:
+    return " ".join(f"{name} {version}" for name, version in made_by.versions.items())
