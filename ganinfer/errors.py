@@ -128,6 +128,7 @@ EXTRAS = {
     "fsspec": "remote",
     "aiohttp": "remote",
     "av": "video",
+    "pyarrow": "parquet",
     "starlette": "serve",
     "uvicorn": "serve",
     "google": "serve-grpc",

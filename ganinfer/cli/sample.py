@@ -19,7 +19,7 @@ from ganinfer.cli.options import (
     parse_ranges,
 )
 from ganinfer.errors import RequestError
-from ganinfer.options import Option
+from ganinfer.options import Option, options_of
 from ganinfer.scheduler.opening import Opening
 
 if TYPE_CHECKING:
@@ -34,8 +34,11 @@ class Sharding:
 
     seed: Annotated[int, Option(help="With -n: the first.")] = 0
     shard_format: Annotated[
-        str, Option(flag="format", help="With -n: tar, npz, package.module.")
+        str, Option(flag="format", help="With -n: tar, parquet, npz, package.module.")
     ] = "tar"
+    encoding: Annotated[
+        str | None, Option(help="With -n: png (default), webp without loss, jpeg, jpeg:90.")
+    ] = None
     shard_size: Annotated[int, Option(help="With -n: images in a file.")] = 10_000
     workers: Annotated[int | None, Option(help="With -n: threads that encode.")] = None
     shards: Annotated[
@@ -80,10 +83,11 @@ def sample(
     from ganinfer.sampler import Sampler
 
     if num is None and sharding != Sharding():
-        raise RequestError(
-            "--seed, --format, --shard-size, --workers, --shards, --finish, --check, --strict: they"
-            " go with -n"
+        names = ", ".join(
+            f"--{option.flag or name.replace('_', '-')}"
+            for name, (_, option) in options_of(Sharding).items()
         )
+        raise RequestError(f"{names}: they go with -n")
     if num is not None and (seeds is not None or output.suffix.lower() == ".png"):
         raise RequestError(
             "-n: writes shards of --seed and those that follow into the folder -o; for a picture,"
@@ -137,6 +141,7 @@ def _write_shards(
         num,
         seed=sharding.seed,
         format=sharding.shard_format,
+        encoding=sharding.encoding,
         shard_size=sharding.shard_size,
         **asked,
     )

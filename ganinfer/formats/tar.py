@@ -1,12 +1,15 @@
-"""WebDataset: a tar file with, for each image, <seed>.png and its class number in <seed>.cls."""
+"""WebDataset: a tar file with, for each image, <seed>.png and its class number in <seed>.cls.
+
+Or <seed>.webp, or <seed>.jpg.
+"""
 
 from collections.abc import Iterator
 
-from ganinfer.drawing.images import encode_pngs
 from ganinfer.files import Sink
 from ganinfer.formats import Batch
 
 CHANNELS = (1, 3, 4)
+ENCODES = True
 
 _BLOCK = 512
 # A ustar header: name, mode, user, group, size, mtime, checksum, type, linked name, and the rest.
@@ -16,10 +19,10 @@ _REST = bytes(100) + b"ustar\x0000" + bytes(_BLOCK - 265)
 
 def pack(batch: Batch) -> bytes:
     """The members of a batch, one after the other."""
-    members = []
-    pictures = zip(batch.seeds.tolist(), encode_pngs(batch.images), strict=True)
+    members, suffix = [], batch.encoding.suffix.encode()
+    pictures = zip(batch.seeds.tolist(), batch.encoding.encode(batch.images), strict=True)
     for row, (seed, picture) in enumerate(pictures):
-        members.append(_member(b"%020d.png" % seed, picture))
+        members.append(_member(b"%020d.%b" % (seed, suffix), picture))
         if batch.labels is not None:
             members.append(_member(b"%020d.cls" % seed, b"%d" % batch.labels[row]))
     return b"".join(members)

@@ -3,7 +3,7 @@
 shard-000000.tar  shard-000001.tar  ...     the images
 records/shard-000000.tar.json  ...          of each shard that is finished
 request.json                                what decides the bytes
-shards.json                                 the index, once all are there
+shards.json  README.md                      the index and the data card, once all are there
 """
 
 from collections.abc import Sequence
@@ -59,6 +59,7 @@ def write_shards(
     truncation: float | None = None,
     truncation_mode: str | None = None,
     format: str = "tar",  # noqa: A002
+    encoding: str | None = None,
     shard_size: int = 10_000,
     workers: int | None = None,
     check: str = "size",
@@ -71,7 +72,8 @@ def write_shards(
     the bytes are those of a call that nobody interrupted.
 
     Args:
-        sampler, n, seed, labels, truncation, truncation_mode, format, shard_size: as in `plan`.
+        sampler, n, seed, labels, truncation, truncation_mode, format, encoding, shard_size:
+            as in `plan`.
         folder: for the shards and their index; made if it is not there.
         workers, check, strict, progress: as in `Plan.write_each`, `standing` and `finish`.
 
@@ -92,6 +94,7 @@ def write_shards(
         truncation=truncation,
         truncation_mode=truncation_mode,
         format=format,
+        encoding=encoding,
         shard_size=shard_size,
     )
     numbers = range(len(planned))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ganinfer.drawing.encoding import encoding_of
 from ganinfer.drawing.latents import draw_labels
 from ganinfer.formats import Batch
 from ganinfer.sampler import Sampler
@@ -82,4 +83,11 @@ def _draw(sampler: Sampler, request: Request, start: int, count: int) -> Batch:
         truncation=request.truncation,
         truncation_mode=request.truncation_mode,
     )
-    return Batch(seeds, labels, images)
+    return Batch(
+        seeds,
+        labels,
+        images,
+        encoding=encoding_of(request.encoding or "png"),
+        classes=tuple(sampler.classes),
+        truncation=request.truncation,
+    )

@@ -17,14 +17,17 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from ganinfer.drawing.arguments import Labels, labels_in_turn
+from ganinfer.drawing.encoding import PNG, check_channels, encoding_of
 from ganinfer.drawing.mixing import is_mixed
 from ganinfer.errors import DataError, RequestError
 from ganinfer.lookup import Kind, explain, find_part, held_function, identity
 from ganinfer.progress import Progress
 from ganinfer.sampler import Sampler
+from ganinfer.shards.card import data_card
 from ganinfer.shards.folder import RECORDS, Folder
 from ganinfer.shards.packing import Packed, Planned, packed
 from ganinfer.shards.records import (
+    CARD,
     INDEX,
     REQUEST,
     EarlierIndex,
@@ -212,7 +215,7 @@ class Plan:
                 yield self._keep(place, written, self.made_by)
 
     def finish(self, folder: Path, *, strict: bool = False, check: str = "size") -> Index:
-        """Write the index of shards that are all there: shards.json.
+        """Write the index of shards that are all there, shards.json, and a README.md if none is.
 
         Args:
             folder: that the shards are in.
@@ -246,6 +249,8 @@ class Plan:
         place = Folder(folder)
         if place.read(INDEX) != index.json_bytes:
             place.write(INDEX, index.json_bytes)
+        if place.read(CARD) is None:
+            place.write(CARD, data_card(index))
         place.sweep()
         return index
 
@@ -306,6 +311,7 @@ def plan(
     truncation: float | None = None,
     truncation_mode: str | None = None,
     format: str = "tar",  # noqa: A002
+    encoding: str | None = None,
     shard_size: int = 10_000,
 ) -> Plan:
     """The shards of so many images; nothing is drawn or written yet.
@@ -317,8 +323,11 @@ def plan(
         labels: a class for all images, or several that are repeated in turn; None lets each seed
             draw its own.
         truncation, truncation_mode: as in `Sampler.sample`.
-        format: a module of ganinfer.formats: "tar" (WebDataset) or "npz"; or "package.module" of
-            one's own, after whose last name files are called: shard-000000.module.
+        format: a module of ganinfer.formats: "tar" (WebDataset), "parquet" (extra `parquet`) or
+            "npz"; or "package.module" of one's own, after whose last name files are called:
+            shard-000000.module.
+        encoding: of images as files, see `ganinfer.drawing.encoding.encoding_of`; "png" by default,
+            where the format holds files.
         shard_size: images in a shard; the last may have fewer.
 
     Raises:
@@ -327,6 +336,11 @@ def plan(
     """
     packer = find_part(FORMAT, format, where="format")
     channels, held = sampler.info["channels"], getattr(packer, "CHANNELS", None)
+    if getattr(packer, "ENCODES", False):
+        encoding = encoding or PNG.name
+        check_channels(encoding_of(encoding), channels)
+    elif encoding is not None:
+        raise RequestError(f"format {format}: holds no files of images, and takes no encoding")
     if held is not None and channels not in held:
         raise RequestError(
             f"format {format}: holds images of {', '.join(map(str, held))} channels, and these have"
@@ -341,6 +355,7 @@ def plan(
         truncation=None if truncation is None else float(truncation),
         truncation_mode=truncation_mode,
         format=identity(format),
+        encoding=encoding,
         shard_size=positive("shard_size", shard_size),
     )
     return Plan(sampler, request, packer)

@@ -8,7 +8,7 @@ from ganinfer.lookup import identity
 from ganinfer.record import Record
 from ganinfer.sampler import Sampler
 
-REQUEST, INDEX = "request.json", "shards.json"
+REQUEST, INDEX, CARD = "request.json", "shards.json", "README.md"
 
 
 class Request(Record):
@@ -17,6 +17,7 @@ class Request(Record):
     Attributes:
         format_version: of this file and of the records.
         labels: classes that are repeated in turn; None if each seed draws its own.
+        encoding: of images as files; None if the format holds none.
     """
 
     format_version: Literal[1] = 1
@@ -27,6 +28,7 @@ class Request(Record):
     truncation: float | None
     truncation_mode: str | None
     format: str
+    encoding: str | None
     shard_size: int
 
     @property
@@ -129,7 +131,8 @@ class _EarlierRequest(Record):
     shard_size: int
 
     def as_now(self) -> Request:
-        return Request(**self.model_dump(exclude={"backend", "device", "precision"}))
+        same = self.model_dump(exclude={"backend", "device", "precision"})
+        return Request(**same, encoding="png" if self.format == "tar" else None)
 
     @property
     def made_by(self) -> MadeBy:

@@ -15,6 +15,7 @@ TRIED = (
     "hub",
     "layers",
     "openvino",
+    "parquet",
     "remote",
     "serve",
     "serve-grpc",

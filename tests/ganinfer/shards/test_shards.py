@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from PIL import Image
 
@@ -58,6 +59,65 @@ def test_an_npz_shard_holds_arrays(sampler: Sampler, tmp_path: Path) -> None:
         assert arrays["labels"].tolist() == [2, 0] * 75
         expected = sampler.sample(150, seed=2**64 - 150, labels=[2, 0] * 75)
         assert np.array_equal(arrays["images"], expected)
+
+
+@pytest.mark.parametrize("encoding", ["png", "webp", "jpeg:80"])
+def test_a_parquet_shard_is_what_the_hub_shows(sampler, tmp_path: Path, encoding: str) -> None:
+    write_shards(sampler, 300, tmp_path, format="parquet", encoding=encoding, truncation=0.5)
+    table = pyarrow.parquet.read_table(tmp_path / "shard-000000.parquet")
+    features = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
+    assert list(features) == table.column_names == ["image", "label", "seed", "truncation"]
+    assert features["image"] == {"_type": "Image"}
+    assert features["label"] == {"names": sampler.classes, "_type": "ClassLabel"}
+    rows = table.to_pydict()
+    assert rows["seed"] == list(range(300))
+    assert rows["label"] == draw_labels(range(300), 3).tolist()
+    assert set(rows["truncation"]) == {0.5}
+    pictures = [Image.open(io.BytesIO(row["bytes"])) for row in rows["image"]]
+    assert {p.format for p in pictures} == {encoding.partition(":")[0].upper()}
+    assert Path(rows["image"][7]["path"]).suffix == {"jpeg:80": ".jpg"}.get(
+        encoding, f".{encoding}"
+    )
+    found = np.stack([np.asarray(picture) for picture in pictures])
+    expected = sampler.sample(300, truncation=0.5)
+    if encoding == "jpeg:80":
+        assert np.abs(found.astype(float) - expected).mean() < 40
+    else:
+        assert np.array_equal(found, expected)
+
+
+def test_a_large_parquet_shard_has_groups_of_rows(sampler, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("ganinfer.formats.parquet._ROW_GROUP_BYTES", 1)
+    write_shards(sampler, 300, tmp_path, format="parquet")
+    file = pyarrow.parquet.ParquetFile(tmp_path / "shard-000000.parquet")
+    groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+    assert groups == [128, 128, 44]
+
+
+def test_a_tar_shard_holds_other_encodings(sampler: Sampler, tmp_path: Path) -> None:
+    write_shards(sampler, 3, tmp_path, encoding="webp")
+    with tarfile.open(tmp_path / "shard-000000.tar") as archive:
+        names = archive.getnames()
+        picture = Image.open(archive.extractfile(names[2]))
+        assert names[2] == "00000000000000000001.webp"
+        assert np.array_equal(np.asarray(picture), sampler.sample(1, seed=1)[0])
+
+
+def test_a_data_card_is_written_once(sampler: Sampler, tmp_path: Path) -> None:
+    write_shards(sampler, 30, tmp_path, shard_size=10, labels=[2, 0], truncation=0.5)
+    card = (tmp_path / "README.md").read_text()
+    assert card.startswith('---\npretty_name: "30 images of a GAN"\n')
+    assert "data_files: shard-*.tar" in card
+    for told in (
+        f"`{sampler.sha256}`",
+        "| seeds | 0 to 29 |",
+        "| labels | 2, 0 |",
+        "| truncation | 0.5 |",
+    ):
+        assert told in card
+    (tmp_path / "README.md").write_text("mine")
+    write_shards(sampler, 30, tmp_path, shard_size=10, labels=[2, 0], truncation=0.5)
+    assert (tmp_path / "README.md").read_text() == "mine"
 
 
 def test_the_index_says_what_is_there(sampler: Sampler, tmp_path: Path) -> None:
@@ -119,7 +179,10 @@ def test_damaged_and_missing_shards_are_drawn_again(sampler: Sampler, tmp_path: 
         ({"seed": 1}, "seed 0, now 1"),
         ({"labels": 1}, r"labels None, now \[1\]"),
         ({"truncation": 0.7}, "truncation None, now 0.7"),
-        ({"format": "npz", "shard_size": 50}, "format 'tar', now 'npz'; shard_size 10000, now 50"),
+        (
+            {"format": "npz", "shard_size": 50},
+            "format 'tar', now 'npz'; encoding 'png', now None; shard_size 10000, now 50",
+        ),
     ],
 )
 def test_another_request_is_refused_by_what_differs(
@@ -157,7 +220,11 @@ def test_shards_may_be_computed_by_different_ones_unless_that_is_refused(
         ({"shard_size": 0}, RequestError, "shard_size: found 0"),
         ({"workers": 0}, RequestError, "workers: found 0"),
         ({"check": "md5"}, RequestError, "check: found 'md5'; expected size or sha256"),
-        ({"format": "zip"}, ConfigError, "there is no 'zip'; it takes npz, tar"),
+        ({"format": "zip"}, ConfigError, "there is no 'zip'; it takes npz, parquet, tar"),
+        ({"encoding": "gif"}, RequestError, "encoding 'gif': expected png, webp, jpeg, or"),
+        ({"encoding": "png:9"}, RequestError, "encoding 'png:9': expected png"),
+        ({"encoding": "jpeg:0"}, RequestError, "a quality from 1 to 100"),
+        ({"encoding": "png", "format": "npz"}, RequestError, "format npz: holds no files of"),
     ],
 )
 def test_a_mistake_leaves_nothing(sampler, tmp_path: Path, change, error, words) -> None:
@@ -197,7 +264,7 @@ def test_a_folder_of_format_1_goes_on(sampler: Sampler, tmp_path: Path) -> None:
     expected = {name: data for name, data in contents(tmp_path).items() if name.endswith(".tar")}
     index = json.loads((tmp_path / INDEX).read_text())
     earlier = {**index["request"], "backend": "openvino", "device": "cpu", "precision": "bf16"}
-    del earlier["format_version"]
+    del earlier["format_version"], earlier["encoding"]
     shards = [{k: v for k, v in shard.items() if k != "seed"} for shard in index["shards"][:2]]
     stray = {**shards[0], "name": "../shards/shard-000000.tar"}
     text = {"format_version": 1, "request": earlier, "classes": sampler.classes}
