@@ -16,7 +16,8 @@ import numpy as np
 
 from ganinfer.errors import DataError
 from ganinfer.files import npy_header, write_atomic
-from gantrain.data.sources import Pixels, Source, open_source
+from gantrain.data.pictures import Pixels, Source
+from gantrain.data.sources import open_source
 from gantrain.data.sources import stack as stack_images
 from gantrain.data.toys import TOYS, prepare_points
 

@@ -1,43 +1,27 @@
 """Where images come from: one function a format, each giving the same small `Source`."""
 
 import gzip
-import io
 import itertools
 import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path, PurePath, PurePosixPath
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ganinfer.errors import DataError, missing_extra
+from gantrain.data.pictures import Pixels, Source, decode, is_image
+from gantrain.data.shards import shards, shards_in
 
-Pixels = NDArray[np.uint8]  # (H, W) or (H, W, 3)
-
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 SPLITS = ("train", "test")
 FORMATS = (
     "'digits', 'ring8', 'grid25', a folder of IDX files (MNIST), a folder or zip of images (class"
-    " folders or flat), an npz file, or a folder of CIFAR-10/100 binary files"
+    " folders or flat), an npz file, a tar (WebDataset) or Parquet file or a folder of such shards,"
+    " or a folder of CIFAR-10/100 binary files"
 )
-
-
-@dataclass(frozen=True)
-class Source:
-    """Images that can be read one by one.
-
-    names: what each image is called in a message. classes: class names; empty when unlabelled.
-    labels: int64 (N,) or None. read: index -> pixels; raises OSError or ValueError if broken.
-    """
-
-    names: list[str]
-    classes: list[str]
-    labels: NDArray[np.int64] | None
-    read: Callable[[int], Pixels]
 
 
 def open_source(source: str, split: str) -> Source:
@@ -63,9 +47,13 @@ def open_source(source: str, split: str) -> Source:
             return idx(_one(path, f"{name}-images?idx3-ubyte*"))
         if (path / "data_batch_1.bin").exists() or (path / "train.bin").exists():
             return cifar(path, split)
+        if found := shards_in(path, split):
+            return shards(found, source)
         return folder(path / split) if (path / split).is_dir() else _whole(folder(path), split)
     if path.suffix == ".zip":
         return zip_archive(path, split)
+    if path.suffix in (".tar", ".parquet"):
+        return _whole(shards([path], source), split)
     if path.suffix == ".npz":
         return npz(path, split)
     if "idx3-ubyte" in path.name:
@@ -157,8 +145,9 @@ def npz(path: Path, split: str) -> Source:
 def folder(path: Path) -> Source:
     """Image files: in class folders (labelled by the folder's name), or flat."""
     inside = sorted(file.relative_to(path) for file in path.rglob("*") if file.is_file())
-    names = [file.as_posix() for file in inside if _is_image(file)]
-    return _files(str(path), names, lambda i: decode((path / names[i]).read_bytes()))
+    names = [file.as_posix() for file in inside if is_image(file)]
+    files = [path / name for name in names]
+    return _files(str(path), names, lambda i: decode(files[i].read_bytes()), files)
 
 
 def zip_archive(path: Path, split: str) -> Source:
@@ -167,7 +156,7 @@ def zip_archive(path: Path, split: str) -> Source:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError) as error:
         raise DataError(f"{path}: cannot be read as a zip ({error})") from None
-    members = sorted(m for m in archive.namelist() if _is_image(PurePosixPath(m)))
+    members = sorted(m for m in archive.namelist() if is_image(PurePosixPath(m)))
     inside = [m for m in members if m.startswith(f"{split}/")]
     if not inside:
         source = _files(str(path), members, lambda i: decode(archive.read(members[i])))
@@ -176,34 +165,17 @@ def zip_archive(path: Path, split: str) -> Source:
     return _files(str(path), names, lambda i: decode(archive.read(inside[i])))
 
 
-def _is_image(path: PurePath) -> bool:
-    """By its suffix; what systems hide (.thumbnails, __MACOSX) is passed over."""
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-    return path.suffix.lower() in IMAGE_SUFFIXES and not hidden
-
-
-def decode(data: bytes) -> Pixels:
-    """Decode an image file to uint8 (H, W), if it is grey, or (H, W, 3)."""
-    from PIL import Image, ImageOps
-
-    with Image.open(io.BytesIO(data)) as image:
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode.startswith("I;16"):  # convert() would clip to 255 instead of scaling
-            return (np.asarray(upright) >> 8).astype(np.uint8)
-        if upright.mode in ("I", "F"):
-            raise ValueError(f"mode {upright.mode}: values without a known range")
-        return np.asarray(upright.convert("L" if upright.mode in ("1", "L", "LA") else "RGB"))
-
-
-def _files(where: str, names: list[str], read: Callable[[int], Pixels]) -> Source:
+def _files(
+    where: str, names: list[str], read: Callable[[int], Pixels], files: Sequence[Path] = ()
+) -> Source:
     if not names:
         raise DataError(f"{where}: no image files in it; expected {FORMATS}")
     folders = [PurePosixPath(name).parts[0] if "/" in name else "" for name in names]
     if "" in folders:  # flat, or a mixture that has no classes
-        return Source(names, [], None, read)
+        return Source(names, [], None, read, files)
     classes = sorted(set(folders))
     index = {name: n for n, name in enumerate(classes)}
-    return Source(names, classes, np.array([index[f] for f in folders], np.int64), read)
+    return Source(names, classes, np.array([index[f] for f in folders], np.int64), read, files)
 
 
 def _whole(source: Source, split: str) -> Source:

@@ -57,7 +57,7 @@ def open_target(
 
     Args:
         path: folder of a run, one checkpoint file, a bundle, a prepared dataset, or a folder, zip
-            or npz of images.
+            or npz of images, or shards of them.
         num_images: how many are drawn of a generator, for the seeds seed, seed + 1, ...; of images
             that are there, at most as many.
         seed, truncation: of generated images; by default the truncation that G was trained with.
@@ -137,15 +137,13 @@ def network_draw(
 
 
 class ImageFiles:
-    """Images of a folder, zip or npz, as they are: all of one size, grey or RGB."""
+    """Images of a folder, zip, npz or shards, as they are: all of one size, grey or RGB."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._files = path, open_source(str(path), "train")
         self.classes = self._files.classes
         self._shape = _channels_last(self._files.read(0)).shape
-        times = [path.stat().st_mtime_ns]
-        if path.is_dir():
-            times += [(path / name).stat().st_mtime_ns for name in self._files.names]
+        times = [file.stat().st_mtime_ns for file in (path, *self._files.files)]
         names = "\n".join([*self._files.names, *map(str, times)])
         self.labels = self._files.labels
         self.key = f"files {path.resolve()} {sha256_bytes(names.encode())}"
