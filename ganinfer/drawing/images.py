@@ -165,13 +165,23 @@ def encode_pngs(images: Images) -> list[bytes]:
     rows[:, 1:, 1:] -= images.reshape(n, height, -1)[:, :-1]
     header = struct.pack(">IIBBBBB", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
     start, end = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header), _chunk(b"IEND", b"")
-    level = 0 if height * width * channels <= _TOO_SMALL_TO_COMPRESS else 1
-    files = []
-    for image in rows:
-        packer = zlib.compressobj(level, strategy=zlib.Z_RLE)
-        packed = packer.compress(image.data) + packer.flush()
-        files.append(start + _chunk(b"IDAT", packed) + end)
-    return files
+    pack = _stored if height * width * channels <= _TOO_SMALL_TO_COMPRESS else _compressed
+    return [start + _chunk(b"IDAT", pack(image.tobytes())) + end for image in rows]
+
+
+def _compressed(data: bytes) -> bytes:
+    packer = zlib.compressobj(1, strategy=zlib.Z_RLE)
+    return packer.compress(data) + packer.flush()
+
+
+def _stored(data: bytes) -> bytes:
+    """A zlib stream of one block as it is, as level 0 makes it, without a compressor."""
+    size = len(data)
+    return b"\x78\x01\x01%b%b%b" % (
+        struct.pack("<HH", size, size ^ 0xFFFF),
+        data,
+        struct.pack(">I", zlib.adler32(data)),
+    )
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

@@ -1,5 +1,6 @@
 """Shards drawn and packed ahead of the writing: the device works while a shard is flushed."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +15,9 @@ from ganinfer.formats import Batch
 from ganinfer.sampler import Sampler
 from ganinfer.shards.records import Request
 
-_BATCH = 128  # images that are drawn, packed and written together
+# Images that are drawn, packed and written together. Fewer leave more to the interpreter, for whose
+# lock drawing and packing wait; more hold more memory.
+_MOST, _MOST_BYTES = 512, 16 << 20
 _AHEAD = 4  # batches under way, beyond one for each thread that packs
 
 
@@ -45,6 +48,7 @@ def packed(
     threads: int,
 ) -> Generator[Packed]:
     """Batches of shards in their order, drawn by one thread and packed by others, a few ahead."""
+    batch_size = max(1, min(_MOST, _MOST_BYTES // math.prod(sampler.info["shape"])))
     drawing, packing = ThreadPoolExecutor(1), ThreadPoolExecutor(threads)
     pending: deque[tuple[Planned, int, Future[Any]]] = deque()
 
@@ -54,8 +58,8 @@ def packed(
 
     try:
         for shard in shards:
-            for start in range(shard.seed, shard.seed + shard.count, _BATCH):
-                count = min(_BATCH, shard.seed + shard.count - start)
+            for start in range(shard.seed, shard.seed + shard.count, batch_size):
+                count = min(batch_size, shard.seed + shard.count - start)
                 drawn = drawing.submit(_draw, sampler, request, start, count)
                 part = packing.submit(lambda batch: pack(batch.result()), drawn)
                 pending.append((shard, count, part))
