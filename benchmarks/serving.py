@@ -43,6 +43,7 @@ from ganinfer.open_inference.over_http import packed_request
 HERE = Path(__file__).parent
 KINDS = {"raw": 1, "png": 1, "raw x64": 64}
 MOST = 32 * 64  # images that are asked for at once
+RUN_BY = {"backend": "onnxruntime", "precision": "fp32"}  # as by hand
 OURS, IN_PROCESS, BY_HAND = "gan serve", "in process", "by hand"
 Figures = dict[str, dict[int, dict[str, float]]]  # kind -> callers -> of `Served`
 
@@ -104,7 +105,8 @@ def client(target: dict[str, Any], callers: int, seconds: float) -> None:
         kinds = [kind for kind in KINDS if kind != "png" or target["who"] != IN_PROCESS]
         kinds = [kind for kind in kinds if callers * KINDS[kind] <= MOST]
         if target["who"] == IN_PROCESS:
-            ask = functools.partial(in_process, stack.enter_context(Sampler(target["bundle"])))
+            sampler = stack.enter_context(Sampler(target["bundle"], **RUN_BY))
+            ask = functools.partial(in_process, sampler)
         for kind in kinds:
             found[kind] = asdict(runner.run(ask(kind, callers, seconds)))
     print(json.dumps(found))
@@ -158,13 +160,14 @@ def by_wrk(url: str, path: str, callers: int, seconds: float) -> float:
 def of_bundle(bundle: Path, given: argparse.Namespace) -> dict[str, Any]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        with Sampler(bundle) as sampler:
+        with Sampler(bundle, **RUN_BY) as sampler:
             info = dict(sampler.info)
         shape = info["shape"]
+        flags = [text for name, value in RUN_BY.items() for text in (f"--{name}", value)]
         common = {"bundle": str(bundle), "model": "model", "image_bytes": int(np.prod(shape))}
         targets = [{"who": IN_PROCESS, **common}]
         url = stack.enter_context(
-            gan_serve(folder / "serve.log", f"model={bundle}", "--timeout-s", 300)
+            gan_serve(folder / "serve.log", f"model={bundle}", "--timeout-s", 300, *flags)
         ).url
         targets.append({"who": OURS, "url": url, **common})
         if given.by_hand is not None:
