@@ -43,7 +43,7 @@ from ganinfer.open_inference.over_http import packed_request
 HERE = Path(__file__).parent
 KINDS = {"raw": 1, "png": 1, "raw x64": 64}
 MOST = 32 * 64  # images that are asked for at once
-RUN_BY = {"backend": "onnxruntime", "precision": "fp32"}  # as by hand
+RUN_BY: dict[str, Any] = {"backend": "onnxruntime", "precision": "fp32"}  # as by hand
 OURS, IN_PROCESS, BY_HAND = "gan serve", "in process", "by hand"
 Figures = dict[str, dict[int, dict[str, float]]]  # kind -> callers -> of `Served`
 
@@ -105,7 +105,7 @@ def client(target: dict[str, Any], callers: int, seconds: float) -> None:
         kinds = [kind for kind in KINDS if kind != "png" or target["who"] != IN_PROCESS]
         kinds = [kind for kind in kinds if callers * KINDS[kind] <= MOST]
         if target["who"] == IN_PROCESS:
-            sampler = stack.enter_context(Sampler(target["bundle"], **RUN_BY))
+            sampler = stack.enter_context(Sampler(target["bundle"], **target["opening"]))
             ask = functools.partial(in_process, sampler)
         for kind in kinds:
             found[kind] = asdict(runner.run(ask(kind, callers, seconds)))
@@ -160,11 +160,17 @@ def by_wrk(url: str, path: str, callers: int, seconds: float) -> float:
 def of_bundle(bundle: Path, given: argparse.Namespace) -> dict[str, Any]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        with Sampler(bundle, **RUN_BY) as sampler:
+        opening = RUN_BY | ({"threads": given.threads} if given.threads else {})
+        with Sampler(bundle, **opening) as sampler:
             info = dict(sampler.info)
         shape = info["shape"]
-        flags = [text for name, value in RUN_BY.items() for text in (f"--{name}", value)]
-        common = {"bundle": str(bundle), "model": "model", "image_bytes": int(np.prod(shape))}
+        flags = [text for name, value in opening.items() for text in (f"--{name}", value)]
+        common = {
+            "bundle": str(bundle),
+            "model": "model",
+            "image_bytes": int(np.prod(shape)),
+            "opening": opening,
+        }
         targets = [{"who": IN_PROCESS, **common}]
         url = stack.enter_context(
             gan_serve(folder / "serve.log", f"model={bundle}", "--timeout-s", 300, *flags)
@@ -305,6 +311,7 @@ def main() -> None:
     parser.add_argument("--wrk", action="store_true", help="also ask for PNGs by wrk")
     parser.add_argument("-o", "--output", type=Path)
     parser.add_argument("--client", help=argparse.SUPPRESS)
+    parser.add_argument("--threads", type=int, help="of a Sampler; all by default")
     given = parser.parse_args()
     if given.client:
         client(**json.loads(given.client))
@@ -317,7 +324,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         bundles = given.bundles or untrained(Path(folder))
         found = {
-            "command": f"benchmarks/serving.py --seconds {given.seconds:g} --rounds {given.rounds}",
+            "command": f"benchmarks/serving.py --seconds {given.seconds:g} --rounds {given.rounds}"
+            + (f" --threads {given.threads}" if given.threads else ""),
             "host": str(this_host()),
             "bundles": {bundle.stem: of_bundle(bundle, given) for bundle in bundles},
         }

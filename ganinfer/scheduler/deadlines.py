@@ -44,7 +44,7 @@ class Deadlines:
                     target=self._watch, name="ganinfer deadlines", daemon=True
                 )
                 self._thread.start()
-            elif self._heap[0][0] == request.deadline:
+            elif self._heap and self._heap[0][0] == request.deadline:  # all may be answered by now
                 self._changed.notify()
 
     def close(self) -> None:

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
+_QUICK_S = 0.02  # work that takes less is not worth watching the client for
+
 
 class Service:
     """The models of this process.
@@ -119,16 +121,24 @@ class Service:
         Raises:
             ClientDisconnect: it has. Others as of the work.
         """
-        task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
-        gone.add_done_callback(lambda _: task.cancel())
+        task, gone = asyncio.ensure_future(work), None
+
+        def watch() -> None:
+            nonlocal gone
+            gone = asyncio.ensure_future(_gone(request))
+            gone.add_done_callback(lambda _: task.cancel())
+
+        timer = asyncio.get_running_loop().call_later(_QUICK_S, watch)
         try:
             return await task
         except asyncio.CancelledError:
-            if gone.done():
+            if gone is not None and gone.done():
                 raise ClientDisconnect from None
             raise
         finally:
-            gone.cancel()
+            timer.cancel()
+            if gone is not None:
+                gone.cancel()
 
 
 async def _draw_each_size(sampler: Sampler) -> None:

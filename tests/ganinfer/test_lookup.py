@@ -127,7 +127,7 @@ def test_what_does_not_hold_what_it_should_is_refused(kind: Kind, name: str, wor
 
 
 def test_an_unknown_name_lists_ours_and_tells_of_own_ones() -> None:
-    with pytest.raises(ConfigError, match="no 'tarr'.*npz, parquet, tar, or package.module of your own"):
+    with pytest.raises(ConfigError, match="no 'tarr'.*npz, parquet, tar, or package.module of"):
         find_part(FORMAT, "tarr", where="x")
 
 

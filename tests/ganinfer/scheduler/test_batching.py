@@ -24,6 +24,7 @@ from ganinfer.drawing.images import Images
 from ganinfer.drawing.inputs import Inputs, draw_inputs
 from ganinfer.errors import BackendUnavailable, BundleError, Closed
 from ganinfer.scheduler.batching import Batcher
+from ganinfer.scheduler.deadlines import Deadlines
 from ganinfer.scheduler.request import Request
 from ganinfer.scheduler.sizes import next_batch, padded_size
 from ganinfer.scheduler.stats import Stats
@@ -179,6 +180,16 @@ def test_a_callback_that_raises_does_not_end_the_watch(watched: Watched, batcher
         late.add_done_callback(leave)
         with pytest.raises(DeadlineExceeded):
             late.result(20)
+
+
+def test_requests_that_are_answered_before_they_are_watched(watched: Watched) -> None:
+    """As a worker may, between the queue and the watch; when all of them are, none is next."""
+    deadlines = Deadlines(lambda request: None)
+    for _ in range(3000):
+        answered = request(watched, 1, deadline=time.monotonic() + 600)
+        answered.future.set_result(answered.images)
+        deadlines.add(answered)
+    deadlines.close()
 
 
 def test_deadlines_that_are_kept_are_forgotten(watched: Watched, batcher: Batcher) -> None:
