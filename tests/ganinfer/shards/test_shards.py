@@ -301,6 +301,30 @@ def test_parts_that_are_killed_and_repeated_are_those_of_one_process(
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="has no limits of files' sizes")
+def test_a_disk_that_fills_is_told_and_no_loss(bundle: Path, sampler, tmp_path: Path) -> None:
+    """A limit of a file's size stands for the disk."""
+    code = f"""
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+from ganexport.cli.gan import main
+import sys
+sys.argv = ["gan", "sample", {str(bundle)!r}, "-n", "30", "-o", "full", "--shard-size", "20",
+    "--backend", "onnxruntime", "--precision", "fp32"]
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "full/shard-000000.tar: File too large; choose another place" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(contents(tmp_path / "full")) == [REQUEST]
+    assert write_shards(sampler, 30, tmp_path / "full", shard_size=20).damaged == []
+    write_shards(sampler, 30, tmp_path / "whole", shard_size=20)
+    assert contents(tmp_path / "full") == contents(tmp_path / "whole")
+
+
 def test_two_may_write_the_same_shard_at_once(sampler: Sampler, tmp_path: Path) -> None:
     planned = plan(sampler, 3000, shard_size=3000)
     with ThreadPoolExecutor(2) as pool:
