@@ -8,9 +8,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-MAX_HEAD = (
-    64 << 10
-)  # bytes of a request line and its headers, before the last that are read at once
+# Bytes of a request line and its headers, before the last that are read at once.
+MAX_HEAD = 64 << 10
 HEAD_S = 10.0  # within which they have to come
 READ_S = 30.0  # within which a client has to read something of its answer
 LAST_S = 0.5  # at the end, that a request has which is on its way

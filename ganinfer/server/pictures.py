@@ -6,24 +6,22 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ganinfer.drawing.images import Images, check_picture, encode_pngs, opaque, to_pil
+from ganinfer.drawing.encoding import encoding_of
+from ganinfer.drawing.images import Images, check_picture, opaque
 from ganinfer.drawing.mixing import parse_mixture
 from ganinfer.errors import RequestError
 from ganinfer.sampler import Sampler
 
 
-def _webp(image: Images) -> bytes:
-    buffer = io.BytesIO()
-    picture = to_pil(image)
-    picture = picture.convert("RGB") if picture.mode == "L" else picture
-    picture.save(buffer, "webp", lossless=True, exact=True)
-    return buffer.getvalue()
+def _in(name: str) -> Callable[[Images], bytes]:
+    """One image in an encoding; where that is not transparent, RGBA on white."""
+    encoding = encoding_of(name)
 
+    def encode(image: Images) -> bytes:
+        held = image if image.shape[2] in encoding.channels else opaque(image)
+        return encoding.encode(held[None])[0]
 
-def _jpeg(image: Images) -> bytes:
-    buffer = io.BytesIO()
-    to_pil(opaque(image)).save(buffer, "jpeg", quality=95)
-    return buffer.getvalue()
+    return encode
 
 
 def _npy(image: Images) -> bytes:
@@ -34,9 +32,9 @@ def _npy(image: Images) -> bytes:
 
 # Name -> media type, and what makes the bytes of uint8 (H, W, C).
 FORMATS: dict[str, tuple[str, Callable[[Images], bytes]]] = {
-    "png": ("image/png", lambda image: encode_pngs(image[None])[0]),
-    "webp": ("image/webp", _webp),
-    "jpeg": ("image/jpeg", _jpeg),
+    "png": ("image/png", _in("png")),
+    "webp": ("image/webp", _in("webp")),
+    "jpeg": ("image/jpeg", _in("jpeg")),
     "npy": ("application/x-npy", _npy),
 }
 
