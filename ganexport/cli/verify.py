@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from ganinfer.api_keys import API_KEY, api_key_to_show
+from ganinfer.api_keys import api_key_to_show
 from ganinfer.cli.console import console, progress_bars
-from ganinfer.cli.options import BundlePath, PublicKeyPath
+from ganinfer.cli.options import ApiKeyFile, BundlePath, PublicKeyPath, ServedName
 from ganinfer.cli.tables import show_gates
 from ganinfer.errors import ExportError
 from ganinfer.files import check_place, write_atomic
@@ -40,13 +40,8 @@ def verify(
         str | None,
         typer.Option(help="Instead: ask this one, http://host:port or grpc://host:port."),
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Its name on the --server; the bundle's by default.")
-    ] = None,
-    api_key_file: Annotated[
-        Path | None,
-        typer.Option(help=f"With the --server's API key; else ${API_KEY} has it, if there is one."),
-    ] = None,
+    model: ServedName = None,
+    api_key_file: ApiKeyFile = None,
     layers: Annotated[
         bool, typer.Option("--layers", help="Also compare fp32 and a variant layer by layer.")
     ] = False,

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from ganinfer.api_keys import API_KEY, api_key_to_show
+from ganinfer.api_keys import api_key_to_show
 from ganinfer.cli.console import console
-from ganinfer.cli.options import BundlePath
+from ganinfer.cli.options import ApiKeyFile, BundlePath, ServedName
 from ganinfer.errors import RequestError
 from ganinfer.files import check_place, write_atomic
 
@@ -43,13 +43,8 @@ def bench(
         str | None,
         typer.Option(help="Instead: measure this one, as in http://localhost:8000."),
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Its name on the --server; the bundle's by default.")
-    ] = None,
-    api_key_file: Annotated[
-        Path | None,
-        typer.Option(help=f"With the --server's API key; else ${API_KEY} has it, if there is one."),
-    ] = None,
+    model: ServedName = None,
+    api_key_file: ApiKeyFile = None,
 ) -> None:
     """Measure a bundle on this host: every backend in every precision, each in a fresh process.
 

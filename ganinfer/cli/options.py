@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ganinfer.api_keys import API_KEY
 from ganinfer.cli.console import fetched_path
 from ganinfer.drawing.mixing import Mixture, parse_mixture
 from ganinfer.errors import RequestError
@@ -29,6 +30,14 @@ LocalBundlePath = Annotated[
 ]
 PublicKeyPath = Annotated[
     Path | None, typer.Option("--public-key", help="PEM file of whoever must have signed it.")
+]
+
+ServedName = Annotated[
+    str | None, typer.Option("--model", help="Its name on the --server; the bundle's by default.")
+]
+ApiKeyFile = Annotated[
+    Path | None,
+    typer.Option(help=f"With the --server's API key; else ${API_KEY} has it, if there is one."),
 ]
 
 Truncation = Annotated[float | None, typer.Option(help="As in 0.7; none by default.")]
