@@ -95,6 +95,7 @@ ORDER = {
             "prometheus",
             "open_inference",
             "verify",
+            "doctor",
             "bench",
             "server",
             "cli",

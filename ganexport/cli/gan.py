@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ import ganexport.cli.triton
 import ganexport.cli.verify
 import ganinfer.cli.bench
 import ganinfer.cli.bundle
+import ganinfer.cli.doctor
 import ganinfer.cli.film
 import ganinfer.cli.sample
 import ganinfer.cli.serve
@@ -35,6 +37,12 @@ def options(
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show what is going on.")
     ] = False,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=ganinfer.cli.doctor.version, is_eager=True, help="Of all parts."
+        ),
+    ] = False,
 ) -> None:
     """Options of every command."""
     logging.basicConfig(
@@ -44,30 +52,6 @@ def options(
     logging.captureWarnings(True)
 
 
-app.command()(gantrain.cli.train.prepare)
-app.command()(gantrain.cli.train.train)
-app.command()(gantrain.cli.evaluate.evaluate)
-app.command()(gantrain.cli.evaluate.report)
-app.command()(gantrain.cli.evaluate.statistics)
-app.command()(gantrain.cli.evaluate.fetch)
-app.command()(ganexport.cli.export.export)
-app.command()(ganexport.cli.export.extract)
-app.command()(ganexport.cli.triton.triton)
-app.command()(ganexport.cli.verify.verify)
-
-
-app.command()(ganinfer.cli.sample.sample)
-app.command()(ganinfer.cli.film.interpolate)
-app.command()(ganinfer.cli.film.truncations)
-app.command()(ganinfer.cli.film.styles)
-app.command()(ganinfer.cli.bench.bench)
-app.command()(ganinfer.cli.serve.serve)
-app.command()(ganinfer.cli.bundle.keygen)
-app.command()(ganinfer.cli.bundle.sign)
-app.command()(ganinfer.cli.bundle.push)
-
-
-@app.command()
 def inspect(
     bundle: BundlePath,
     engines: Annotated[bool, typer.Option("--engines", help="And what is in its engines.")] = False,
@@ -84,7 +68,6 @@ def inspect(
         console.print(f"{html}: open it in a browser", soft_wrap=True)
 
 
-@app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where everything goes.")] = Path("gan-demo"),
     overrides: Annotated[
@@ -95,6 +78,40 @@ def demo(
     from ganexport.demo import run_demo
 
     run_demo(folder, overrides or [])
+
+
+_COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Begin": (demo, ganinfer.cli.doctor.doctor),
+    "Train and measure": (
+        gantrain.cli.train.prepare,
+        gantrain.cli.train.train,
+        gantrain.cli.evaluate.report,
+        gantrain.cli.evaluate.evaluate,
+        gantrain.cli.evaluate.statistics,
+        gantrain.cli.evaluate.fetch,
+    ),
+    "Ship": (
+        ganexport.cli.export.export,
+        ganexport.cli.verify.verify,
+        inspect,
+        ganexport.cli.export.extract,
+        ganexport.cli.triton.triton,
+        ganinfer.cli.bundle.keygen,
+        ganinfer.cli.bundle.sign,
+        ganinfer.cli.bundle.push,
+    ),
+    "Sample and serve": (
+        ganinfer.cli.sample.sample,
+        ganinfer.cli.film.interpolate,
+        ganinfer.cli.film.truncations,
+        ganinfer.cli.film.styles,
+        ganinfer.cli.bench.bench,
+        ganinfer.cli.serve.serve,
+    ),
+}
+for _group, _commands in _COMMANDS.items():
+    for _command in _commands:
+        app.command(rich_help_panel=_group)(_command)
 
 
 def main() -> None:

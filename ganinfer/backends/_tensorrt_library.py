@@ -52,17 +52,26 @@ def find_library(entry: Engine, capability: str) -> ModuleType:
         raise BackendUnavailable(f"one was built for {entry.platform}, this is {here}")
     if not fits(entry.target, capability):
         raise BackendUnavailable(f"one was built for {entry.target}, this GPU is {capability}")
-    try:
-        trt = importlib.import_module(entry.product)
-    except ModuleNotFoundError as error:
-        raise BackendUnavailable(str(missing_extra(entry.product, error))) from None
-    except (ImportError, OSError) as error:
-        raise BackendUnavailable(f"{entry.product} cannot be loaded: {error}") from None
+    trt = load_library(entry.product)
     if trt.__version__ != entry.version:
         raise BackendUnavailable(
             f"one was built with {entry.product} {entry.version}, {trt.__version__} is installed"
         )
     return trt
+
+
+def load_library(product: str) -> ModuleType:
+    """TensorRT of a product, "tensorrt" or "tensorrt_rtx".
+
+    Raises:
+        BackendUnavailable: it is not installed, or cannot be loaded.
+    """
+    try:
+        return importlib.import_module(product)
+    except ModuleNotFoundError as error:
+        raise BackendUnavailable(str(missing_extra(product, error))) from None
+    except (ImportError, OSError) as error:
+        raise BackendUnavailable(f"{product} cannot be loaded: {error}") from None
 
 
 _loggers: dict[str, Any] = {}

@@ -306,6 +306,35 @@ def installed() -> tuple[str, list[str]]:
     return ort.__version__, ort.get_available_providers()
 
 
+# y = x + x of one float32, as an ONNX file.
+_ADDITION = (
+    b'\x08\x08:5\n\x0e\n\x01x\n\x01x\x12\x01y"\x03Add\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01'
+    b"\x12\x04\n\x02\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
+)
+
+
+def providers_here() -> dict[str, str]:
+    """Execution providers of this onnxruntime, and in words whether each takes a graph here.
+
+    Raises:
+        BackendUnavailable: there is no onnxruntime.
+    """
+    ort = _import()
+    if gpu_present() and hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # what it would log is what is told
+    found = {}
+    for name in ort.get_available_providers():
+        try:
+            session = ort.InferenceSession(_ADDITION, options, providers=[name])
+            opened = session.get_providers()[0]
+            found[name] = "opens" if opened == name else f"falls back to {opened}"
+        except Exception as error:  # it raises a dozen unrelated classes
+            found[name] = f"does not open: {' '.join(str(error).split())[:200]}"
+    return found
+
+
 def _import() -> ModuleType:
     quiet_onnxruntime()
     try:

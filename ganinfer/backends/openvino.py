@@ -135,6 +135,15 @@ class OpenVINOBackend:
             return self._compiled[num_streams]
 
 
+def capabilities_here() -> list[str]:
+    """What its CPU plugin computes in here, as it names it: FP32, BF16, INT8, ...
+
+    Raises:
+        BackendUnavailable: there is no OpenVINO, or it does not start.
+    """
+    return list(_new_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+
+
 def _new_core() -> Any:
     """A core with its CPU plugin, and the stack for signal handlers as it was."""
     with _signal_stack_kept():
