@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Seconds of a run that is not worth another beside it, nor a second thread: what is around it is
+# Python, whose threads wait for one lock. The next run takes what waits meanwhile.
+_SHORT_S = 1e-3
+
 Draw = Callable[[Sequence[Wanted | Inputs]], Inputs]
 
 
@@ -70,6 +74,7 @@ class Batcher:
         self._changed = threading.Condition()
         self._workers: list[threading.Thread] = []
         self._running: Counter[Backend] = Counter()
+        self._last_run_s: dict[Backend, float] = {}
         self._open: set[Request] = set()  # that were queued, and not yet told
         self._closed = False
         self._deadlines = Deadlines(self._expire)
@@ -100,7 +105,8 @@ class Batcher:
                 self._stats.queued(request)
                 if not self._workers:
                     self._start()
-                self._changed.notify_all()
+                if not all(self._is_soon_free(self._images, b) for b in self.backends):
+                    self._changed.notify_all()
         _tell(answers)
         if full:
             self._stats.refused()
@@ -136,7 +142,8 @@ class Batcher:
         called_back = threading.current_thread() in self._workers
         with self._changed:
             busy = self._queue or any(self._running.values()) or self._max_wait
-            whole = n == next_batch(n, self._largest, backend, running=0)
+            short = self._are_short(n, backend)
+            whole = n == next_batch(n, self._largest, backend, running=0, short=short)
             alone = whole and not busy and request.deadline is None  # or nobody could tell it then
             here = n > 0 and not self._closed and (called_back or alone)
             if here:
@@ -310,6 +317,8 @@ class Batcher:
                     pass  # they are given first, outside of the lock
                 elif pending and (rest := self._patience(pending, backend)) > 0:
                     self._changed.wait(rest)
+                elif pending and self._is_soon_free(pending, backend):
+                    self._changed.wait()
                 elif self._queue:  # or all of it was cancelled at this moment
                     if taken := self._cut(backend, pending):
                         return taken
@@ -323,7 +332,8 @@ class Batcher:
         """Take a batch off the queue; None if all was cancelled at this moment."""
         running = self._running[backend]
         asked = sum(len(request.images) for request in self._queue)
-        size = next_batch(asked, min(pending, self._largest), backend, running=running)
+        short, largest = self._are_short(pending, backend), min(pending, self._largest)
+        size = next_batch(asked, largest, backend, running=running, short=short)
         pieces = share(self._queue, size)
         if not pieces:
             return None
@@ -334,7 +344,7 @@ class Batcher:
             if request.taken == len(request.images):
                 self._stats.left_queue(request)
         self._running[backend] += 1
-        return pieces, running == 0 and size == pending
+        return pieces, running == 0 and size == pending and not short
 
     def _patience(self, pending: int, backend: "Backend") -> float:
         """Seconds that a batch of so few images may wait for company yet."""
@@ -344,6 +354,15 @@ class Batcher:
         if any(r.deadline is not None and r.deadline < until[0] for r in self._queue):
             return 0.0
         return until[0] - time.monotonic()
+
+    def _are_short(self, pending: int, backend: "Backend") -> bool:
+        """Whether runs of so many images, less than a batch, take next to no time."""
+        short = self._last_run_s.get(backend, _SHORT_S) < _SHORT_S
+        return short and pending < self._largest and not backend.pads
+
+    def _is_soon_free(self, pending: int, backend: "Backend") -> bool:
+        """Whether so few images are sooner done when the run that is under way has ended."""
+        return self._running[backend] > 0 and self._are_short(pending, backend)
 
     def _forget_done(self) -> list[Callable[[], None]]:
         """Drop what needs no worker: taken wholly, cancelled, failed, late; what to answer."""
@@ -433,6 +452,7 @@ class Batcher:
                 piece.images[:] = images[row : row + len(piece)]
                 row += len(piece)
         ended = time.monotonic()
+        self._last_run_s[backend] = ended - drawn
         self._stats.batch(images=n, size=size, draw_s=drawn - began, run_s=ended - drawn)
 
 

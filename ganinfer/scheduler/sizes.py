@@ -16,17 +16,20 @@ def most(largest: int, backend: "Backend") -> int:
     return min(largest, max(backend.batch_sizes)) if backend.pads else largest
 
 
-def next_batch(asked: int, largest: int, backend: "Backend", *, running: int) -> int:
+def next_batch(
+    asked: int, largest: int, backend: "Backend", *, running: int, short: bool = False
+) -> int:
     """How many images go into the next batch, at most `largest`, of requests for so many.
 
     Where sizes are padded, a batch is as full as the largest of them can be. Elsewhere the images
     are shared out among the runs that the device has still threads for, unless they are so few that
-    one run with all threads is sooner done. It counts what was asked for, not what is left of it:
-    or the shares of one request would shrink as it is served.
+    one run with all threads is sooner done, or runs are `short` and one takes them all. It counts
+    what was asked for, not what is left of it: or the shares of one request would shrink as it is
+    served.
     """
     if backend.pads:
         return min(asked, most(largest, backend))
-    few = running == 0 and 2 * asked <= backend.parallel_runs
+    few = running == 0 and (short or 2 * asked <= backend.parallel_runs)
     free = 1 if few else max(backend.parallel_runs - running, 1)
     share = min(-(-asked // free), largest)
     return max((size for size in backend.batch_sizes if size <= share), default=share)

@@ -121,21 +121,23 @@ class Service:
         Raises:
             ClientDisconnect: it has. Others as of the work.
         """
-        task, gone = asyncio.ensure_future(work), None
+        task, gone, waits = asyncio.current_task(), None, True
+        assert task is not None
 
         def watch() -> None:
             nonlocal gone
             gone = asyncio.ensure_future(_gone(request))
-            gone.add_done_callback(lambda _: task.cancel())
+            gone.add_done_callback(lambda _: task.cancel() if waits else None)
 
         timer = asyncio.get_running_loop().call_later(_QUICK_S, watch)
         try:
-            return await task
+            return await work
         except asyncio.CancelledError:
-            if gone is not None and gone.done():
+            if gone is not None and gone.done() and not task.uncancel():
                 raise ClientDisconnect from None
-            raise
+            raise  # the host has cancelled it
         finally:
+            waits = False
             timer.cancel()
             if gone is not None:
                 gone.cancel()

@@ -5,7 +5,6 @@ header Inference-Header-Content-Length says where they begin. Answers are made i
 """
 
 import io
-import json
 import math
 import struct
 import sys
@@ -16,6 +15,7 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from pydantic_core import to_json
 
 from ganinfer.server.answers import malformed
 from ganinfer.server.bodies import Body, read_json
@@ -25,8 +25,6 @@ DTYPES = {"UINT64": "<u8", "INT64": "<i8", "FP64": "<f8", "FP32": "<f4"}
 LARGE = 1 << 18  # bytes; more are read or packed beside the event loop
 
 Values = NDArray[Any] | list[str]
-
-_compact = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class InputTensor(Body):
@@ -256,5 +254,5 @@ def pack_answer(told: dict[str, Any], outputs: list[Output]) -> tuple[bytes, int
             assert output.pixels is not None
             entry["data"] = output.pixels.ravel().tolist()
         described.append(entry)
-    head = _compact({**told, "outputs": described}).encode()
+    head = to_json({**told, "outputs": described})
     return b"".join([head, *tails]), len(head) if tails else None

@@ -436,6 +436,35 @@ def test_the_size_of_the_next_batch(watched, asked, runs, sizes, pads, running, 
         assert padded_size(expected, 64, watched) == 16
 
 
+def test_short_runs_are_made_one_after_the_other(watched: Watched) -> None:
+    watched.parallel_runs = 2
+    batcher = batcher_of(watched)
+    batcher._last_run_s[watched] = 1e-4  # as of a small network on a quiet machine
+    first = hold(watched, batcher)
+    few = [batcher.submit(request(watched, 2)) for _ in range(3)]
+    assert not watched.entered.acquire(timeout=0.2)  # they are sooner done together
+    full = batcher.submit(request(watched, 2))
+    assert watched.entered.acquire(timeout=20)
+    watched.gate.set()
+    for future in (first, *few, full):
+        assert future.result(20).any()
+    batcher.close()
+    assert next_batch(7, 8, watched, running=0, short=True) == 7
+
+
+def test_a_run_that_was_long_has_another_beside_it(watched: Watched) -> None:
+    watched.parallel_runs = 2
+    batcher = batcher_of(watched)
+    batcher._last_run_s[watched] = 1.0
+    first = hold(watched, batcher)
+    second = batcher.submit(request(watched, 1))
+    assert watched.entered.acquire(timeout=20)
+    watched.gate.set()
+    assert first.result(20).any()
+    assert second.result(20).any()
+    batcher.close()
+
+
 # The same through Sampler, on every backend of this host.
 
 
