@@ -3,6 +3,7 @@
 Its bytes, its golden images, its witness.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,6 +34,7 @@ def verify_host(
     *,
     backend: str | None = None,
     device: str = "auto",
+    require: Sequence[str] = (),
     public_key: PublicKey | None = None,
     progress: Progress | None = None,
 ) -> list[GateResult]:
@@ -43,17 +45,19 @@ def verify_host(
         backend: the one to check; by default onnxruntime, openvino if it is installed, and
             tensorrt if there are engines.
         device: where it runs.
+        require: backends, as "tensorrt", or one of their precisions, as "tensorrt:fp16", that must
+            be checked; else what cannot run here is no failure if it is an engine or in bfloat16.
         public_key: of whoever must have signed it.
         progress: called with (what is being done, images done, images in all).
 
     Returns:
-        One result a gate; what cannot run here passes only if it is an engine or in bfloat16, and
-        was not asked for, with the reason in its detail.
+        One result a gate; what cannot run here and need not is `skipped`, the reason in its detail.
 
     Raises:
         BundleError: a file is damaged, missing, not declared, or not signed by that key.
         ConfigError: the key cannot be used.
-        BackendUnavailable: the bundle holds nothing for the backend that was asked for.
+        BackendUnavailable: the bundle holds nothing for the backend that was asked for, or nothing
+            that is required.
     """
     with Bundle(path, public_key=public_key) as bundle:
         names = [backend] if backend else ["onnxruntime", "tensorrt"]
@@ -65,6 +69,7 @@ def verify_host(
                 f"{path}: holds nothing that {backend} runs, so there is nothing to check; for"
                 " TensorRT export it with --trt"
             )
+        _check_required(path, require, wanted)
         seen = _Seen.of(bundle)
         num_golden = len(bundle.manifest.golden.seeds)
     gates = []
@@ -83,8 +88,9 @@ def verify_host(
             # A host without a GPU says nothing about an engine, and few runtimes have bfloat16.
             # Any other ONNX file runs anywhere.
             pending = backend is None and (name == "tensorrt" or precision == "bf16")
+            must = name in require or f"{name}:{precision}" in require
             detail = f"not run here: {error}"
-            gates.append(_golden(artifact, 0, passed=pending, detail=detail))
+            gates.append(_golden(artifact, 0, passed=pending and not must, detail=detail))
             continue
         except ParityError as error:
             gates.append(_golden(artifact, num_golden, passed=False, detail=str(error)))
@@ -94,6 +100,16 @@ def verify_host(
             if seen is not None:
                 gates += seen.gates(sampler.sample, artifact, progress)
     return gates
+
+
+def _check_required(path: Path, require: Sequence[str], wanted: list[tuple[str, str]]) -> None:
+    """Refuse to require what nothing of the bundle is checked by."""
+    known = {name for name, _ in wanted} | {f"{name}:{precision}" for name, precision in wanted}
+    if unknown := [asked for asked in require if asked not in known]:
+        raise BackendUnavailable(
+            f"{path}: {unknown[0]} is required, and nothing is there to be checked by it; expected"
+            f" one of {', '.join(sorted(known))}"
+        )
 
 
 def verify_server(

@@ -24,6 +24,10 @@ def verify(
         str | None, typer.Option(help="The one to check; all that are in the bundle by default.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:<n>.")] = "auto",
+    require: Annotated[
+        list[str] | None,
+        typer.Option(help="Fail if it cannot run here: a backend, or as in tensorrt:fp16."),
+    ] = None,
     run: Annotated[Path | None, typer.Option(help="Compare with this run, by all gates.")] = None,
     data: Annotated[Path | None, typer.Option(help="Prepared dataset, if it was moved.")] = None,
     num: Annotated[
@@ -61,8 +65,10 @@ def verify(
     for name, given in (("--model", model), ("--api-key-file", api_key_file)):
         if given is not None and server is None:
             raise ExportError(f"{name}: it goes with --server")
-    if server is not None and (backend or device != "auto" or run or layers):
-        raise ExportError("--server: it goes without --backend, --device, --run and --layers")
+    if server is not None and (backend or device != "auto" or require or run or layers):
+        raise ExportError(
+            "--server: it goes without --backend, --device, --require, --run and --layers"
+        )
     if json_file is not None:
         check_place(json_file, ".json")
     from ganinfer.verify import verify_host, verify_server
@@ -80,7 +86,12 @@ def verify(
             )
         else:
             gates = verify_host(
-                bundle, backend=backend, device=device, public_key=public_key, progress=report
+                bundle,
+                backend=backend,
+                device=device,
+                require=require or (),
+                public_key=public_key,
+                progress=report,
             )
         if run is not None:
             from ganexport.proof.verify import verify_against_run
@@ -90,8 +101,10 @@ def verify(
             )
     show_gates(gates)
     passed = all(gate.passed for gate in gates)
+    skipped = [gate.artifact for gate in gates if gate.skipped]
     if json_file is not None:
-        verdict = {"passed": passed, "gates": [gate.model_dump() for gate in gates]}
+        told = [gate.model_dump() for gate in gates]
+        verdict = {"passed": passed, "skipped": skipped, "gates": told}
         write_atomic(json_file, (json.dumps(verdict, indent=1) + "\n").encode())
     if layers:
         from ganexport.proof.layers import compare_bundle
@@ -100,7 +113,8 @@ def verify(
     if not passed:
         console.print(f"{bundle}: FAILED", style="red")
         raise typer.Exit(1)
-    console.print(f"{bundle}: good")
+    unseen = f"; not run here, and nobody's word for it: {', '.join(skipped)}" if skipped else ""
+    console.print(f"{bundle}: good{unseen}", soft_wrap=True)
 
 
 def _show_layers(found: "Comparison") -> None:

@@ -156,6 +156,11 @@ class GateResult(Record):
     low: float | None = None
     high: float | None = None
 
+    @property
+    def skipped(self) -> bool:
+        """Whether it is not failed, and has looked at nothing."""
+        return self.passed and self.num_images == 0
+
 
 def gate_result(
     artifact: str,

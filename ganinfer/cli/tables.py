@@ -70,8 +70,10 @@ def show_gates(gates: "Sequence[GateResult]") -> None:
 
 def _gate_row(gate: "GateResult", *, wide: bool) -> list[Text | str]:
     mark = Text("pass", style="green") if gate.passed else Text("FAIL", style="red")
+    if gate.skipped:
+        mark = Text("skip", style="yellow")
     images = "" if gate.num_images is None else f"{gate.num_images:,}"
     known = gate.low is not None and gate.high is not None
     interval = f"{gate.low:.3g}\u2013{gate.high:.3g}" if known else ""
-    value = f"{gate.value:.4g}"
+    value = "" if gate.skipped else f"{gate.value:.4g}"
     return [mark, gate.gate, images, value, *([interval] if wide else []), gate.limit]

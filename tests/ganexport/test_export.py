@@ -1,4 +1,5 @@
 import io
+import json
 import os
 import subprocess
 import sys
@@ -223,6 +224,25 @@ def test_a_graph_that_does_not_load_fails_verification(run: Path, tmp_path: Path
     found = {gate.artifact: gate.passed for gate in verify_host(path, device="cpu")}
     found.pop("openvino fp32", None)  # where it is installed
     assert found == {"onnxruntime fp32": False, "onnxruntime fp16": True}
+
+
+def test_what_cannot_run_here_is_skipped_unless_it_is_required(
+    run: Path, tmp_path: Path, gan
+) -> None:
+    options = ExportOptions(precisions=["fp32", "bf16"], verify=False)
+    path = export_run(run, tmp_path / "x.gan", options).path
+    skipped = [gate.artifact for gate in verify_host(path, device="cpu") if gate.skipped]
+    assert "onnxruntime bf16" in skipped  # its CPU does not compute it
+    done = gan("verify", path, "--json", tmp_path / "verdict.json")
+    assert done.returncode == 0
+    assert "skip" in done.stdout
+    assert "onnxruntime bf16" in done.stdout.splitlines()[-1]
+    assert "onnxruntime bf16" in json.loads((tmp_path / "verdict.json").read_text())["skipped"]
+    required = verify_host(path, device="cpu", require=["onnxruntime:bf16"])
+    assert [gate.artifact for gate in required if not gate.passed] == ["onnxruntime bf16"]
+    assert gan("verify", path, "--require", "onnxruntime").returncode == 1
+    with pytest.raises(BackendUnavailable, match="tensorrt is required, and nothing"):
+        verify_host(path, require=["tensorrt"])
 
 
 def test_tensorrt_asked_for_and_absent_names_its_pip_command(bundle: Path) -> None:
