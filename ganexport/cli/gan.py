@@ -96,6 +96,8 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         inspect,
         ganexport.cli.export.extract,
         ganexport.cli.triton.triton,
+        ganinfer.cli.bundle.pack,
+        ganinfer.cli.bundle.unpack,
         ganinfer.cli.bundle.keygen,
         ganinfer.cli.bundle.sign,
         ganinfer.cli.bundle.push,

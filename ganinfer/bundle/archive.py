@@ -252,6 +252,24 @@ def sign_bundle(path: Path, sign: Sign) -> None:
     write_tree(path, tree, single_file=not path.is_dir())
 
 
+def repack(path: Path, to: Path, *, single_file: bool) -> None:
+    """Write a bundle in its other form: the same files, and the same sha256.
+
+    Args:
+        path: the bundle, in either form.
+        to: where it shall be; a bundle there is replaced.
+        single_file: as one file, instead of a folder.
+
+    Raises:
+        BundleError: it is damaged, or there is none; or what is at `to` is no bundle.
+        OSError: the disk is full or not writable; nothing is left behind.
+    """
+    check_destination(to)
+    with Bundle(path) as bundle:
+        tree = bundle.tree()
+    write_tree(to, tree, single_file=single_file)
+
+
 def check_destination(path: Path) -> None:
     """Refuse to replace anything that is not a bundle.
 

@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from ganinfer.bundle.foreign import foreign_kind
 from ganinfer.errors import BundleError
 from ganinfer.files import write_atomic
 
@@ -146,6 +147,8 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
             comment = file.read()
             expected = _closing_comment(file, size - _COMMENT_BYTES)
         if comment != expected:
+            if known := foreign_kind(path):
+                raise BundleError(f"{path}: no bundle, but {known}")
             raise BundleError(f"{path}: its closing sha256 does not match; {advice}")
         return zipfile.ZipFile(path)
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:

@@ -1,4 +1,4 @@
-"""gan inspect, gan keygen, gan sign, gan push."""
+"""gan inspect, gan pack, gan unpack, gan keygen, gan sign, gan push."""
 
 from pathlib import Path
 from typing import Annotated
@@ -50,6 +50,27 @@ def inspect(
         show_gates(manifest.parity)
     for entry, report in zip(manifest.engines, reports, strict=False):
         console.print(engine_table(entry, report))
+
+
+_Packed = Annotated[Path, typer.Option("-o", "--output", help="As in x.gan.")]
+
+
+def pack(bundle: BundlePath, output: _Packed) -> None:
+    """Write a bundle as one file, which travels without a loss; its sha256 stays."""
+    _repack(bundle, output, single_file=True)
+
+
+def unpack(bundle: BundlePath, output: _Packed) -> None:
+    """Write a bundle as a folder, for a look at its files; its sha256 stays."""
+    _repack(bundle, output, single_file=False)
+
+
+def _repack(bundle: Path, output: Path, *, single_file: bool) -> None:
+    from ganinfer.bundle.archive import repack
+
+    repack(bundle, output, single_file=single_file)
+    form = "one file" if single_file else "a folder"
+    console.print(f"{output}: {form}", soft_wrap=True)
 
 
 def keygen(
