@@ -87,11 +87,12 @@ ORDER = {
         *("errors", "api_keys", "files", "outside", "lookup", "options", "progress", "record"),
         *("host", "drawing", "bundle", "backends", "scheduler", "sampler"),
         *(
+            "rejection",
             "formats",
+            "filters",
             "shards",
             "film",
             "styles",
-            "rejection",
             "prometheus",
             "open_inference",
             "verify",

@@ -203,6 +203,37 @@ class FeatureNetwork:
         return seen
 
 
+class ForeignNetwork:
+    """A network of the user's own, that knows nothing of bundles: ONNX, on the CPU.
+
+    Attributes:
+        inputs: type and shape of each, such as ("tensor(float)", ["N", 1, 16, 16]).
+    """
+
+    def __init__(self, graph: bytes) -> None:
+        """Load a graph.
+
+        Raises:
+            BackendUnavailable: onnxruntime is not installed, or refuses the graph.
+        """
+        self._session = _open_session(_import(), graph, [CPU], usable_cpus())
+        found = self._session.get_inputs()
+        self.inputs: list[tuple[str, list[int | str | None]]] = [(i.type, i.shape) for i in found]
+        self._name = found[0].name
+
+    def __call__(self, array: NDArray[Any]) -> NDArray[Any]:
+        """The first output, of the only input.
+
+        Raises:
+            BackendUnavailable: the graph fails.
+        """
+        try:
+            output: NDArray[Any] = self._session.run(None, {self._name: array})[0]
+        except Exception as error:  # onnxruntime raises a dozen unrelated classes
+            raise BackendUnavailable(f"onnxruntime fails in the graph: {error}") from None
+        return output
+
+
 class MappingNetwork:
     """What makes styles of latents: ONNX, in float32, on the CPU."""
 

@@ -45,6 +45,16 @@ class Sharding:
         str | None, Option(help="With -n: this process's part, as in 3/1000 (from 0), or auto.")
     ] = None
     finish: Annotated[bool, Option(help="With -n: only write the index of all parts.")] = False
+    keep: Annotated[
+        str | None, Option(help="With -n: only images that pass: rejection, 'classifier>=0.9'.")
+    ] = None
+    classifier: Annotated[
+        Path | None, Option(help="With --keep 'classifier>=0.9': its ONNX file.")
+    ] = None
+    tries: Annotated[
+        int, Option(help="With --keep: seeds that there are for each image to be kept.")
+    ] = 100
+    duplicates: Annotated[bool, Option(help="With -n: report images that look the same.")] = False
     check: Annotated[str, Option(help="With -n: size or sha256 of the files that are there.")] = (
         "size"
     )
@@ -143,6 +153,10 @@ def _write_shards(
         format=sharding.shard_format,
         encoding=sharding.encoding,
         shard_size=sharding.shard_size,
+        keep=sharding.keep,
+        classifier=sharding.classifier,
+        tries=sharding.tries,
+        duplicates=sharding.duplicates,
         **asked,
     )
     count = 0
@@ -168,6 +182,13 @@ def _write_shards(
     elif len(index.made_by) > 1 or sharding.finish:
         for made_by, number in index.made_by:
             console.print(f"{number} shards by {made_by}", soft_wrap=True)
+    if planned.kept_by:
+        shards = written.shards if sharding.shards is not None else index.shards
+        kept, drawn = sum(s.count for s in shards), sum(s.drawn or 0 for s in shards)
+        words = planned.kept_by.words
+        console.print(f"kept {kept:,} of {drawn:,} drawn: {words}", soft_wrap=True)
+    if sharding.shards is None and index.duplicates:
+        console.print(f"duplicates: {index.duplicates.words}", soft_wrap=True)
     return count
 
 

@@ -13,10 +13,12 @@ from pathlib import Path
 from ganinfer.drawing.arguments import Labels
 from ganinfer.progress import Progress
 from ganinfer.sampler import Sampler
+from ganinfer.shards.keeping import FILTER
 from ganinfer.shards.plan import FORMAT, Plan, Standing, known_check, plan, positive
 from ganinfer.shards.records import INDEX, REQUEST, Finished, Index, MadeBy, Request, Shard
 
 __all__ = [
+    "FILTER",
     "FORMAT",
     "INDEX",
     "REQUEST",
@@ -61,6 +63,10 @@ def write_shards(
     format: str = "tar",  # noqa: A002
     encoding: str | None = None,
     shard_size: int = 10_000,
+    keep: str | None = None,
+    classifier: Path | None = None,
+    tries: int = 100,
+    duplicates: bool = False,
     workers: int | None = None,
     check: str = "size",
     strict: bool = False,
@@ -72,8 +78,8 @@ def write_shards(
     the bytes are those of a call that nobody interrupted.
 
     Args:
-        sampler, n, seed, labels, truncation, truncation_mode, format, encoding, shard_size:
-            as in `plan`.
+        sampler, n, seed, labels, truncation, truncation_mode, format, encoding, shard_size, keep,
+            classifier, tries, duplicates: as in `plan`.
         folder: for the shards and their index; made if it is not there.
         workers, check, strict, progress: as in `Plan.write_each`, `standing` and `finish`.
 
@@ -81,9 +87,10 @@ def write_shards(
         The shards, and how many of them were there already.
 
     Raises:
-        RequestError: something that this model cannot serve or the format cannot hold, or the
-            folder holds the shards of another request.
-        ConfigError: there is no such format. What the folder's files say is only compared.
+        RequestError: something that this model cannot serve or the format cannot hold, the folder
+            holds the shards of another request, or the filter keeps nearly nothing.
+        ConfigError: there is no such format or filter; what the folder's files say is only
+            compared.
         DataError: the folder's request cannot be read; with `strict`, see `Plan.finish`.
     """
     planned = plan(
@@ -96,6 +103,10 @@ def write_shards(
         format=format,
         encoding=encoding,
         shard_size=shard_size,
+        keep=keep,
+        classifier=classifier,
+        tries=tries,
+        duplicates=duplicates,
     )
     numbers = range(len(planned))
     written = write_missing(

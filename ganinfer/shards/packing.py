@@ -1,97 +1,69 @@
 """Shards drawn and packed ahead of the writing: the device works while a shard is flushed."""
 
-import math
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from ganinfer.drawing.encoding import encoding_of
-from ganinfer.drawing.latents import draw_labels
 from ganinfer.formats import Batch
-from ganinfer.sampler import Sampler
-from ganinfer.shards.records import Request
+from ganinfer.shards.drawing import Drawn, Planned
+from ganinfer.shards.duplicates import Hashes, hashed
 
-# Images that are drawn, packed and written together. Fewer leave more to the interpreter, for whose
-# lock drawing and packing wait; more hold more memory.
-_MOST, _MOST_BYTES = 512, 16 << 20
 _AHEAD = 4  # batches under way, beyond one for each thread that packs
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A shard to be: the images of the seeds seed to seed + count - 1."""
-
-    number: int
-    name: str
-    seed: int
-    count: int
-
-
-@dataclass(frozen=True)
 class Packed:
-    """A batch of a shard, as its format writes it."""
+    """A batch of a shard, as its format writes it.
+
+    Attributes:
+        num_drawn: images that were drawn to get its `count`.
+        hashes: of its images, if they are wanted.
+    """
 
     shard: Planned
     count: int
+    num_drawn: int
     part: Any
+    hashes: Hashes | None
+
+
+@dataclass
+class Tally:
+    """What is told of a shard's batches when they are written."""
+
+    num_drawn: int = 0
+    hashes: list[Hashes] = field(default_factory=list)
+
+    def add(self, batch: Packed) -> None:
+        """Count a batch in."""
+        self.num_drawn += batch.num_drawn
+        if batch.hashes is not None:
+            self.hashes.append(batch.hashes)
 
 
 def packed(
-    sampler: Sampler,
-    request: Request,
-    shards: Iterable[Planned],
-    pack: Callable[[Batch], Any],
-    threads: int,
+    batches: Iterator[Drawn], pack: Callable[[Batch], Any], threads: int, *, with_hashes: bool
 ) -> Generator[Packed]:
-    """Batches of shards in their order, drawn by one thread and packed by others, a few ahead."""
-    batch_size = max(1, min(_MOST, _MOST_BYTES // math.prod(sampler.info["shape"])))
+    """Batches in their order, drawn by one thread and packed by others, a few ahead."""
     drawing, packing = ThreadPoolExecutor(1), ThreadPoolExecutor(threads)
-    pending: deque[tuple[Planned, int, Future[Any]]] = deque()
 
-    def next_packed() -> Packed:
-        shard, count, part = pending.popleft()
-        return Packed(shard, count, part.result())
+    def made(drawn: Future[Drawn | None]) -> Packed | None:
+        if (found := drawn.result()) is None:
+            return None
+        batch = found.batch
+        hashes = hashed(batch) if with_hashes else None
+        return Packed(found.shard, len(batch.seeds), found.num_drawn, pack(batch), hashes)
+
+    def ask() -> Future[Packed | None]:
+        return packing.submit(made, drawing.submit(next, batches, None))
 
     try:
-        for shard in shards:
-            for start in range(shard.seed, shard.seed + shard.count, batch_size):
-                count = min(batch_size, shard.seed + shard.count - start)
-                drawn = drawing.submit(_draw, sampler, request, start, count)
-                part = packing.submit(lambda batch: pack(batch.result()), drawn)
-                pending.append((shard, count, part))
-                if len(pending) == threads + _AHEAD:
-                    yield next_packed()
-        while pending:
-            yield next_packed()
+        pending = deque(ask() for _ in range(threads + _AHEAD))
+        while (batch := pending.popleft().result()) is not None:
+            pending.append(ask())
+            yield batch
     finally:
         drawing.shutdown(cancel_futures=True)
         packing.shutdown(cancel_futures=True)
-
-
-def _draw(sampler: Sampler, request: Request, start: int, count: int) -> Batch:
-    seeds = np.arange(count, dtype=np.uint64) + np.uint64(start)
-    labels = None
-    if request.labels is not None:
-        done = start - request.seed
-        turns = [request.labels[i % len(request.labels)] for i in range(done, done + count)]
-        labels = np.array(turns, np.int64)
-    elif sampler.classes:
-        labels = draw_labels(seeds, len(sampler.classes))
-    images = sampler.sample(
-        seeds=seeds,
-        labels=labels,
-        truncation=request.truncation,
-        truncation_mode=request.truncation_mode,
-    )
-    return Batch(
-        seeds,
-        labels,
-        images,
-        encoding=encoding_of(request.encoding or "png"),
-        classes=tuple(sampler.classes),
-        truncation=request.truncation,
-    )

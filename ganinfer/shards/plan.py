@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from ganinfer.drawing.arguments import Labels, labels_in_turn
+from ganinfer.drawing.arguments import Labels, checked_count, labels_in_turn
 from ganinfer.drawing.encoding import PNG, check_channels, encoding_of
 from ganinfer.drawing.mixing import is_mixed
 from ganinfer.errors import DataError, RequestError
@@ -24,8 +24,11 @@ from ganinfer.lookup import Kind, explain, find_part, held_function, identity
 from ganinfer.progress import Progress
 from ganinfer.sampler import Sampler
 from ganinfer.shards.card import data_card
+from ganinfer.shards.drawing import Drawer, Planned
+from ganinfer.shards.duplicates import find_duplicates, hashes_are_there, write_hashes
 from ganinfer.shards.folder import RECORDS, Folder
-from ganinfer.shards.packing import Packed, Planned, packed
+from ganinfer.shards.keeping import Keeping, kept_by
+from ganinfer.shards.packing import Packed, Tally, packed
 from ganinfer.shards.records import (
     CARD,
     INDEX,
@@ -72,11 +75,15 @@ class Plan:
     Attributes:
         request: what decides the bytes.
         made_by: what computes them here.
+        kept_by: the filter of the request, if it has one.
     """
 
-    def __init__(self, sampler: Sampler, request: Request, packer: Any) -> None:
+    def __init__(
+        self, sampler: Sampler, request: Request, packer: Any, keeping: Keeping | None
+    ) -> None:
         """See `plan`."""
         self._sampler, self._packer = sampler, packer
+        self.kept_by = None if keeping is None else keeping.filter
         self.request, self.made_by = request, computes_here(sampler)
         self._sha256 = request.sha256
         self._suffix = re.split("[.:]", request.format.partition("@")[0])[-1]
@@ -90,7 +97,8 @@ class Plan:
         start = number * self.request.shard_size
         count = min(self.request.shard_size, self.request.n - start)
         name = f"shard-{number:06d}.{self._suffix}"
-        return Planned(number, name, self.request.seed + start, count)
+        seed = self.request.seed + start * (self.request.tries or 1)
+        return Planned(number, name, start, seed, count)
 
     def part(self, i: int, of: int) -> range:
         """The numbers that are the i-th of `of` processes' to write, i from 0: every of-th."""
@@ -193,24 +201,29 @@ class Plan:
         done, total = 0, sum(shard.count for shard in shards)
         report("sampling", done, total)
 
-        def counted(batches: Iterable[Packed]) -> Iterator[Any]:
+        def counted(batches: Iterable[Packed], tally: Tally) -> Iterator[Any]:
             nonlocal done
             for batch in batches:
                 yield batch.part
+                tally.add(batch)
                 done += batch.count
                 report("sampling", done, total)
 
-        ahead = packed(self._sampler, self.request, shards, self._packer.pack, threads)
-        with closing(ahead) as batches:
+        drawn = Drawer(self._sampler, self.request, self.kept_by).each(shards)
+        hashes = self.request.duplicates is not None
+        with closing(packed(drawn, self._packer.pack, threads, with_hashes=hashes)) as batches:
             for shard, of_shard in groupby(batches, key=attrgetter("shard")):
+                tally = Tally()
                 with place.writing(shard.name) as sink:
-                    self._packer.write(sink, counted(of_shard), shard.count)
+                    self._packer.write(sink, counted(of_shard, tally), shard.count)
                 written = Shard(
                     name=shard.name,
                     sha256=sink.sha256,
                     size=sink.size,
                     count=shard.count,
                     seed=shard.seed,
+                    drawn=None if self.kept_by is None else tally.num_drawn,
+                    hashes_sha256=write_hashes(place, shard.name, tally.hashes) if hashes else None,
                 )
                 yield self._keep(place, written, self.made_by)
 
@@ -240,17 +253,20 @@ class Plan:
         if strict and len(made_by) > 1:
             told = "; ".join(f"{n} by {kind} ({_versions(kind)})" for kind, n in made_by)
             raise DataError(f"{folder}: shards were not all computed by the same: {told}")
+        place = Folder(folder)
+        shards = [found.finished[number].shard for number in range(len(self))]
         index = Index(
             request=self.request,
             classes=self._sampler.classes,
             made_by=made_by,
-            shards=[found.finished[number].shard for number in range(len(self))],
+            shards=shards,
+            drawn=None if self.kept_by is None else sum(shard.drawn or 0 for shard in shards),
+            duplicates=find_duplicates(place, shards) if self.request.duplicates else None,
         )
-        place = Folder(folder)
         if place.read(INDEX) != index.json_bytes:
             place.write(INDEX, index.json_bytes)
         if place.read(CARD) is None:
-            place.write(CARD, data_card(index))
+            place.write(CARD, data_card(index, self.kept_by))
         place.sweep()
         return index
 
@@ -272,6 +288,7 @@ class Plan:
             told == (planned.name, planned.seed, planned.count, self._sha256)
             and place.size(shard.name) == shard.size
             and (check == "size" or place.sha256(shard.name) == shard.sha256)
+            and (shard.hashes_sha256 is None or hashes_are_there(place, shard, check=check))
         )
         return record if whole else "damaged"
 
@@ -290,7 +307,7 @@ class Plan:
                 self._keep(place, seeded, index.request.made_by)
 
     def _same(self, folder: Path, found: Request) -> None:
-        earlier, now = found.model_dump(), self.request.model_dump()
+        earlier, now = dict(found), dict(self.request)
         if differing := [name for name in now if now[name] != earlier[name]]:
             words = "; ".join(
                 f"{name} {reprlib.repr(earlier[name])}, now {reprlib.repr(now[name])}"
@@ -313,6 +330,10 @@ def plan(
     format: str = "tar",  # noqa: A002
     encoding: str | None = None,
     shard_size: int = 10_000,
+    keep: str | None = None,
+    classifier: Path | None = None,
+    tries: int = 100,
+    duplicates: bool = False,
 ) -> Plan:
     """The shards of so many images; nothing is drawn or written yet.
 
@@ -329,10 +350,18 @@ def plan(
         encoding: of images as files, see `ganinfer.drawing.encoding.encoding_of`; "png" by default,
             where the format holds files.
         shard_size: images in a shard; the last may have fewer.
+        keep: a filter that decides which images are kept, a module of ganinfer.filters or
+            "package.module" of one's own, and its number: "rejection", "classifier>=0.9". A shard
+            has its own seeds, and of each class as many images as without a filter.
+        classifier: the ONNX file that a filter looks with.
+        tries: seeds that there are for each image to be kept.
+        duplicates: also write each image's perceptual hash, so that `Plan.finish` finds those that
+            several images share.
 
     Raises:
-        RequestError: something that this model cannot serve or the format cannot hold.
-        ConfigError: there is no such format.
+        RequestError: something that this model cannot serve or the format cannot hold, or that the
+            filter cannot use.
+        ConfigError: there is no such format or filter.
     """
     packer = find_part(FORMAT, format, where="format")
     channels, held = sampler.info["channels"], getattr(packer, "CHANNELS", None)
@@ -347,6 +376,11 @@ def plan(
             f" {channels}; choose another, such as npz"
         )
     sampler.stream(n, seed=seed, truncation=truncation, truncation_mode=truncation_mode)  # or raise
+    kept = None if keep is None else kept_by(keep, sampler, classifier)
+    if kept is None and classifier is not None:
+        raise RequestError(f"classifier {classifier}: nothing looks with it; name a filter, keep")
+    if kept is not None:
+        checked_count(int(n) * positive("tries", tries), int(seed))
     request = Request(
         bundle_sha256=sampler.sha256,
         n=int(n),
@@ -357,8 +391,12 @@ def plan(
         format=identity(format),
         encoding=encoding,
         shard_size=positive("shard_size", shard_size),
+        keep=None if kept is None else kept.name,
+        classifier_sha256=None if kept is None else kept.classifier_sha256,
+        tries=None if kept is None else tries,
+        duplicates="phash" if duplicates else None,
     )
-    return Plan(sampler, request, packer)
+    return Plan(sampler, request, packer, kept)
 
 
 def positive(name: str, value: int) -> int:

@@ -1,6 +1,8 @@
 """What is written down of shards: the request, a record of each that is finished, the index."""
 
-from typing import Literal
+from typing import Any, ClassVar, Literal
+
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from ganinfer.files import sha256_bytes
 from ganinfer.host.machine import this_host
@@ -11,14 +13,31 @@ from ganinfer.sampler import Sampler
 REQUEST, INDEX, CARD = "request.json", "shards.json", "README.md"
 
 
-class Request(Record):
-    """What decides the images and how they are packed; of a format of one's own its sources, too.
+class GrownRecord(Record):
+    """One that got fields later: where they are None it is written as before, to the byte."""
+
+    LATER: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dumped: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        told = dumped(self).items()
+        return {name: found for name, found in told if found is not None or name not in self.LATER}
+
+
+class Request(GrownRecord):
+    """What decides the images and how they are packed; of parts of one's own their sources, too.
 
     Attributes:
         format_version: of this file and of the records.
         labels: classes that are repeated in turn; None if each seed draws its own.
         encoding: of images as files; None if the format holds none.
+        keep: the filter, and its number, as in "classifier>=0.9"; None if all images are kept.
+        classifier_sha256: of the filter's file.
+        tries: seeds that a shard has for each image that the filter is to keep.
+        duplicates: the hash of images that is in files beside the records, if any.
     """
+
+    LATER = ("keep", "classifier_sha256", "tries", "duplicates")
 
     format_version: Literal[1] = 1
     bundle_sha256: str
@@ -30,6 +49,10 @@ class Request(Record):
     format: str
     encoding: str | None
     shard_size: int
+    keep: str | None = None
+    classifier_sha256: str | None = None
+    tries: int | None = None
+    duplicates: Literal["phash"] | None = None
 
     @property
     def json_bytes(self) -> bytes:
@@ -60,19 +83,25 @@ class MadeBy(Record):
         return f"{self.backend} {self.precision} on {self.device}, {self.processor}"
 
 
-class Shard(Record):
+class Shard(GrownRecord):
     """A finished file.
 
     Attributes:
         count: images in it.
-        seed: of the first; those of the others follow.
+        seed: of the first, and those of the others follow; with a filter, the first that was tried.
+        drawn: with a filter, images that were drawn to get these.
+        hashes_sha256: of the file with their hashes, if they were asked for.
     """
+
+    LATER = ("drawn", "hashes_sha256")
 
     name: str
     sha256: str
     size: int
     count: int
     seed: int
+    drawn: int | None = None
+    hashes_sha256: str | None = None
 
 
 class Finished(Record):
@@ -83,18 +112,65 @@ class Finished(Record):
     made_by: MadeBy
 
 
-class Index(Record):
+class Group(Record):
+    """Images that share a hash.
+
+    Attributes:
+        hash: hexadecimal.
+        count: how many images.
+        seeds: the first few of theirs.
+    """
+
+    hash: str
+    count: int
+    seeds: list[int]
+
+
+class Duplicates(Record):
+    """What the hashes of all images say.
+
+    Attributes:
+        images: those that share their hash with another.
+        groups: the different hashes that they share.
+        largest: some groups, the largest first.
+    """
+
+    images: int
+    groups: int
+    largest: list[Group]
+
+    @property
+    def words(self) -> str:
+        """As in "5 images share their hash in 2 groups; the largest has 3, of seeds 3, 9, 12"."""
+        if not self.largest:
+            return "no two images share their hash"
+        first = self.largest[0]
+        seeds = ", ".join(map(str, first.seeds)) + ", ..." * (first.count > len(first.seeds))
+        groups = f"{self.groups:,} group{'s' * (self.groups > 1)}"
+        return (
+            f"{self.images:,} images share their hash in {groups}; the largest has"
+            f" {first.count:,}, of seeds {seeds}"
+        )
+
+
+class Index(GrownRecord):
     """What shards.json says; `classes` are the names of the labels' numbers.
 
     Attributes:
         made_by: how many shards each of these computed, from most to least.
+        drawn: with a filter, images that were drawn to get these.
+        duplicates: what the images' hashes say, if they were asked for.
     """
+
+    LATER = ("drawn", "duplicates")
 
     format_version: Literal[2] = 2
     request: Request
     classes: list[str]
     made_by: list[tuple[MadeBy, int]]
     shards: list[Shard]
+    drawn: int | None = None
+    duplicates: Duplicates | None = None
 
     @property
     def json_bytes(self) -> bytes:

@@ -7,13 +7,13 @@ from ganexport.subjects.outside import IMPORTER
 from ganinfer.backends._open import BACKEND
 from ganinfer.errors import ConfigError
 from ganinfer.lookup import Kind, check_options, find_module, find_part, module_names
-from ganinfer.shards import FORMAT
+from ganinfer.shards import FILTER, FORMAT
 from gantrain.evaluation.scores import METRIC
 from gantrain.game.kinds import MODEL, OBJECTIVE, REGULARIZER
 from gantrain.game.parts import Hooks, Objective
 from gantrain.metrics._score import Score
 
-KINDS = [BACKEND, FORMAT, IMPORTER, METRIC, MODEL, OBJECTIVE, REGULARIZER]
+KINDS = [BACKEND, FILTER, FORMAT, IMPORTER, METRIC, MODEL, OBJECTIVE, REGULARIZER]
 
 
 class Hinge(Objective):

@@ -87,7 +87,7 @@ def test_a_parquet_shard_is_what_the_hub_shows(sampler, tmp_path: Path, encoding
 
 
 def test_a_large_parquet_shard_has_groups_of_rows(sampler, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("ganinfer.shards.packing._MOST", 128)
+    monkeypatch.setattr("ganinfer.shards.drawing._MOST", 128)
     monkeypatch.setattr("ganinfer.formats.parquet._ROW_GROUP_BYTES", 1)
     write_shards(sampler, 300, tmp_path, format="parquet")
     file = pyarrow.parquet.ParquetFile(tmp_path / "shard-000000.parquet")
