@@ -317,6 +317,7 @@ def test_two_may_upload_the_same_shard_at_once(sampler, s3) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_another_process_finishes_what_lies_in_s3(
     sampler, bundle: Path, gan, s3, tmp_path: Path
 ) -> None:
