@@ -24,7 +24,7 @@ from road import processor
 
 from ganinfer import Sampler
 from ganinfer.shards import INDEX, plan, write_shards
-from ganinfer.shards.folder import RECORDS
+from ganinfer.shards.records import RECORDS
 
 USUAL = 10_000  # images of a shard
 

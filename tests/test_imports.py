@@ -84,7 +84,17 @@ def test_training_uses_the_ground_floor_through_its_doors() -> None:
 # Suites of a floor, and files that stand beside them; each imports from those above it alone.
 ORDER = {
     "ganinfer": [
-        *("errors", "api_keys", "files", "outside", "lookup", "options", "progress", "record"),
+        *(
+            "errors",
+            "api_keys",
+            "files",
+            "outside",
+            "lookup",
+            "options",
+            "progress",
+            "record",
+            "stores",
+        ),
         *("host", "drawing", "bundle", "backends", "scheduler", "sampler"),
         *(
             "rejection",

@@ -9,9 +9,8 @@ from typing import Any, Protocol
 
 from ganinfer.errors import BundleError, RequestError
 from ganinfer.progress import Progress
+from ganinfer.stores import path_of, split_url
 
-# Of two letters at least: C:/x.gan is a path. A Path makes one slash of two.
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,2}")
 _PIN = "#sha256="
 _CHUNK_BYTES = 1 << 20
 
@@ -56,16 +55,13 @@ def located(name: Place, *, progress: Progress | None = None) -> tuple[str, Path
         file = _stored(name)
         return str(file), file
     text = os.fsdecode(name)
-    scheme = None if os.path.exists(text) else _SCHEME.match(text)  # noqa: PTH110 - as in Bundle
-    if scheme is None:
-        return os.path.abspath(text), Path(text)  # noqa: PTH100 - links are kept
-    rest = text[scheme.end() :]
-    match scheme[1].lower():
+    scheme, rest = ("", text) if os.path.exists(text) else split_url(text)  # noqa: PTH110 - as in Bundle
+    match scheme:
+        case "":
+            return os.path.abspath(text), Path(text)  # noqa: PTH100 - links are kept
         case "file":
-            from urllib.request import url2pathname  # slow, and few need it
-
-            place = url2pathname("/" + rest.lstrip("/"))
-            return os.path.abspath(place), Path(place)  # noqa: PTH100
+            place = path_of(rest)
+            return os.path.abspath(place), place  # noqa: PTH100
         case "hf":
             from ganinfer.bundle import hub
 

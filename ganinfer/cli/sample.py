@@ -21,6 +21,7 @@ from ganinfer.cli.options import (
 from ganinfer.errors import RequestError
 from ganinfer.options import Option, options_of
 from ganinfer.scheduler.opening import Opening
+from ganinfer.stores import split_url, without_secrets
 
 if TYPE_CHECKING:
     from ganinfer.sampler import Sampler
@@ -68,11 +69,13 @@ def sample(
     *,
     bundle: BundlePath,
     output: Annotated[
-        Path,
+        str,
         typer.Option(
-            "-o", "--output", help="x.png for a grid, else a folder: of PNG files; with -n, shards."
+            "-o",
+            "--output",
+            help="x.png for a grid, else a folder: of PNG files; with -n, shards, or s3://, ...",
         ),
-    ] = Path("samples.png"),
+    ] = "samples.png",
     seeds: Annotated[
         str | None, typer.Option(help="As in 0-63, the default, or 5, or 1,4,9-12.")
     ] = None,
@@ -98,12 +101,17 @@ def sample(
             for name, (_, option) in options_of(Sharding).items()
         )
         raise RequestError(f"{names}: they go with -n")
-    if num is not None and (seeds is not None or output.suffix.lower() == ".png"):
+    path = Path(output)
+    if num is not None and (seeds is not None or path.suffix.lower() == ".png"):
         raise RequestError(
             "-n: writes shards of --seed and those that follow into the folder -o; for a picture,"
             " or seeds of your choice, leave -n out"
         )
-    numbers = [] if num is not None else _numbers("0-63" if seeds is None else seeds, output)
+    if num is None and split_url(output)[0]:
+        raise RequestError(
+            f"-o {without_secrets(output)}: only shards (-n) go to a URL; give a path"
+        )
+    numbers = [] if num is not None else _numbers("0-63" if seeds is None else seeds, path)
     with Sampler(bundle, **vars(opening)) as sampler:
         asked: dict[str, Any] = {
             "labels": None if labels is None else parse_labels(labels, sampler.classes),
@@ -112,14 +120,14 @@ def sample(
         }
         if num is not None:
             count = _write_shards(sampler, num, output, asked, sharding)
-        elif output.suffix.lower() == ".png":
-            count = _write_grid(sampler, numbers, output, asked, columns)
+        elif path.suffix.lower() == ".png":
+            count = _write_grid(sampler, numbers, path, asked, columns)
         else:
-            count = _write_pictures(sampler, numbers, output, asked)
+            count = _write_pictures(sampler, numbers, path, asked)
         info = sampler.info
     if count:
         made_by = f"{info['backend']} on {info['device']} in {info['precision']}"
-        console.print(f"{count} images by {made_by} -> {output}")
+        console.print(f"{count} images by {made_by} -> {without_secrets(output)}")
 
 
 def _numbers(seeds: str, output: Path) -> list[int]:
@@ -137,7 +145,7 @@ def _numbers(seeds: str, output: Path) -> list[int]:
 
 
 def _write_shards(
-    sampler: "Sampler", num: int, folder: Path, asked: dict[str, Any], sharding: Sharding
+    sampler: "Sampler", num: int, folder: str, asked: dict[str, Any], sharding: Sharding
 ) -> int:
     """How many images of the shards that were asked for are there now."""
     from ganinfer.shards import plan, write_missing
@@ -176,7 +184,8 @@ def _write_shards(
                 console.print(f"{name}: damaged or missing; drawn again", style="yellow")
         if sharding.shards is None:
             check = sharding.check if sharding.finish else "size"
-            index = planned.finish(folder, strict=sharding.strict, check=check)
+            known = None if sharding.finish else written.records
+            index = planned.finish(folder, strict=sharding.strict, check=check, known=known)
     if sharding.shards is not None:
         console.print(f"part {i} of {of}, from 0; once all are there: gan sample ... --finish")
     elif len(index.made_by) > 1 or sharding.finish:

@@ -41,20 +41,25 @@ class Written:
     """What a call did.
 
     Attributes:
-        shards: all that it was asked for; they are there now.
+        records: of all that it was asked for, by their numbers; they are there now.
         num_kept: how many of them an earlier call had finished.
         damaged: names of those that were found damaged or missing, and were drawn again.
     """
 
-    shards: list[Shard]
+    records: dict[int, Finished]
     num_kept: int
     damaged: list[str]
+
+    @property
+    def shards(self) -> list[Shard]:
+        """What they are, in their order."""
+        return [self.records[number].shard for number in sorted(self.records)]
 
 
 def write_shards(
     sampler: Sampler,
     n: int,
-    folder: Path,
+    folder: Path | str,
     *,
     seed: int = 0,
     labels: Labels = None,
@@ -80,7 +85,8 @@ def write_shards(
     Args:
         sampler, n, seed, labels, truncation, truncation_mode, format, encoding, shard_size, keep,
             classifier, tries, duplicates: as in `plan`.
-        folder: for the shards and their index; made if it is not there.
+        folder: for the shards and their index; made if it is not there. Or a URL that fsspec
+            knows, as in "s3://bucket/prefix" (extra `remote`); the bucket must be there.
         workers, check, strict, progress: as in `Plan.write_each`, `standing` and `finish`.
 
     Returns:
@@ -91,7 +97,9 @@ def write_shards(
             holds the shards of another request, or the filter keeps nearly nothing.
         ConfigError: there is no such format or filter; what the folder's files say is only
             compared.
-        DataError: the folder's request cannot be read; with `strict`, see `Plan.finish`.
+        DataError: the folder's request cannot be read, or a store refuses or cannot be reached;
+            with `strict`, see `Plan.finish`.
+        MissingExtra: a package for this kind of place is not installed.
     """
     planned = plan(
         sampler,
@@ -112,14 +120,14 @@ def write_shards(
     written = write_missing(
         planned, numbers, folder, workers=workers, check=check, progress=progress
     )
-    planned.finish(folder, strict=strict)
+    planned.finish(folder, strict=strict, known=written.records)
     return written
 
 
 def write_missing(
     planned: Plan,
     numbers: Sequence[int],
-    folder: Path,
+    folder: Path | str,
     *,
     workers: int | None = None,
     check: str = "size",
@@ -141,6 +149,4 @@ def write_missing(
     todo = before.missing
     written = planned.write_each(todo, folder, workers=workers, progress=report)
     records |= dict(zip(todo, written, strict=True))
-    return Written(
-        [records[number].shard for number in numbers], len(before.finished), before.damaged
-    )
+    return Written(records, len(before.finished), before.damaged)

@@ -11,7 +11,7 @@ N images; a row of hashes is (seed, hash), uint64 (N, 2).
 import functools
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from ganinfer.drawing.images import Images
 from ganinfer.files import sha256_bytes
 from ganinfer.formats import Batch
-from ganinfer.shards.folder import RECORDS, Folder
-from ganinfer.shards.records import Duplicates, Group, Shard
+from ganinfer.shards.folder import Folder
+from ganinfer.shards.records import RECORDS, Duplicates, Group, Shard
 
 Hashes = NDArray[np.uint64]
 Floats = NDArray[np.float64]
@@ -70,12 +70,14 @@ def write_hashes(place: Folder, name: str, hashes: Sequence[Hashes]) -> str:
     return sha256_bytes(buffer.getvalue())
 
 
-def hashes_are_there(place: Folder, shard: Shard, *, check: str) -> bool:
+def hashes_are_there(
+    place: Folder, size: Callable[[str], int | None], shard: Shard, *, check: str
+) -> bool:
     """Whether a shard's hashes lie beside its record, by their size or their sha256."""
     name = _file_of(shard.name)
-    if check == "sha256" and place.size(name) is not None:
-        return place.sha256(name) == shard.hashes_sha256
-    return place.size(name) == _HEADER + _ROW * shard.count
+    if size(name) != _HEADER + _ROW * shard.count:
+        return False
+    return check == "size" or place.sha256(name) == shard.hashes_sha256
 
 
 def find_duplicates(

@@ -1,62 +1,59 @@
-"""The folder that shards go to: every file in it is whole, or is not there."""
+"""Where shards go, on a disk or in a store: every file there is whole, or is not there."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Protocol
 
-from ganinfer.files import Sink, leftovers, sha256_file, stream_atomic, write_atomic
+from ganinfer.files import Sink
+from ganinfer.shards.local import LocalFolder
+from ganinfer.stores import path_of, split_url
 
-RECORDS = "records"
 
-
-class Folder:
+class Folder(Protocol):
     """Files by their names; those of records have a folder of their own.
 
-    Any number of processes may read and write here. Who writes does so aside, under a name that
-    nobody else has, and renames: of two that write one file the last counts.
+    Any number of processes and threads may read and write here: of two that write one file the last
+    counts. str() names the place in messages.
     """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __str__(self) -> str:
-        return str(self.path)
 
     def read(self, name: str) -> bytes | None:
         """A small file; None if it is not there."""
-        try:
-            return (self.path / name).read_bytes()
-        except FileNotFoundError:
-            return None
 
-    def size(self, name: str) -> int | None:
-        """Of a file, in bytes; None if it is not there."""
-        try:
-            return (self.path / name).stat().st_size
-        except FileNotFoundError:
-            return None
+    def sizes(self, num: int) -> Callable[[str], int | None]:
+        """What tells a file's size in bytes, as it is from now on or was now; None: not there.
+
+        Args:
+            num: of the files that will be asked for, more or less.
+        """
 
     def sha256(self, name: str) -> str:
-        """Of a file that is there."""
-        return sha256_file(self.path / name)
+        """Of a file that is there, whose bytes are read."""
 
     def write(self, name: str, data: bytes) -> None:
         """A small file, whole at once."""
-        self._made(name)
-        write_atomic(self.path / name, data)
 
-    @contextmanager
-    def writing(self, name: str) -> Iterator[Sink]:
+    def writing(self, name: str) -> AbstractContextManager[Sink]:
         """A large file, piece by piece; it is there once the block has ended."""
-        self._made(name)
-        with stream_atomic(self.path / name) as sink:
-            yield sink
 
     def sweep(self) -> None:
         """Delete what processes that were killed have left aside; when nothing is to be written."""
-        for folder in (self.path, self.path / RECORDS):
-            for left in leftovers(folder):
-                left.unlink(missing_ok=True)
 
-    def _made(self, name: str) -> None:
-        (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+
+def folder_at(where: Path | str) -> Folder:
+    """The folder of a path, or of a URL that fsspec knows.
+
+    Raises:
+        DataError: there is no such kind of place, or it cannot be opened.
+        MissingExtra: a package for it is not installed.
+    """
+    scheme, rest = split_url(str(where))
+    match scheme:
+        case "":
+            return LocalFolder(Path(where))
+        case "file" | "local":
+            return LocalFolder(path_of(rest))
+        case _:
+            from ganinfer.shards.remote import RemoteFolder
+
+            return RemoteFolder(f"{scheme}://{rest}")

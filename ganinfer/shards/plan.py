@@ -4,7 +4,7 @@ import os
 import re
 import reprlib
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -26,12 +26,13 @@ from ganinfer.sampler import Sampler
 from ganinfer.shards.card import data_card
 from ganinfer.shards.drawing import Drawer, Planned
 from ganinfer.shards.duplicates import find_duplicates, hashes_are_there, write_hashes
-from ganinfer.shards.folder import RECORDS, Folder
+from ganinfer.shards.folder import Folder, folder_at
 from ganinfer.shards.keeping import Keeping, kept_by
 from ganinfer.shards.packing import Packed, Tally, packed
 from ganinfer.shards.records import (
     CARD,
     INDEX,
+    RECORDS,
     REQUEST,
     EarlierIndex,
     Finished,
@@ -104,34 +105,39 @@ class Plan:
         """The numbers that are the i-th of `of` processes' to write, i from 0: every of-th."""
         return range(i, len(self), of)
 
-    def claim(self, folder: Path) -> None:
+    def claim(self, folder: Path | str) -> None:
         """Say in a folder whose shards it holds, if nobody has; what is there must be the same.
+
+        Args:
+            folder: a path, or a URL that fsspec knows, as in "s3://bucket/prefix".
 
         Raises:
             RequestError: it holds the shards of another request.
-            DataError: what it says cannot be read.
+            DataError: what it says cannot be read, or nothing can be written there.
+            MissingExtra: a package for this kind of place is not installed.
         """
-        if not self._is_of_it(folder):
-            Folder(folder).write(REQUEST, self.request.json_bytes)
+        place = folder_at(folder)
+        if not self._is_of_it(place):
+            place.write(REQUEST, self.request.json_bytes)
 
-    def _is_of_it(self, folder: Path) -> bool:
+    def _is_of_it(self, place: Folder) -> bool:
         """Whether a folder says that it holds these shards; False if it says nothing yet."""
-        place = Folder(folder)
         if (found := place.read(REQUEST)) is not None:
-            self._same(folder, _read(Request, folder / REQUEST, found))
+            self._same(place, _read(Request, f"{place}/{REQUEST}", found))
             return True
         if (found := place.read(INDEX)) is not None:
-            index = _read(Index if b'"made_by"' in found else EarlierIndex, folder / INDEX, found)
+            kind = Index if b'"made_by"' in found else EarlierIndex
+            index = _read(kind, f"{place}/{INDEX}", found)
             if isinstance(index, EarlierIndex):  # its folders had no request.json, nor records
-                self._same(folder, index.request.as_now())
+                self._same(place, index.request.as_now())
                 self._take_over(place, index)
             else:
-                self._same(folder, index.request)
+                self._same(place, index.request)
         return False
 
     def standing(
         self,
-        folder: Path,
+        folder: Path | str,
         numbers: Sequence[int] | None = None,
         *,
         check: str = "size",
@@ -152,7 +158,8 @@ class Plan:
         numbers = range(len(self)) if numbers is None else numbers
         standing = Standing({}, [], [])
         total, looked = sum(self.planned(number).count for number in numbers), 0
-        look = partial(self._found, Folder(folder), check=check)
+        place = folder_at(folder)
+        look = partial(self._found, place, place.sizes(len(numbers)), check=check)
         with ThreadPoolExecutor(_READERS) as pool:
             for number, found in zip(numbers, pool.map(look, numbers), strict=True):
                 shard = self.planned(number)
@@ -167,11 +174,11 @@ class Plan:
                     progress("checking", looked, total)
         return standing
 
-    def missing(self, folder: Path, *, check: str = "size") -> list[int]:
+    def missing(self, folder: Path | str, *, check: str = "size") -> list[int]:
         """The numbers of the shards that are not in a folder; see `standing`."""
         return self.standing(folder, check=check).missing
 
-    def write(self, number: int, folder: Path) -> Shard:
+    def write(self, number: int, folder: Path | str) -> Shard:
         """Draw a shard into a folder; see `write_each`."""
         (record,) = self.write_each([number], folder)
         return record.shard
@@ -179,7 +186,7 @@ class Plan:
     def write_each(
         self,
         numbers: Sequence[int],
-        folder: Path,
+        folder: Path | str,
         *,
         workers: int | None = None,
         progress: Progress | None = None,
@@ -188,7 +195,7 @@ class Plan:
 
         Args:
             numbers: of the shards, 0 to len(self) - 1.
-            folder: made if it is not there.
+            folder: as in `claim`; made if it is not there, but for a store's bucket.
             workers: threads that encode; by default one for each processor, and 8 at most.
             progress: called with (what is being done, images done, images in all).
 
@@ -196,7 +203,7 @@ class Plan:
             The record of each shard, once both are in the folder.
         """
         threads = min(8, os.cpu_count() or 1) if workers is None else workers
-        place, report = Folder(folder), progress or (lambda *_: None)
+        place, report = folder_at(folder), progress or (lambda *_: None)
         shards = [self.planned(number) for number in numbers]
         done, total = 0, sum(shard.count for shard in shards)
         report("sampling", done, total)
@@ -227,34 +234,45 @@ class Plan:
                 )
                 yield self._keep(place, written, self.made_by)
 
-    def finish(self, folder: Path, *, strict: bool = False, check: str = "size") -> Index:
+    def finish(
+        self,
+        folder: Path | str,
+        *,
+        strict: bool = False,
+        check: str = "size",
+        known: Mapping[int, Finished] | None = None,
+    ) -> Index:
         """Write the index of shards that are all there, shards.json, and a README.md if none is.
 
         Args:
             folder: that the shards are in.
             strict: let them all be computed by the same, see `MadeBy`.
             check: as in `standing`.
+            known: records of shards that this process has just seen there or written, by their
+                numbers, as `Written.records` has them: they are not looked at again.
 
         Raises:
             DataError: shards are missing, or, with `strict`, were computed by different ones.
             RequestError: the folder holds the shards of another request.
         """
-        self._is_of_it(folder)
-        found = self.standing(folder, check=check)
+        place, records = folder_at(folder), dict(known or {})
+        self._is_of_it(place)
+        rest = [number for number in range(len(self)) if number not in records]
+        found = self.standing(folder, rest, check=check)
+        records |= found.finished
         if found.missing:
             names = [self.planned(number).name for number in found.missing[:_NAMED]]
             more = f" and {len(found.missing) - _NAMED} more" if len(found.missing) > _NAMED else ""
             raise DataError(
-                f"{folder}: {len(found.missing)} of {len(self)} shards are not there:"
+                f"{place}: {len(found.missing)} of {len(self)} shards are not there:"
                 f" {', '.join(names)}{more}; write them, then finish"
             )
-        kinds = Counter(record.made_by.model_dump_json() for record in found.finished.values())
+        kinds = Counter(record.made_by.model_dump_json() for record in records.values())
         made_by = [(MadeBy.model_validate_json(text), n) for text, n in kinds.most_common()]
         if strict and len(made_by) > 1:
             told = "; ".join(f"{n} by {kind} ({_versions(kind)})" for kind, n in made_by)
-            raise DataError(f"{folder}: shards were not all computed by the same: {told}")
-        place = Folder(folder)
-        shards = [found.finished[number].shard for number in range(len(self))]
+            raise DataError(f"{place}: shards were not all computed by the same: {told}")
+        shards = [records[number].shard for number in range(len(self))]
         index = Index(
             request=self.request,
             classes=self._sampler.classes,
@@ -271,11 +289,12 @@ class Plan:
         return index
 
     def _found(
-        self, place: Folder, number: int, *, check: str
+        self, place: Folder, size: Callable[[str], int | None], number: int, *, check: str
     ) -> Finished | Literal["missing", "damaged"]:
         """The record of a shard that is there as it says; missing without one, else damaged."""
         planned = self.planned(number)
-        data = place.read(_record_of(planned.name))
+        name = _record_of(planned.name)
+        data = None if size(name) is None else place.read(name)
         if data is None:
             return "missing"
         try:
@@ -286,9 +305,9 @@ class Plan:
         told = (shard.name, shard.seed, shard.count, record.request_sha256)
         whole = (
             told == (planned.name, planned.seed, planned.count, self._sha256)
-            and place.size(shard.name) == shard.size
+            and size(shard.name) == shard.size
             and (check == "size" or place.sha256(shard.name) == shard.sha256)
-            and (shard.hashes_sha256 is None or hashes_are_there(place, shard, check=check))
+            and (shard.hashes_sha256 is None or hashes_are_there(place, size, shard, check=check))
         )
         return record if whole else "damaged"
 
@@ -306,7 +325,7 @@ class Plan:
                 seeded = Shard(**shard.model_dump(), seed=planned.seed)
                 self._keep(place, seeded, index.request.made_by)
 
-    def _same(self, folder: Path, found: Request) -> None:
+    def _same(self, place: Folder, found: Request) -> None:
         earlier, now = dict(found), dict(self.request)
         if differing := [name for name in now if now[name] != earlier[name]]:
             words = "; ".join(
@@ -314,7 +333,7 @@ class Plan:
                 for name in differing
             )
             raise RequestError(
-                f"{folder}: holds the shards of another request: {words}; repeat that one, or"
+                f"{place}: holds the shards of another request: {words}; repeat that one, or"
                 " choose another folder"
             )
 
@@ -433,12 +452,12 @@ def _record_of(name: str) -> str:
     return f"{RECORDS}/{name}.json"
 
 
-def _read(kind: type[Any], path: Path, data: bytes) -> Any:
+def _read(kind: type[Any], name: str, data: bytes) -> Any:
     try:
         return kind.model_validate_json(data)
     except ValidationError as error:
         raise DataError(
-            f"{explain(error, where=str(path))}; expected what gan sample writes: delete it to draw"
+            f"{explain(error, where=name)}; expected what gan sample writes: delete it to draw"
             " all shards again, or choose another folder"
         ) from None
 

@@ -11,6 +11,7 @@ from ganinfer.record import Record
 from ganinfer.sampler import Sampler
 
 REQUEST, INDEX, CARD = "request.json", "shards.json", "README.md"
+RECORDS = "records"  # the folder of the records
 
 
 class GrownRecord(Record):
