@@ -67,7 +67,10 @@ GROUND_FLOOR_DOORS = {
     "bundle.archive",
     "bundle.manifest",
     "sampler",
+    "engines.cluster",
+    "engines.ray",
     "cli.console",
+    "cli.options",
 }
 
 
@@ -87,6 +90,7 @@ ORDER = {
         *("errors", "api_keys", "files", "outside", "lookup", "options", "progress", "record"),
         *("host", "drawing", "bundle", "backends", "scheduler", "sampler"),
         *(
+            "engines",
             "formats",
             "shards",
             "film",

@@ -81,6 +81,10 @@ class Plan:
         self._sha256 = request.sha256
         self._suffix = re.split("[.:]", request.format.partition("@")[0])[-1]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A process that gets this plan opens the bundle for itself, as a `Sampler` does."""
+        return _replanned, (self._sampler, self.request)
+
     def __len__(self) -> int:
         """How many shards there are to be."""
         return -(-self.request.n // self.request.shard_size)
@@ -103,11 +107,15 @@ class Plan:
             RequestError: it holds the shards of another request.
             DataError: what it says cannot be read.
         """
-        if not self._is_of_it(folder):
+        if not self.holds(folder):
             Folder(folder).write(REQUEST, self.request.json_bytes)
 
-    def _is_of_it(self, folder: Path) -> bool:
-        """Whether a folder says that it holds these shards; False if it says nothing yet."""
+    def holds(self, folder: Path) -> bool:
+        """Whether a folder says that it holds these shards; False if it says nothing yet.
+
+        Raises:
+            RequestError, DataError: as of `claim`.
+        """
         place = Folder(folder)
         if (found := place.read(REQUEST)) is not None:
             self._same(folder, _read(Request, folder / REQUEST, found))
@@ -226,7 +234,7 @@ class Plan:
             DataError: shards are missing, or, with `strict`, were computed by different ones.
             RequestError: the folder holds the shards of another request.
         """
-        self._is_of_it(folder)
+        self.holds(folder)
         found = self.standing(folder, check=check)
         if found.missing:
             names = [self.planned(number).name for number in found.missing[:_NAMED]]
@@ -358,6 +366,17 @@ def plan(
         encoding=encoding,
         shard_size=positive("shard_size", shard_size),
     )
+    return Plan(sampler, request, packer)
+
+
+def _replanned(sampler: Sampler, request: Request) -> Plan:
+    """A plan that was pickled."""
+    packer = find_part(FORMAT, request.format.partition("@")[0], where="format")
+    if identity(name := request.format.partition("@")[0]) != request.format:
+        raise RequestError(
+            f"format {name}: its sources here are others than where the work was planned; let all"
+            " machines have the same"
+        )
     return Plan(sampler, request, packer)
 
 
