@@ -129,6 +129,7 @@ EXTRAS = {
     "aiohttp": "remote",
     "av": "video",
     "pyarrow": "parquet",
+    "ray": "ray",
     "starlette": "serve",
     "uvicorn": "serve",
     "google": "serve-grpc",

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from site import getsitepackages
 
 import numpy as np
 import pytest
@@ -202,6 +203,29 @@ def gan() -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return call
+
+
+@pytest.fixture(scope="session")
+def ray_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One that has Ray beside all that this one has; all processes of a session share it."""
+    fcntl = pytest.importorskip("fcntl", reason="Ray's tests are for Linux and macOS")
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "ray"
+    python = folder / "bin/python"
+    with (folder.parent / "ray.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "whole").exists():
+            subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+            (site,) = folder.glob("lib/python*/site-packages")
+            (site / "below.pth").write_text("\n".join(getsitepackages()) + "\n")
+            constraints = Path(__file__).parent.parent / "constraints.txt"
+            command = [python, "-m", "pip", "install", "-q", "--only-binary=:all:"]
+            command += ["-c", constraints, "ray[serve]"]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                pytest.skip(f"Ray cannot be had: {done.stderr.strip().splitlines()[-1]}")
+            (folder / "whole").touch()
+    return python
 
 
 def run_python(code: str, *arguments: object, env: dict[str, str] | None = None) -> list[str]:

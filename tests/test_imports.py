@@ -67,7 +67,10 @@ GROUND_FLOOR_DOORS = {
     "bundle.archive",
     "bundle.manifest",
     "sampler",
+    "engines.cluster",
+    "engines.ray",
     "cli.console",
+    "cli.options",
 }
 
 
@@ -98,6 +101,7 @@ ORDER = {
         *("host", "drawing", "bundle", "backends", "scheduler", "sampler"),
         *(
             "rejection",
+            "engines",
             "formats",
             "filters",
             "shards",

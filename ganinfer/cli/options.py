@@ -5,13 +5,14 @@ import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from ganinfer.api_keys import API_KEY
 from ganinfer.cli.console import fetched_path
 from ganinfer.drawing.mixing import Mixture, parse_mixture
+from ganinfer.engines.cluster import Cluster
 from ganinfer.errors import RequestError
 from ganinfer.options import Option, options_of
 
@@ -44,6 +45,29 @@ Truncation = Annotated[float | None, typer.Option(help="As in 0.7; none by defau
 TruncationMode = Annotated[
     str | None, typer.Option(help="resample, scale or network; the model's first by default.")
 ]
+
+Engine = Annotated[
+    Literal["ray"] | None, typer.Option(help="ray: actors of a cluster; else this process.")
+]
+
+
+def chosen_cluster(engine: str | None, cluster: Cluster) -> Cluster | None:
+    """Where the work is done, None for this process.
+
+    Raises:
+        RequestError: options of a cluster without an engine.
+    """
+    if engine is None and cluster != Cluster():
+        raise RequestError(f"{', '.join(flags_of(Cluster))}: they go with --engine ray")
+    return None if engine is None else cluster
+
+
+def flags_of(kind: type) -> list[str]:
+    """The options of a dataclass, as the command line has them."""
+    return [
+        f"--{option.flag or name.replace('_', '-')}"
+        for name, (_, option) in options_of(kind).items()
+    ]
 
 
 def expanded(command: Callable[..., None]) -> Callable[..., None]:

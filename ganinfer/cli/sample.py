@@ -11,15 +11,19 @@ from rich.progress import track
 from ganinfer.cli.console import console, shards_bar
 from ganinfer.cli.options import (
     BundlePath,
+    Engine,
     Truncation,
     TruncationMode,
+    chosen_cluster,
     expanded,
+    flags_of,
     in_turn,
     parse_labels,
     parse_ranges,
 )
+from ganinfer.engines.cluster import Cluster
 from ganinfer.errors import RequestError
-from ganinfer.options import Option, options_of
+from ganinfer.options import Option
 from ganinfer.scheduler.opening import Opening
 from ganinfer.stores import split_url, without_secrets
 
@@ -83,6 +87,8 @@ def sample(
         int | None, typer.Option("-n", "--num", min=1, help="Write so many images as shards.")
     ] = None,
     sharding: Sharding,
+    engine: Engine = None,
+    cluster: Cluster,
     labels: Annotated[
         str | None,
         typer.Option(help="Class names or numbers, as in 3, 0-9, 3:0.5+8:0.5; repeated in turn."),
@@ -95,12 +101,11 @@ def sample(
     """Draw images from a bundle: image i depends on its seed and label alone."""
     from ganinfer.sampler import Sampler
 
-    if num is None and sharding != Sharding():
-        names = ", ".join(
-            f"--{option.flag or name.replace('_', '-')}"
-            for name, (_, option) in options_of(Sharding).items()
-        )
-        raise RequestError(f"{names}: they go with -n")
+    if num is None and (sharding != Sharding() or engine is not None):
+        raise RequestError(f"{', '.join(flags_of(Sharding))}, --engine: they go with -n")
+    actors = chosen_cluster(engine, cluster)
+    if actors and (sharding.shards is not None or sharding.finish):
+        raise RequestError("--engine: it shares all shards out, so leave --shards, --finish out")
     path = Path(output)
     if num is not None and (seeds is not None or path.suffix.lower() == ".png"):
         raise RequestError(
@@ -119,7 +124,7 @@ def sample(
             "truncation_mode": truncation_mode,
         }
         if num is not None:
-            count = _write_shards(sampler, num, output, asked, sharding)
+            count = _write_shards(sampler, num, output, asked, sharding, actors)
         elif path.suffix.lower() == ".png":
             count = _write_grid(sampler, numbers, path, asked, columns)
         else:
@@ -145,7 +150,12 @@ def _numbers(seeds: str, output: Path) -> list[int]:
 
 
 def _write_shards(
-    sampler: "Sampler", num: int, folder: str, asked: dict[str, Any], sharding: Sharding
+    sampler: "Sampler",
+    num: int,
+    folder: str,
+    asked: dict[str, Any],
+    sharding: Sharding,
+    cluster: Cluster | None,
 ) -> int:
     """How many images of the shards that were asked for are there now."""
     from ganinfer.shards import plan, write_missing
@@ -176,6 +186,7 @@ def _write_shards(
                 folder,
                 workers=sharding.workers,
                 check=sharding.check,
+                cluster=cluster,
                 progress=report,
             )
             count = sum(shard.count for shard in written.shards)

@@ -6,13 +6,18 @@ request.json                                what decides the bytes
 shards.json  README.md                      the index and the data card, once all are there
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ganinfer.drawing.arguments import Labels
+from ganinfer.engines.cluster import Cluster
+from ganinfer.engines.ray import spread
+from ganinfer.errors import RequestError
 from ganinfer.progress import Progress
 from ganinfer.sampler import Sampler
+from ganinfer.shards.folder import lasting_name
 from ganinfer.shards.keeping import FILTER
 from ganinfer.shards.plan import FORMAT, Plan, Standing, known_check, plan, positive
 from ganinfer.shards.records import INDEX, REQUEST, Finished, Index, MadeBy, Request, Shard
@@ -75,6 +80,7 @@ def write_shards(
     workers: int | None = None,
     check: str = "size",
     strict: bool = False,
+    cluster: Cluster | None = None,
     progress: Progress | None = None,
 ) -> Written:
     """Draw images into the files of a folder, in constant memory, and write their index.
@@ -88,6 +94,7 @@ def write_shards(
         folder: for the shards and their index; made if it is not there. Or a URL that fsspec
             knows, as in "s3://bucket/prefix" (extra `remote`); the bucket must be there.
         workers, check, strict, progress: as in `Plan.write_each`, `standing` and `finish`.
+        cluster: of Ray, whose actors draw; see `write_missing`.
 
     Returns:
         The shards, and how many of them were there already.
@@ -118,7 +125,13 @@ def write_shards(
     )
     numbers = range(len(planned))
     written = write_missing(
-        planned, numbers, folder, workers=workers, check=check, progress=progress
+        planned,
+        numbers,
+        folder,
+        workers=workers,
+        check=check,
+        cluster=cluster,
+        progress=progress,
     )
     planned.finish(folder, strict=strict, known=written.records)
     return written
@@ -131,22 +144,54 @@ def write_missing(
     *,
     workers: int | None = None,
     check: str = "size",
+    cluster: Cluster | None = None,
     progress: Progress | None = None,
 ) -> Written:
-    """Draw those of some shards that a folder does not hold; arguments and errors as above."""
+    """Draw those of some shards that a folder does not hold.
+
+    Args:
+        planned, numbers, folder, workers, check, progress: as above.
+        cluster: of Ray (extra `ray`), whose actors draw, each by a sampler of its own; this process
+            by default. Bundle and folder lie at the same place on all nodes. `workers` are of an
+            actor, by default as many as its CPUs.
+
+    Raises:
+        GanError: as above, and as of `ganinfer.engines.ray.spread`.
+    """
     if workers is not None:
         positive("workers", workers)
     known_check(check)
     planned.claim(folder)
     before = planned.standing(folder, numbers, check=check, progress=progress)
     records = dict(before.finished)
-    kept = sum(record.shard.count for record in records.values())
+    done = sum(record.shard.count for record in records.values())
+    total = sum(planned.planned(number).count for number in numbers)
 
-    def report(what: str, done: int, total: int) -> None:
+    def report(what: str, more: int, _: int) -> None:
         if progress:
-            progress(what, kept + done, kept + total)
+            progress(what, done + more, total)
 
     todo = before.missing
-    written = planned.write_each(todo, folder, workers=workers, progress=report)
-    records |= dict(zip(todo, written, strict=True))
+    if cluster is None:
+        written = planned.write_each(todo, folder, workers=workers, progress=report)
+        records |= dict(zip(todo, written, strict=True))
+    else:
+        make = partial(_writer, planned, lasting_name(folder), workers or cluster.cpus)
+        report("sampling", 0, total)
+        for number, record in spread(make, todo, cluster):
+            records[number] = record
+            done += record.shard.count
+            report("sampling", 0, total)
     return Written(records, len(before.finished), before.damaged)
+
+
+def _writer(planned: Plan, folder: Path | str, workers: int) -> Callable[[int], Finished]:
+    """What an actor does, in a folder that was claimed where the work was planned."""
+    if not planned.holds(folder):
+        raise RequestError(f"{folder}: it is not there; expected a folder that all nodes share")
+
+    def write(number: int) -> Finished:
+        (record,) = planned.write_each([number], folder, workers=workers)
+        return record
+
+    return write

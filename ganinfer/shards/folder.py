@@ -57,3 +57,8 @@ def folder_at(where: Path | str) -> Folder:
             from ganinfer.shards.remote import RemoteFolder
 
             return RemoteFolder(f"{scheme}://{rest}")
+
+
+def lasting_name(where: Path | str) -> Path | str:
+    """What means the same place in a process with another working directory."""
+    return where if split_url(str(where))[0] else Path(where).absolute()

@@ -83,11 +83,15 @@ class Plan:
         self, sampler: Sampler, request: Request, packer: Any, keeping: Keeping | None
     ) -> None:
         """See `plan`."""
-        self._sampler, self._packer = sampler, packer
+        self._sampler, self._packer, self._keeping = sampler, packer, keeping
         self.kept_by = None if keeping is None else keeping.filter
         self.request, self.made_by = request, computes_here(sampler)
         self._sha256 = request.sha256
         self._suffix = re.split("[.:]", request.format.partition("@")[0])[-1]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A process that gets this plan opens the bundle for itself, as a `Sampler` does."""
+        return _replanned, (self._sampler, self.request, self._keeping)
 
     def __len__(self) -> int:
         """How many shards there are to be."""
@@ -116,12 +120,16 @@ class Plan:
             DataError: what it says cannot be read, or nothing can be written there.
             MissingExtra: a package for this kind of place is not installed.
         """
-        place = folder_at(folder)
-        if not self._is_of_it(place):
-            place.write(REQUEST, self.request.json_bytes)
+        if not self.holds(folder):
+            folder_at(folder).write(REQUEST, self.request.json_bytes)
 
-    def _is_of_it(self, place: Folder) -> bool:
-        """Whether a folder says that it holds these shards; False if it says nothing yet."""
+    def holds(self, folder: Path | str) -> bool:
+        """Whether a folder says that it holds these shards; False if it says nothing yet.
+
+        Raises:
+            RequestError, DataError, MissingExtra: as of `claim`.
+        """
+        place = folder_at(folder)
         if (found := place.read(REQUEST)) is not None:
             self._same(place, _read(Request, f"{place}/{REQUEST}", found))
             return True
@@ -256,7 +264,7 @@ class Plan:
             RequestError: the folder holds the shards of another request.
         """
         place, records = folder_at(folder), dict(known or {})
-        self._is_of_it(place)
+        self.holds(folder)
         rest = [number for number in range(len(self)) if number not in records]
         found = self.standing(folder, rest, check=check)
         records |= found.finished
@@ -416,6 +424,17 @@ def plan(
         duplicates="phash" if duplicates else None,
     )
     return Plan(sampler, request, packer, kept)
+
+
+def _replanned(sampler: Sampler, request: Request, keeping: Keeping | None) -> Plan:
+    """A plan that was pickled."""
+    packer = find_part(FORMAT, request.format.partition("@")[0], where="format")
+    if identity(name := request.format.partition("@")[0]) != request.format:
+        raise RequestError(
+            f"format {name}: its sources here are others than where the work was planned; let all"
+            " machines have the same"
+        )
+    return Plan(sampler, request, packer, keeping)
 
 
 def positive(name: str, value: int) -> int:

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ganinfer.cli.console import console, fetched_path, progress_bars
+from ganinfer.cli.options import Engine, chosen_cluster, expanded
+from ganinfer.engines.cluster import Cluster
 from ganinfer.errors import ConfigError
 
 if TYPE_CHECKING:
     from gantrain.evaluation.evaluate import Record
 
 
+@expanded
 def evaluate(
+    *,
     target: Annotated[
         Path,
         typer.Argument(
@@ -50,6 +54,8 @@ def evaluate(
     resizer: Annotated[
         str | None, typer.Option(help="Of inception: tf (default), clean or pytorch.")
     ] = None,
+    engine: Engine = None,
+    cluster: Cluster,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Also write JSON there.")
     ] = None,
@@ -59,7 +65,7 @@ def evaluate(
     What has been measured is kept: killed and called again, the same command goes on. Under
     torchrun the processes share the images out.
     """
-    from gantrain.distributed import leads, process_group
+    from gantrain.distributed import leads, process_group, several_processes
     from gantrain.evaluation.evaluate import CURVE_METRICS
     from gantrain.evaluation.evaluate import evaluate as run
     from gantrain.evaluation.scores import metric_modules
@@ -70,7 +76,12 @@ def evaluate(
     if output:
         output.parent.mkdir(parents=True, exist_ok=True)
     points = [truncation] if sweep is None else parse_sweep(sweep)
-    device = pick_device("auto", where="evaluate")
+    actors = chosen_cluster(engine, cluster)
+    if actors and several_processes():
+        raise ConfigError("--engine: its actors share the images out; leave torchrun out")
+    # As the actors do, who have no GPU unless they are given one.
+    named = "auto" if actors is None else "cuda" if actors.gpus else "cpu"
+    device = pick_device(named, where="evaluate")
     records = []
     with process_group(device):
         for point in points:
@@ -85,6 +96,7 @@ def evaluate(
                     extractor=extractor,
                     resizer=resizer,
                     device=device,
+                    cluster=actors,
                     progress=report,
                 )
             records.append(record)

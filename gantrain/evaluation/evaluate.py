@@ -9,9 +9,16 @@ import numpy as np
 import torch
 
 from ganinfer import __version__
+from ganinfer.engines.cluster import Cluster
 from ganinfer.progress import Progress
-from gantrain.evaluation.references import reference_of
-from gantrain.evaluation.scores import Evaluation, default_metrics, score_images
+from gantrain.evaluation.by_actors import Asked, measure_by
+from gantrain.evaluation.scores import (
+    Evaluation,
+    default_metrics,
+    needed,
+    score_images,
+    to_be_seen,
+)
 from gantrain.evaluation.targets import Target, open_target
 from gantrain.extractors._open import open_extractor
 from gantrain.metrics._measured import (
@@ -51,6 +58,7 @@ def evaluate(
     resizer: str | None = None,
     device: torch.device | str = "cpu",
     cache: Path | None = None,
+    cluster: Cluster | None = None,
     progress: Progress | None = None,
 ) -> Record:
     """Score a run, a bundle or images that lie somewhere; what `gan evaluate` does.
@@ -63,6 +71,7 @@ def evaluate(
         extractor, resizer: see `open_reference`.
         device: where the networks run.
         cache: folder of what has been measured; the user's cache folder by default.
+        cluster: of Ray, whose actors draw and see the images; see `measure_by`.
         progress: called with (what is being done, done, in all).
 
     Returns:
@@ -72,19 +81,13 @@ def evaluate(
         GanError: something cannot be used, and why.
     """
     device = torch.device(device)
-    with open_target(
-        path, num_images=num_images, seed=seed, truncation=truncation, device=device
-    ) as target:
-        reference = reference_of(
-            target,
-            data,
-            extractor=extractor,
-            resizer=resizer,
-            device=device,
-            cache=cache,
-            progress=progress,
-        )
+    asked = Asked(path, data, num_images, seed, truncation, extractor, resizer, device, cache)
+    with asked.opened(progress) as (target, reference):
         names = metrics or _metrics_for(target, reference)
+        if cluster is not None:
+            measure_by(
+                cluster, asked, to_be_seen(target.source, reference), needed(names), progress
+            )
         found = score_images(target.source, reference, metrics=names, progress=progress)
     return Record(
         **vars(found),

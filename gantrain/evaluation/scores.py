@@ -95,8 +95,7 @@ def score_images(
         DataError: too few images, other images than the dataset's, or a metric that the data
             does not have.
     """
-    modules = metric_modules(metrics)
-    needs = sorted({column for module in modules.values() for column in module.NEEDS})
+    modules, needs = metric_modules(metrics), needed(metrics)
     fake = _measured(images, reference, needs, progress)
     fake.need(*needs)
     if reference.has_images:
@@ -127,6 +126,23 @@ def metric_modules(names: Sequence[str]) -> dict[str, Any]:
         ConfigError: an unknown one.
     """
     return {name: find_part(METRIC, name, where="--metrics") for name in names}
+
+
+def needed(metrics: Sequence[str]) -> list[str]:
+    """The columns that metrics look at; errors as of `metric_modules`."""
+    return sorted({c for module in metric_modules(metrics).values() for c in module.NEEDS})
+
+
+def to_be_seen(images: Source, reference: Reference) -> list[MeasuredSource]:
+    """What `score_images` looks at, chunk by chunk: these images, and the reference's.
+
+    Raises:
+        DataError: other images than the dataset's.
+    """
+    found = [_measured(images, reference, [], None)]
+    if reference.has_images:
+        found += [reference.real, reference.training]
+    return [one for one in dict.fromkeys(found) if isinstance(one, MeasuredSource)]
 
 
 def score_network(

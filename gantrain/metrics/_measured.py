@@ -13,6 +13,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -198,20 +199,35 @@ class MeasuredSource(Measured):
         if set(columns) <= self._seen:
             return
         assert self.source is not None
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+        with self._kept():
             about = json.dumps({"source": self.source.key}, indent=2)
             write_atomic(self._folder / "about.json", about.encode())
             for file in self._files[rank() :: world_size()]:
                 file.need(self.source, set(columns))
                 if self._progress:
                     self._progress(file.numbers.stop, len(self))
-        except OSError as error:
-            raise DataError(f"{self._folder}: what is measured cannot be kept ({error})") from None
         barrier()
         self._seen |= set(columns)
         if rank() == 0:
             _prune(self._folder.parent, keep=self._folder)
+
+    def see(self, number: int, *columns: str) -> None:
+        """See these columns of one chunk, 0 to the last, where the cache does not have them."""
+        assert self.source is not None
+        with self._kept():
+            self._files[number].need(self.source, set(columns))
+
+    def missing(self, *columns: str) -> list[int]:
+        """Numbers of the chunks of which the cache does not have all these columns."""
+        return [number for number, file in enumerate(self._files) if file.missing(set(columns))]
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            yield
+        except OSError as error:
+            raise DataError(f"{self._folder}: what is measured cannot be kept ({error})") from None
 
 
 class _ChunkFile(Mapping[str, NDArray[Any]]):
@@ -225,8 +241,7 @@ class _ChunkFile(Mapping[str, NDArray[Any]]):
 
     def need(self, source: Source, columns: set[str]) -> None:
         """Add columns that are missing."""
-        missing = {column for column in columns if not self._has(column)}
-        if not missing:
+        if not (missing := self.missing(columns)):
             return
         images = source.read(self.numbers)
         if "images" in missing:
@@ -235,6 +250,10 @@ class _ChunkFile(Mapping[str, NDArray[Any]]):
             kept = {column for column in SEEN if self._has(column)}
             columns_seen = _see(images, self._open_extractor, seen | kept)
             write_atomic(self._path("features"), save(columns_seen))
+
+    def missing(self, columns: set[str]) -> set[str]:
+        """Those of the columns that are not there."""
+        return {column for column in columns if not self._has(column)}
 
     def __getitem__(self, column: str) -> NDArray[Any]:
         with safe_open(self._path(column), framework="numpy") as file:

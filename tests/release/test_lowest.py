@@ -25,6 +25,7 @@ TRIED = (
 )
 NOT_TRIED = {
     "dev",  # tools of this checkout: constraints.txt has their versions
+    "ray",  # has an environment of its own in its tests
     "gpu",  # takes the place of cpu, and needs a GPU
     "rtx",  # engines: sampled on a GPU
     "tensorrt",

@@ -4,9 +4,7 @@ import os
 import re
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +16,13 @@ from ganinfer import Sampler
 
 pytestmark = pytest.mark.slow
 ROOT = Path(ganinfer.__file__).parent.parent
-NEEDED = [f"{name}=={version(name)}" for name in ("numpy", "onnxruntime")]
-NEEDED += ["pillow", "platformdirs", "pydantic", "rich", "typer"]
 
 # Beside the program: on this machine alone, and until somebody closes its input.
 HOST = """
 import sys
 import ray
 from ray import serve
-ray.init(num_cpus=2, _node_ip_address="127.0.0.1", include_dashboard=False)
+ray.init(num_cpus=2, include_dashboard=False)
 serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[1])})
 from on_ray import digits
 serve.run(digits)
@@ -38,19 +34,9 @@ ray.shutdown()
 
 
 @pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One that has Ray, in an environment of its own."""
-    folder = tmp_path_factory.mktemp("ray")
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    command = [folder / "bin/python", "-m", "pip", "install", "-q", "--only-binary=:all:"]
-    done = subprocess.run([*command, "ray[serve]", *NEEDED], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"Ray cannot be had: {done.stderr.strip().splitlines()[-1]}")
-    return folder / "bin/python"
-
-
-@pytest.fixture(scope="module")
-def address(python: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address(
+    ray_python: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("deployment")
     (program,) = re.findall(
         r"^```py\n(# on_ray\.py\n.+?)^```$", (ROOT / "docs/serving.md").read_text(), re.M | re.S
@@ -63,10 +49,11 @@ def address(python: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory
         **os.environ,
         "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}",
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # all sockets are of the loopback interface
         "HOME": str(folder),  # it leaves a token there
     }
     with subprocess.Popen(
-        [python, "-c", HOST, str(port)],
+        [ray_python, "-c", HOST, str(port)],
         cwd=folder,
         env=env,
         stdin=subprocess.PIPE,

@@ -1,0 +1,122 @@
+"""What is to be measured, opened by any number of processes: the chunks are shared out to actors.
+
+Each chunk goes to the cache as if this process had measured it, so that a command that is killed
+goes on, and what is computed of all chunks is the same to the last digit, if actors have as many
+threads as this process (their `cpus`): with others torch's convolutions round otherwise.
+"""
+
+import atexit
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from platformdirs import user_cache_path
+
+from ganinfer.engines.cluster import Cluster
+from ganinfer.engines.ray import spread
+from ganinfer.errors import DataError
+from ganinfer.progress import Progress
+from gantrain.evaluation.references import reference_of
+from gantrain.evaluation.scores import to_be_seen
+from gantrain.evaluation.targets import Target, open_target
+from gantrain.metrics._measured import MeasuredSource
+from gantrain.metrics._reference import Reference
+
+Chunk = tuple[int, int]  # of which images, and its number
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is measured against what: the arguments of `evaluate`."""
+
+    path: Path
+    data: Path | None
+    num_images: int
+    seed: int
+    truncation: float | None
+    extractor: str
+    resizer: str | None
+    device: torch.device
+    cache: Path | None
+
+    @contextmanager
+    def opened(self, progress: Progress | None = None) -> Iterator[tuple[Target, Reference]]:
+        """Open it; nothing is drawn yet."""
+        with open_target(
+            self.path,
+            num_images=self.num_images,
+            seed=self.seed,
+            truncation=self.truncation,
+            device=self.device,
+        ) as target:
+            yield (
+                target,
+                reference_of(
+                    target,
+                    self.data,
+                    extractor=self.extractor,
+                    resizer=self.resizer,
+                    device=self.device,
+                    cache=self.cache,
+                    progress=progress,
+                ),
+            )
+
+
+def measure_by(
+    cluster: Cluster,
+    asked: Asked,
+    images: Sequence[MeasuredSource],
+    columns: Sequence[str],
+    progress: Progress | None,
+) -> None:
+    """Have the actors of a cluster of Ray see what the cache does not have.
+
+    Target, data and cache lie at the same place on all nodes, and this process computes on the same
+    kind of device as they do: what is measured is kept under what it was measured by.
+
+    Args:
+        cluster: see there.
+        asked: what the actors open.
+        images: what it opened as here, see `to_be_seen`.
+        columns: that are to be seen.
+        progress: called with (what is being done, done, in all).
+
+    Raises:
+        DataError: what the actors have measured is not in this process's cache.
+        GanError: as of `ganinfer.engines.ray.spread`, and of what they open.
+    """
+
+    def missing() -> list[Chunk]:
+        return [(i, n) for i, some in enumerate(images) for n in some.missing(*columns)]
+
+    home = user_cache_path("ganpipe").parent
+    todo = missing()
+    made = partial(_see_chunks, asked, columns, home)
+    for done, _ in enumerate(spread(made, todo, cluster), start=1):
+        if progress:
+            progress("measuring by actors", done, len(todo))
+    if lost := missing():
+        raise DataError(
+            f"{asked.cache or home}: {len(lost)} of {len(todo)} chunks that actors measured are not"
+            " there; expected a folder that all nodes share (XDG_CACHE_HOME moves it), and actors"
+            " that compute as this process does: on the same device, with the same backend"
+        )
+
+
+def _see_chunks(asked: Asked, columns: Sequence[str], home: Path) -> Callable[[Chunk], None]:
+    """What an actor does, with the caches of who asked."""
+    os.environ["XDG_CACHE_HOME"] = str(home)
+    opened = ExitStack()
+    atexit.register(opened.close)
+    target, reference = opened.enter_context(asked.opened())
+    images = to_be_seen(target.source, reference)
+
+    def see(chunk: Chunk) -> None:
+        images[chunk[0]].see(chunk[1], *columns)
+
+    return see
