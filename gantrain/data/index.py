@@ -182,6 +182,10 @@ class _Index:
                         break
                     self._take(shard)
                     lines.append(_line(shard))
+        if not lines:  # what lies there is of something else
+            for leftover in self._folder.iterdir():
+                if leftover.name != "lock":
+                    leftover.unlink()
         write_atomic(self._folder / "task.json", json.dumps(self._task).encode())
         write_atomic(self._folder / "shards.jsonl", "".join(lines).encode())
         self._begin("places.npy", (self._num_images, 2))
@@ -205,35 +209,24 @@ class _Index:
                 f"{self._task['source']}: found labels in some shards only, and {file.name} has"
                 f" {'some' if labelled else 'none'}; expected labels in all or in none"
             )
-        side, colour = self._side, False
         blocks: list[Block] = []
-        skipped: list[str] = []
-        broken = np.zeros(len(part.names), bool)
+        whole = np.zeros(len(part.names), bool)
+        colour = False
         for rows in _blocks(part.blocks):
-            try:
-                images = stored(file, part.places[rows])
-            except BROKEN as error:
-                raise DataError(f"{file}: cannot be read ({error}); get it again") from None
+            images = _read(file, part.places[rows])
             names = [part.names[row] for row in rows]
-            side = side or _side_of(images, names)
-            looked = self._pool.map(self._look, images, names, [side or 0] * len(images))
-            whole = []
-            for row, name, image, found in zip(rows, names, images, looked, strict=True):
-                if isinstance(found, Exception):
-                    if self._task["strict"]:
-                        raise DataError(f"{name}: broken image ({found})")
-                    broken[row] = True
-                    skipped.append(name)
-                else:
-                    colour |= found
-                    whole.append(image)
-            if whole:
-                blocks.append(_block_of(whole))
-        self._append("places.npy", part.places[~broken])
+            self._side = self._side or _side_of(images, names)
+            for row, found in zip(rows, self._pool.map(self._look, images, names), strict=True):
+                whole[row] = found is not None
+                colour |= bool(found)
+            if kept := [image for image, good in zip(images, whole[rows], strict=True) if good]:
+                blocks.append(_block_of(kept))
+        self._append("places.npy", part.places[whole])
         if part.labels is not None:
-            self._append("labels.npy", np.array(part.labels, np.int64)[~broken])
+            self._append("labels.npy", np.array(part.labels, np.int64)[whole])
         name = file.relative_to(self._base).as_posix()
-        about = (name, status.st_size, status.st_mtime_ns, side, colour, labelled)
+        skipped = [part.names[row] for row in np.flatnonzero(~whole)]
+        about = (name, status.st_size, status.st_mtime_ns, self._side, colour, labelled)
         shard = Shard(*about, part.classes, skipped, blocks)
         self._append("shards.jsonl", _line(shard).encode())
         self._take(shard)
@@ -274,14 +267,17 @@ class _Index:
         (self._folder / "task.json").unlink()
         return Prepared(destination, count, side, channels, classes, self._skipped)
 
-    def _look(self, image: Stored, name: str, side: int) -> bool | Exception:
-        """Has the image colours? Or what is wrong with it."""
+    def _look(self, image: Stored, name: str) -> bool | None:
+        """Has the image colours? None if it is broken."""
         try:
             pixels = pixels_of(image)
         except BROKEN as error:
-            return error
+            if self._task["strict"]:
+                raise DataError(f"{name}: broken image ({error})") from None
+            return None
         if self._task["resolution"] is None:
-            fit(pixels, name, side, 3, None)  # is it of that size?
+            assert self._side is not None  # an image before, or this one, could be read
+            fit(pixels, name, self._side, 3, None)  # is it of that size?
         return is_colour(pixels)
 
     def _begin(self, name: str, shape: tuple[int, ...]) -> None:
@@ -308,6 +304,13 @@ def _blocks(numbers: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     if not len(numbers):
         return []
     return np.split(np.arange(len(numbers)), np.flatnonzero(np.diff(numbers)) + 1)
+
+
+def _read(file: Path, places: NDArray[np.int64]) -> list[Stored]:
+    try:
+        return stored(file, places)
+    except BROKEN as error:
+        raise DataError(f"{file}: cannot be read ({error}); get it again") from None
 
 
 def _block_of(images: list[Stored]) -> Block:

@@ -7,6 +7,7 @@ import torch
 from drawn_shards import WRITERS, make_shards, png, write_tar
 
 from ganinfer.errors import DataError
+from gantrain.cli.train import prepare as prepare_command
 from gantrain.data import index as indexing
 from gantrain.data.dataset import Dataset
 from gantrain.data.index import index_shards
@@ -66,6 +67,8 @@ def test_what_cannot_be_streamed_is_refused_in_words(tmp_path: Path) -> None:
     (tmp_path / "1.png").write_bytes(squares[0])
     with pytest.raises(DataError, match=r"found no shards; expected tar or Parquet"):
         index_shards(tmp_path / "1.png", tmp_path / "index")
+    with pytest.raises(DataError, match="--stack makes new images"):
+        prepare_command(str(source), tmp_path / "index", stack=True, stream=True)
 
 
 def test_an_interrupted_index_goes_on_with_the_next_shard(
