@@ -39,7 +39,7 @@ from ganinfer.drawing.inputs import draw_inputs
 from ganinfer.drawing.latents import draw_labels
 from ganinfer.errors import BackendUnavailable, ExportError, ParityError
 from ganinfer.progress import Progress
-from gantrain.data.dataset import Dataset
+from gantrain.data.opening import open_dataset
 from gantrain.runs.checkpoint import load_generator
 
 log = logging.getLogger(__name__)
@@ -334,7 +334,7 @@ def _discriminator(
     return ship_discriminator(
         subject,
         OnnxRuntimeBackend(graph, "cpu", "fp32"),
-        Dataset(place),
+        open_dataset(place, resolution=subject.model.shape[0]),
         held_out=options.held_out is not None,
         num_images=options.num_images,
         progress=progress,

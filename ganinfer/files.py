@@ -123,11 +123,11 @@ def only_writer(folder: Path) -> Iterator[None]:
         yield
 
 
-def npy_header(shape: tuple[int, ...]) -> bytes:
-    """The header of an .npy file of uint8 in C order; its length does not depend on shape[0]."""
+def npy_header(shape: tuple[int, ...], dtype: str = "|u1") -> bytes:
+    """The header of an .npy file in C order; its length does not depend on shape[0]."""
     buffer = io.BytesIO()
     np.lib.format.write_array_header_1_0(
-        buffer, {"descr": "|u1", "fortran_order": False, "shape": shape}
+        buffer, {"descr": dtype, "fortran_order": False, "shape": shape}
     )
     return buffer.getvalue()
 

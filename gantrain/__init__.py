@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ganinfer.lookup import lazy_face
 
 if TYPE_CHECKING:
+    from gantrain.data.index import index_shards
     from gantrain.data.prepare import prepare
     from gantrain.evaluation.evaluate import evaluate
     from gantrain.game.config import Config, load_config, parse_config
@@ -39,6 +40,7 @@ else:
             "Step": "gantrain.game.parts",
             "View": "gantrain.game.parts",
             "evaluate": "gantrain.evaluation.evaluate",
+            "index_shards": "gantrain.data.index",
             "load_config": "gantrain.game.config",
             "parse_config": "gantrain.game.config",
             "prepare": "gantrain.data.prepare",
@@ -60,6 +62,7 @@ __all__ = [
     "Step",
     "View",
     "evaluate",
+    "index_shards",
     "load_config",
     "parse_config",
     "prepare",

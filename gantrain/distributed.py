@@ -48,6 +48,11 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
+def processes_here() -> int:
+    """How many of them torchrun started on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 def leads() -> bool:
     """Is this the process that speaks and writes, also before the group is joined?"""
     return int(os.environ.get("RANK", "0")) == 0

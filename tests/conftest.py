@@ -152,6 +152,12 @@ def downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shards are read some images at a time, as if they were large."""
+    monkeypatch.setattr("gantrain.data.shards.BLOCK_BYTES", 4096)
+
+
+@pytest.fixture
 def copied(bundle: Path, tmp_path: Path) -> Path:
     """A bundle of one's own, to be changed."""
     return Path(shutil.copytree(bundle, tmp_path / "copy.gan"))

@@ -61,6 +61,7 @@ GROUND_FLOOR_DOORS = {
     "files",
     "lookup",
     "progress",
+    "host.limits",
     "host.telemetry",
     "drawing.images",
     "drawing.latents",

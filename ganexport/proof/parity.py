@@ -40,7 +40,7 @@ from ganinfer.drawing.images import Images
 from ganinfer.drawing.inputs import Inputs
 from ganinfer.errors import CheckpointError, ExportError
 from ganinfer.progress import Progress
-from gantrain.data.dataset import Dataset
+from gantrain.data.opening import open_dataset
 from gantrain.evaluation.references import open_reference
 from gantrain.extractors._base import Extractor
 from gantrain.extractors.classifier import RandomExtractor
@@ -355,7 +355,7 @@ def open_prover(
     place = data or (Path(source.dataset_path) if source.dataset_path else None)
     if place is None:
         return Prover(subject, None, num_images=num_images, minutes=minutes, progress=progress)
-    dataset = Dataset(place)
+    dataset = open_dataset(place, resolution=model.shape[0])
     if source.dataset_sha256 not in (None, dataset.sha256):
         raise CheckpointError(
             f"{dataset.path}: sha256 {dataset.sha256[:12]}..., and the generator was trained on"

@@ -4,6 +4,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from ganinfer.cli.console import console, progress_bars
+from ganinfer.errors import DataError
 
 if TYPE_CHECKING:
     from gantrain.game.config import Config
@@ -21,7 +23,7 @@ def prepare(
     source: Annotated[
         str,
         typer.Argument(
-            help="'digits', 'ring8', 'grid25', or a path: IDX, images, zip, npz, CIFAR binary."
+            help="'digits', 'ring8', 'grid25', or a path: IDX, images, zip, npz, shards, CIFAR."
         ),
     ],
     destination: Annotated[Path, typer.Argument(help="Folder to make.", show_default=False)],
@@ -34,21 +36,38 @@ def prepare(
     stack: Annotated[
         bool, typer.Option("--stack", help="Three grey images make one colour image.")
     ] = False,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Leave the images in their shards; write an index.")
+    ] = False,
 ) -> None:
     """Decode a dataset once into images.npy, labels.npy and dataset.json."""
+    from gantrain.data.index import index_shards
     from gantrain.data.prepare import prepare as run
 
+    if stream and stack:
+        raise DataError("--stack makes new images, and --stream leaves them as they are; choose")
     with progress_bars() as report:
-        made = run(
-            source,
-            destination,
-            resolution=resolution,
-            grayscale=grayscale,
-            split=split,
-            strict=strict,
-            stack=stack,
-            progress=lambda done, total: report("reading images", done, total),
-        )
+        if stream:
+            made = index_shards(
+                Path(source),
+                destination,
+                resolution=resolution,
+                grayscale=grayscale,
+                split=split,
+                strict=strict,
+                progress=partial(report, "looking at the shards"),
+            )
+        else:
+            made = run(
+                source,
+                destination,
+                resolution=resolution,
+                grayscale=grayscale,
+                split=split,
+                strict=strict,
+                stack=stack,
+                progress=partial(report, "reading images"),
+            )
     for name in made.skipped:
         console.print(f"skipped {name}: broken image", style="yellow")
     console.print(
@@ -78,10 +97,12 @@ def train(
 
     recipe = load_config(config, overrides or [])
     if dry_run:
+        _open_data(recipe)
         _show_networks(recipe)
         return
     console.quiet = not leads()
     folder = output or Path("runs") / config.stem
+    _open_data(recipe)
     with training_bar() as report, stop_signals() as received:
         outcome = run(recipe, folder, on_progress=report, should_stop=lambda: bool(received))
     if not outcome.finished:
@@ -95,6 +116,22 @@ def train(
         f"pictures in {folder / 'samples'}; next: gan export {folder} -o {config.stem}.gan",
         soft_wrap=True,
     )
+
+
+def _open_data(recipe: "Config") -> None:
+    """Look at shards that were not looked at yet, and show how far that is."""
+    from gantrain.data.opening import open_dataset
+    from gantrain.data.shards import shard_files
+    from gantrain.distributed import local_rank
+
+    data = recipe.data
+    if shard_files(Path(data.path)) and local_rank() == 0:
+        with progress_bars() as report:
+            open_dataset(
+                Path(data.path),
+                resolution=data.resolution,
+                progress=partial(report, "looking at the shards"),
+            )
 
 
 def _show_networks(recipe: "Config") -> None:

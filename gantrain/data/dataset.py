@@ -4,7 +4,6 @@ N images, H = W = resolution, C channels, K classes.
 """
 
 import json
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,28 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ganinfer.errors import DataError
-from gantrain.data.prepare import FORMAT_VERSION, prepare
-from gantrain.distributed import barrier, leads, my_share
-
-log = logging.getLogger(__name__)
-
-
-def open_dataset(path: Path, *, source: str | None, resolution: int | None) -> "Dataset":
-    """The dataset in a folder; one that is not there yet is prepared from an embedded source.
-
-    Raises:
-        DataError: it is not there and has no source, or it is broken.
-    """
-    if source is not None:
-        if leads() and not (path / "dataset.json").exists():
-            log.info("%s: preparing %s", path, source)
-            prepare(source, path, resolution=resolution)
-        barrier()
-    return Dataset(path)
+from gantrain.data.prepare import FORMAT_VERSION, INDEX_VERSION
+from gantrain.data.streamed import StreamedImages
+from gantrain.distributed import my_share
 
 
 class Dataset:
-    """A prepared dataset, mapped into memory.
+    """A prepared dataset, mapped into memory, or whose images are read from their shards.
 
     Attributes:
         images: uint8 (N, H, W, C), or float32 (N, 1, 1, C) in [-1, 1] if they are points.
@@ -63,10 +47,10 @@ class Dataset:
         except (OSError, ValueError) as error:
             raise DataError(f"{path}/dataset.json: {error}; prepare it again") from None
         version = description.get("format_version")
-        if version != FORMAT_VERSION:
+        if version not in (FORMAT_VERSION, INDEX_VERSION):
             raise DataError(
-                f"{path}/dataset.json: format_version {version}, expected {FORMAT_VERSION};"
-                " prepare it again"
+                f"{path}/dataset.json: format_version {version}, expected {FORMAT_VERSION} or"
+                f" {INDEX_VERSION}; prepare it again"
             )
         self.path = path
         self.resolution: int = description["resolution"]
@@ -78,12 +62,16 @@ class Dataset:
         self.points = None if modes is None else Modes(np.array(modes["centres"]), modes["sigma"])
         shape = (description["num_images"], self.resolution, self.resolution, self.channels)
         dtype = "uint8" if self.points is None else "float32"
-        self.images: NDArray[Any] = _map(path / "images.npy", dtype, shape)
+        self.images: NDArray[Any] | StreamedImages
+        if version == INDEX_VERSION:
+            self.images = StreamedImages(path, Path(description["folder"]), shape)
+        else:
+            self.images = _map(path / "images.npy", dtype, shape)
         self.labels: NDArray[np.int64] | None = None
         if self.classes:
             self.labels = _map(path / "labels.npy", "int64", shape[:1])
-            outside = np.flatnonzero((self.labels < 0) | (self.labels >= len(self.classes)))
-            if outside.size:
+            if self.labels.min() < 0 or self.labels.max() >= len(self.classes):
+                outside = np.flatnonzero((self.labels < 0) | (self.labels >= len(self.classes)))
                 first = int(outside[0])
                 raise DataError(
                     f"{path}/labels.npy: label {self.labels[first]} of image {first}"
@@ -118,6 +106,11 @@ def to_floats(images: Tensor) -> Tensor:
     return images.float().div_(127.5).sub_(1.0) if images.dtype == torch.uint8 else images
 
 
+def mirrored(images: Tensor, flipped: Tensor) -> Tensor:
+    """Images (N, C, H, W), those of flipped (N,) from right to left."""
+    return torch.where(flipped.to(images.device)[:, None, None, None], images.flip(3), images)
+
+
 class RealBatches:
     """Endless batches of real images: every epoch once through a new seeded permutation.
 
@@ -138,6 +131,7 @@ class RealBatches:
         batch_size is of all processes; each gets its share of the rows. mirror flips every image
         with probability 1/2.
         """
+        assert isinstance(dataset.images, np.ndarray)
         self.position = 0
         self._batch_size = batch_size
         self._seed, self._mirror = seed, mirror
@@ -160,8 +154,7 @@ class RealBatches:
         indices = my_share(indices).to(self._images.device)
         images = to_floats(self._images[indices].to(self._device, non_blocking=True))
         if self._mirror:
-            flip = my_share(flipped).to(self._device)[:, None, None, None]
-            images = torch.where(flip, images.flip(3), images)
+            images = mirrored(images, my_share(flipped))
         labels = None if self._labels is None else self._labels[indices].to(self._device)
         return images, labels
 

@@ -22,6 +22,8 @@ from gantrain.data.sources import stack as stack_images
 from gantrain.data.toys import TOYS, prepare_points
 
 FORMAT_VERSION = 1
+INDEX_VERSION = 2  # of a dataset whose images stay where they are
+INDEX_FILES = ("places.npy", "shards.jsonl")
 # What Pillow and zipfile raise for files that they cannot decode.
 BROKEN = (OSError, ValueError, SyntaxError, zipfile.BadZipFile, zlib.error)
 
@@ -75,23 +77,18 @@ def prepare(
         DataError: the source is missing or not understood, sizes differ, or an image is broken
             under `strict`. An older dataset at `destination` is left as it was.
     """
-    if destination.exists() and not _is_ours(destination):
-        raise DataError(
-            f"{destination}: exists and is not a dataset of ours; choose another folder"
-        )
+    check_request(destination, resolution)
     if source in TOYS:
         num_points = prepare_points(source, destination, format_version=FORMAT_VERSION)
         classes = [str(n) for n in range(len(TOYS[source]()[0]))]
         return Prepared(destination, num_points, 1, 2, classes, [])
-    if resolution is not None and not 4 <= resolution <= 4096:
-        raise DataError(f"resolution {resolution}: expected 4 to 4096 pixels")
     images = open_source(source, split)
     stacked = len(images.classes) if stack else 0
     if stack:
         images = stack_images(images)
     first = _first_readable(images)
-    size = resolution or _native_size(first, images.names[0])
-    channels = 3 if _is_colour(first) and not grayscale else 1
+    size = resolution or native_size(first, images.names[0])
+    channels = 3 if is_colour(first) and not grayscale else 1
     task = {
         "source": source if source == "digits" else str(Path(source).resolve()),
         "split": split,
@@ -121,23 +118,34 @@ def prepare(
     return Prepared(destination, num_images, size, channels, images.classes, names)
 
 
+def check_request(destination: Path, resolution: int | None) -> None:
+    """Raise a DataError if something else lies at the destination, or no image has that size."""
+    if destination.exists() and not _is_ours(destination):
+        raise DataError(
+            f"{destination}: exists and is not a dataset of ours; choose another folder"
+        )
+    if resolution is not None and not 4 <= resolution <= 4096:
+        raise DataError(f"resolution {resolution}: expected 4 to 4096 pixels")
+
+
 class _ColourFoundError(Exception):
     """A colour image came up in a set that had looked grey."""
 
 
-def _is_colour(image: Pixels) -> bool:
+def is_colour(image: Pixels) -> bool:
+    """Has it three channels?"""
     return image.ndim == 3 and image.shape[2] == 3
 
 
 def _is_ours(folder: Path) -> bool:
-    """Does the folder hold a dataset that `prepare` made, and nothing else?"""
+    """Does the folder hold a prepared dataset, and nothing else?"""
     try:
         description = json.loads((folder / "dataset.json").read_text())
         names = {path.name for path in folder.iterdir()}
     except (OSError, ValueError):
         return False
     known = isinstance(description, dict) and {"format_version", "sha256"} <= description.keys()
-    return known and names <= {"images.npy", "labels.npy", "dataset.json"}
+    return known and names <= {"images.npy", "labels.npy", "dataset.json", *INDEX_FILES}
 
 
 def _first_readable(images: Source) -> Pixels:
@@ -149,7 +157,12 @@ def _first_readable(images: Source) -> Pixels:
     raise DataError(f"none of the {len(images.names)} images can be read, {images.names[0]} first")
 
 
-def _native_size(image: Pixels, name: str) -> int:
+def native_size(image: Pixels, name: str) -> int:
+    """The side of a square image.
+
+    Raises:
+        DataError: it is none.
+    """
     height, width = int(image.shape[0]), int(image.shape[1])
     if height != width:
         raise DataError(
@@ -185,9 +198,9 @@ def _decode(
                     raise DataError(f"{images.names[index]}: broken image ({error})") from None
                 skipped.append(index)
             else:
-                if channels == 1 and not task["grayscale"] and _is_colour(image):
+                if channels == 1 and not task["grayscale"] and is_colour(image):
                     raise _ColourFoundError
-                file.write(_fit(image, images.names[index], size, channels, resolution).tobytes())
+                file.write(fit(image, images.names[index], size, channels, resolution).tobytes())
             if (index + 1) % _IMAGES_A_STEP == 0 or index + 1 == count:
                 file.flush()
                 os.fsync(file.fileno())
@@ -213,8 +226,12 @@ def _resume(partial: Path, task: dict[str, Any]) -> dict[str, Any]:
     return {"done": 0, "skipped": []}
 
 
-def _fit(image: Pixels, name: str, size: int, channels: int, resolution: int | None) -> Pixels:
-    """Crop, resize and convert one image to (size, size, channels)."""
+def fit(image: Pixels, name: str, size: int, channels: int, resolution: int | None) -> Pixels:
+    """Crop, resize and convert one image to (size, size, channels).
+
+    Raises:
+        DataError: it has another size, and no resolution was asked for.
+    """
     from PIL import Image
 
     height, width = image.shape[:2]

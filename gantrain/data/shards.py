@@ -1,13 +1,14 @@
 """Shards of images as sources: WebDataset's tar files, Parquet, npz files; ours and others'.
 
-Of a tar only the names and places of its members are held, of the others one group of rows.
+Of a shard only the names and places of its images are held, of Parquet also one group of rows.
 """
 
 import json
+import struct
 import tarfile
 import zipfile
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
@@ -19,16 +20,32 @@ from numpy.typing import NDArray
 from ganinfer.errors import DataError, missing_extra
 from gantrain.data.pictures import IMAGE_SUFFIXES, Pixels, Source, decode, is_image
 
+BLOCK_BYTES = 4 << 20  # about as much of a shard is read at once
 _BLOCK = 512  # of a tar, which ends with one of zeros
 
+Stored = bytes | Pixels  # an image as a shard has it: a file, or pixels
 
-class _Part(NamedTuple):
-    """A shard. names, labels: of its images; None without labels. read: index -> pixels."""
+
+class Part(NamedTuple):
+    """A shard.
+
+    names, labels: of its images, in their order; None without labels. places: int64 (N, 2), what
+    `stored` finds them by. blocks: int64 (N,), rising: the block that an image belongs to. classes:
+    their names, if it tells them.
+    """
 
     names: list[str]
     labels: list[int] | None
-    read: Callable[[int], Pixels]
+    places: NDArray[np.int64]
+    blocks: NDArray[np.int64]
     classes: list[str]
+
+
+def shard_files(path: Path, split: str = "train") -> list[Path]:
+    """The shards that a path means: itself, or those of a folder; none if it is something else."""
+    if path.is_dir():
+        return shards_in(path, split)
+    return [path] if path.suffix in (".tar", ".parquet") and path.is_file() else []
 
 
 def shards_in(folder: Path, split: str) -> list[Path]:
@@ -73,8 +90,7 @@ def shards(files: Sequence[Path], where: str) -> Source:
         DataError: one is damaged, or holds no images; some have labels and others none.
         MissingExtra: Parquet, and pyarrow is not installed.
     """
-    read_part = {".tar": _tar, ".parquet": _parquet, ".npz": _npz}[files[0].suffix]
-    parts = [read_part(file) for file in files]
+    parts = [open_shard(file) for file in files]
     labelled = {part.labels is not None for part in parts if part.names}
     if len(labelled) != 1:
         what = "labels in some shards only" if labelled else "no images"
@@ -83,19 +99,78 @@ def shards(files: Sequence[Path], where: str) -> Source:
 
     def read(index: int) -> Pixels:
         number = bisect_right(starts, index) - 1
-        return parts[number].read(index - starts[number])
+        place = parts[number].places[index - starts[number]]
+        return pixels_of(stored(files[number], place[None])[0])
 
     names = [name for part in parts for name in part.names]
     if labelled == {False}:
         return Source(names, [], None, read, list(files))
     labels = np.array([label for part in parts for label in part.labels or ()], np.int64)
-    if labels.min() < 0:
-        raise DataError(f"{where}: found the label {labels.min()}; expected 0 or more")
     told = next((part.classes for part in parts if part.classes), [])
-    classes = told or _classes_of(files[0].parent) or list(map(str, range(labels.max() + 1)))
-    if labels.max() >= len(classes):
-        raise DataError(f"{where}: label {labels.max()} has no name; found {len(classes)} classes")
+    classes = class_names(labels, told, files[0].parent, where)
     return Source(names, classes, labels, read, list(files))
+
+
+def class_names(labels: NDArray[np.int64], told: list[str], folder: Path, where: str) -> list[str]:
+    """The names that a shard told, or the index in the folder of our own; or numbers.
+
+    Raises:
+        DataError: a label (N,) has none.
+    """
+    lowest, highest = int(labels.min()), int(labels.max())
+    if lowest < 0:
+        raise DataError(f"{where}: found the label {lowest}; expected 0 or more")
+    classes = told or _classes_of(folder) or list(map(str, range(highest + 1)))
+    if highest >= len(classes):
+        raise DataError(f"{where}: label {highest} has no name; found {len(classes)} classes")
+    return classes
+
+
+def open_shard(file: Path) -> Part:
+    """What is in a shard; no image is read.
+
+    Raises:
+        DataError: it is damaged, or none.
+        MissingExtra: Parquet, and pyarrow is not installed.
+    """
+    return {".tar": _tar, ".parquet": _parquet, ".npz": _npz}[file.suffix](file)
+
+
+def stored(file: Path, places: NDArray[np.int64]) -> list[Stored]:
+    """Images of a shard, as they lie there, by their places (n, 2).
+
+    Raises:
+        OSError, ValueError: they cannot be read.
+    """
+    if file.suffix == ".npz":
+        return list(_pixels_in(file, places[:, 1]))
+    if file.suffix == ".tar":
+        return _read_at(file, places.tolist())
+    rows = [_rows_of(file, group)[row] for group, row in places.tolist()]
+    return [(row["bytes"] if isinstance(row, dict) else row) or b"" for row in rows]
+
+
+def _read_at(file: Path, places: Iterable[tuple[int, int]]) -> list[Stored]:
+    """Pieces of a file: where each begins, and how many bytes it has."""
+    found: list[Stored] = []
+    with file.open("rb") as opened:
+        for offset, size in places:
+            opened.seek(offset)
+            found.append(opened.read(size))
+    return found
+
+
+def pixels_of(image: Stored) -> Pixels:
+    """An image of a shard, decoded.
+
+    Raises:
+        OSError, ValueError: it is broken.
+    """
+    if isinstance(image, bytes):
+        if not image:
+            raise ValueError("there is no picture, only its name")
+        return decode(image)
+    return image
 
 
 def _classes_of(folder: Path) -> list[str]:
@@ -107,9 +182,10 @@ def _classes_of(folder: Path) -> list[str]:
     return classes if isinstance(classes, list) and all(isinstance(c, str) for c in classes) else []
 
 
-def _tar(file: Path) -> _Part:
+def _tar(file: Path) -> Part:
     """WebDataset: members of one name but for what follows its first point are one sample."""
-    images: dict[str, tuple[str, int, int]] = {}
+    images: dict[str, str] = {}
+    found: list[tuple[int, int]] = []
     labels: dict[str, int] = {}
     end = 0
     try:
@@ -126,7 +202,8 @@ def _tar(file: Path) -> _Part:
                             f"{file}: {member.name}: a second image of the sample {key}; expected"
                             " one"
                         )
-                    images[key] = (member.name, member.offset_data, member.size)
+                    images[key] = f"{file.name}/{member.name}"
+                    found.append((member.offset_data, member.size))
                 elif path.suffix == ".cls":
                     text = archive.extractfile(member)
                     labels[key] = int(text.read(20) if text else b"")
@@ -141,19 +218,12 @@ def _tar(file: Path) -> _Part:
     if labels and labels.keys() != images.keys():
         lacking = min(images.keys() ^ labels.keys())
         raise DataError(f"{file}: sample {lacking}: expected an image and a .cls, as others have")
-    places = list(images.values())
-
-    def read(index: int) -> Pixels:
-        _, offset, size = places[index]
-        with file.open("rb") as opened:
-            opened.seek(offset)
-            return decode(opened.read(size))
-
-    names = [f"{file.name}/{name}" for name, _, _ in places]
-    return _Part(names, [labels[key] for key in images] if labels else None, read, [])
+    places = np.array(found, np.int64).reshape(-1, 2)
+    classes = [labels[key] for key in images] if labels else None
+    return Part(list(images.values()), classes, places, places[:, 0] // BLOCK_BYTES, [])
 
 
-def _parquet(file: Path) -> _Part:
+def _parquet(file: Path) -> Part:
     """A column of images: files, alone or beside their paths, as the Hub has them."""
     try:
         import pyarrow as pa
@@ -164,31 +234,25 @@ def _parquet(file: Path) -> _Part:
         with pq.ParquetFile(file) as opened:
             schema, groups = opened.schema_arrow, opened.metadata.num_row_groups
             counts = [opened.metadata.row_group(i).num_rows for i in range(groups)]
-            image, label, classes = _columns(file, schema)
+            _, label, classes = _columns(file, schema)
             labels = opened.read([label])[label].to_pylist() if label else None
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{file}: cannot be read as Parquet ({error})") from None
     if labels is not None and None in labels:
         raise DataError(f"{file}: {label}: row {labels.index(None)} has none")
-    starts = list(accumulate(counts, initial=0))
-
-    def read(index: int) -> Pixels:
-        group = bisect_right(starts, index) - 1
-        found = _rows_of(file, group, image)[index - starts[group]]
-        data = found["bytes"] if isinstance(found, dict) else found
-        if not data:
-            raise ValueError("no bytes: the picture lies elsewhere")
-        return decode(data)
-
-    return _Part([f"{file.name}[{i}]" for i in range(starts[-1])], labels, read, classes)
+    places = np.array([(i, row) for i in range(groups) for row in range(counts[i])], np.int64)
+    places = places.reshape(-1, 2)
+    names = [f"{file.name}[{i}]" for i in range(len(places))]
+    return Part(names, labels, places, places[:, 0], classes)
 
 
 @lru_cache(maxsize=1)
-def _rows_of(file: Path, group: int, column: str) -> list[Any]:
-    """A column of a group of rows; that of the one before is let go."""
+def _rows_of(file: Path, group: int) -> list[Any]:
+    """The images of a group of rows; those of the one before are let go."""
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(file) as opened:
+        column, _, _ = _columns(file, opened.schema_arrow)
         found: list[Any] = opened.read_row_group(group, [column])[column].to_pylist()
     return found
 
@@ -212,12 +276,12 @@ def _columns(file: Path, schema: Any) -> tuple[str, str | None, list[str]]:
     return images[0], labels[0], list(map(str, features.get(labels[0], {}).get("names", [])))
 
 
-def _npz(file: Path) -> _Part:
+def _npz(file: Path) -> Part:
     """An array images (N, H, W) or (N, H, W, C), and labels (N,)."""
     try:
         with np.load(file, allow_pickle=False) as archive:
             labels = archive["labels"].tolist() if "labels" in archive else None
-        count, *shape = _shape_of(file)
+        (count, *shape), place = _layout_of(file)
     except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"{file}: expected an npz with images ({error})") from None
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3)):
@@ -226,27 +290,47 @@ def _npz(file: Path) -> _Part:
         )
     if labels is not None and len(labels) != count:
         raise DataError(f"{file}: {len(labels)} labels for {count} images")
+    rows = np.arange(count)
+    # What is compressed is read as a whole.
+    blocks = 0 * rows if place is None else rows * int(np.prod(shape)) // BLOCK_BYTES
+    names = [f"{file.name}[{i}]" for i in range(count)]
+    return Part(names, labels, np.stack([blocks, rows], axis=1), blocks, [])
 
-    def read(index: int) -> Pixels:
-        image: Pixels = _images_of(file)[index]
-        return image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
 
-    return _Part([f"{file.name}[{i}]" for i in range(count)], labels, read, [])
+def _pixels_in(file: Path, rows: NDArray[np.int64]) -> Pixels:
+    """Images (n, H, W) or (n, H, W, 3) of an npz."""
+    (_, *shape), place = _layout_of(file)
+    if place is None:
+        images = _images_of(file)[rows]
+    else:
+        size = int(np.prod(shape))
+        read = _read_at(file, [(place + size * row, size) for row in rows.tolist()])
+        images = np.stack([np.frombuffer(one, np.uint8).reshape(shape) for one in read])
+    return images[..., 0] if images.ndim == 4 and images.shape[3] == 1 else images
 
 
 @lru_cache(maxsize=1)
-def _images_of(file: Path) -> NDArray[np.uint8]:
+def _images_of(file: Path) -> Pixels:
     """All images of one npz shard; those of the one before are let go."""
     with np.load(file, allow_pickle=False) as archive:
-        found: NDArray[np.uint8] = archive["images"]
+        found: Pixels = archive["images"]
     return found
 
 
-def _shape_of(file: Path) -> tuple[int, ...]:
-    """Of images, without reading them."""
-    with zipfile.ZipFile(file) as archive, archive.open("images.npy") as member:
-        np.lib.format.read_magic(member)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(member)
+@lru_cache(maxsize=1)
+def _layout_of(file: Path) -> tuple[tuple[int, ...], int | None]:
+    """The shape of images, and the place in the file where their pixels lie, if they do."""
+    with zipfile.ZipFile(file) as archive:
+        entry = archive.getinfo("images.npy")
+        with archive.open(entry) as member:
+            np.lib.format.read_magic(member)
+            shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(member)
+            header = member.tell()
     if dtype != np.uint8:
         raise ValueError(f"images is {dtype}, and not uint8")
-    return tuple(shape)
+    if entry.compress_type != zipfile.ZIP_STORED or fortran_order:
+        return tuple(shape), None
+    with file.open("rb") as opened:  # a member stands behind its header, name and extra field
+        opened.seek(entry.header_offset + 26)
+        behind = 30 + sum(struct.unpack("<HH", opened.read(4)))
+    return tuple(shape), entry.header_offset + behind + header

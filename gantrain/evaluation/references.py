@@ -1,5 +1,6 @@
 """What is compared with: the data that are given, or those that a generator was trained on."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -7,6 +8,7 @@ import torch
 from ganinfer.errors import DataError
 from ganinfer.progress import Progress
 from gantrain.data.dataset import Dataset
+from gantrain.data.opening import open_dataset
 from gantrain.evaluation.targets import Target
 from gantrain.extractors._open import open_extractor
 from gantrain.metrics._reference import Reference, load_moments
@@ -15,6 +17,7 @@ from gantrain.metrics._reference import Reference, load_moments
 def open_reference(
     data: Path | Dataset,
     *,
+    resolution: int | None = None,
     extractor: str = "classifier",
     resizer: str | None = None,
     trained_on: Dataset | None = None,
@@ -25,7 +28,8 @@ def open_reference(
     """The real images, to be seen by an extractor.
 
     Args:
-        data: a prepared dataset, or an npz of moments (`mu`, `sigma`).
+        data: a prepared dataset, shards, or an npz of moments (`mu`, `sigma`).
+        resolution: of shards; by default that of their images.
         extractor: "classifier", the dataset's own; "inception"; or the file of a network, ONNX or
             TorchScript.
         resizer: of "inception": "tf", "clean" or "pytorch".
@@ -49,7 +53,7 @@ def open_reference(
             )
     elif dataset is None:
         assert isinstance(data, Path)
-        dataset = Dataset(data)
+        dataset = open_dataset(data, resolution=resolution)
     return Reference(
         dataset,
         lambda: open_extractor(
@@ -85,10 +89,10 @@ def reference_of(
     real: Path | Dataset = place
     trained_on = None
     if place.suffix != ".npz":
-        real = Dataset(place)
+        real = _open_real(place, target, progress)
         _check_classes(real, target, given=data is not None)
-        if real.sha256 != target.trained_on and target.place and target.place.is_dir():
-            trained_on = Dataset(target.place)
+        if real.sha256 != target.trained_on and target.place and target.place.exists():
+            trained_on = _open_real(target.place, target, progress)
     return open_reference(
         real,
         extractor=extractor,
@@ -97,6 +101,17 @@ def reference_of(
         device=device,
         cache=cache,
         progress=progress,
+    )
+
+
+def _open_real(place: Path, target: Target, progress: Progress | None) -> Dataset:
+    """A prepared dataset, or shards whose images are made as large as the target's."""
+    prepared = (place / "dataset.json").exists()
+    resolution = None if prepared else target.source.read(range(1)).shape[1]
+    return open_dataset(
+        place,
+        resolution=resolution,
+        progress=partial(progress, "looking at the shards") if progress else None,
     )
 
 

@@ -23,6 +23,9 @@ from torch.nn.functional import avg_pool2d
 
 from ganinfer.files import write_atomic
 from gantrain.data.dataset import Dataset, to_floats
+from gantrain.data.streamed import StreamedImages
+from gantrain.data.windows import StreamedBatches
+from gantrain.distributed import alone
 from gantrain.extractors._base import Seen
 
 log = logging.getLogger(__name__)
@@ -227,15 +230,15 @@ def _train_on(
     progress: Callable[[int, int], None] | None,
 ) -> None:
     """Learn a dataset's classes, those of its channels, or rotations, as the case may be."""
+    draw = _draws(dataset, device)
 
     def batch(rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        chosen = np.sort(rng.integers(len(dataset), size=_BATCH))
-        images = to_floats(torch.from_numpy(dataset.images[chosen]).to(device))
-        if dataset.labels is None:
+        images, labels = draw(rng)
+        if labels is None:
             y = torch.from_numpy(rng.integers(4, size=_BATCH)).to(device)
             turned = torch.stack([torch.rot90(images, k, (2, 3)) for k in range(4)])
             return turned[y, torch.arange(_BATCH, device=device)], y
-        y = torch.from_numpy(dataset.labels[chosen]).to(device)
+        y = labels
         if dataset.stacked:  # one channel of each image, and its digit of the class's number
             channel = torch.from_numpy(rng.integers(3, size=_BATCH)).to(device)
             images = images[torch.arange(_BATCH, device=device), channel][:, None]
@@ -243,6 +246,28 @@ def _train_on(
         return _shift(images, rng), y
 
     _fit(network.to(device), batch, len(dataset), progress)
+
+
+def _draws(
+    dataset: Dataset, device: torch.device
+) -> Callable[[np.random.Generator], tuple[Tensor, Tensor | None]]:
+    """What draws a batch of a dataset: any images, or, where they lie in shards, the next ones."""
+    if isinstance(dataset.images, StreamedImages):
+        batches = StreamedBatches(dataset, _BATCH, seed=0, device=device)
+
+        def following(_rng: np.random.Generator) -> tuple[Tensor, Tensor | None]:
+            with alone():
+                return batches.next()
+
+        return following
+
+    def chosen(rng: np.random.Generator) -> tuple[Tensor, Tensor | None]:
+        rows = np.sort(rng.integers(len(dataset), size=_BATCH))
+        images = to_floats(torch.from_numpy(dataset.images[rows]).to(device))
+        labels = dataset.labels
+        return images, None if labels is None else torch.from_numpy(labels[rows]).to(device)
+
+    return chosen
 
 
 def _fit(

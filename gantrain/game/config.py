@@ -39,15 +39,18 @@ class _Section(BaseModel):
 
 
 class DataConfig(_Section):
-    """[data]: the folder that `gan prepare` wrote. mirror flips half of the images.
+    """[data]: what `gan prepare` wrote, or shards. mirror flips half of the images.
 
-    source: an embedded set that the folder is made of, cropped to `resolution`, if it is not there.
+    source: an embedded set that the folder is made of, if it is not there. resolution: to which
+    shards and that set are cropped and resized. window_mb: so much of shards is shuffled at once,
+    128 by default.
     """
 
     path: Annotated[str, Field(min_length=1)]
     source: Literal["digits", "ring8", "grid25"] | None = None
     resolution: Annotated[int, Field(ge=4, le=4096)] | None = None
     mirror: bool = False
+    window_mb: Annotated[float, Field(gt=0)] | None = None
 
 
 class TrainConfig(_Section):

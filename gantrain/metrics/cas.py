@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ganinfer.errors import DataError
 from gantrain.data.dataset import to_floats
+from gantrain.data.streamed import StreamedImages
 from gantrain.extractors.classifier import Classifier, train_classifier
 from gantrain.metrics._measured import Measured
 from gantrain.metrics._neighbours import some_rows
@@ -47,7 +48,7 @@ def scores(reference: Reference, fake: Measured) -> dict[str, Score]:
 @torch.no_grad()
 def _accuracy(
     network: Classifier,
-    images: NDArray[np.uint8],
+    images: NDArray[np.uint8] | StreamedImages,
     labels: NDArray[np.int64],
     device: torch.device,
 ) -> Score:

@@ -73,6 +73,7 @@ def write_report(
     trained.network.to(device)
     reference = open_reference(
         data or trained.dataset_path,
+        resolution=trained.resolution,
         extractor=extractor,
         device=device,
         cache=cache,

@@ -3,6 +3,7 @@
 Seeds (N,), labels (N,) or None; images uint8 (N, H, W, C).
 """
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from gantrain.data.dataset import Dataset
 from gantrain.models._base import GeneratorModule
 
 NUM_POINTS = 2500  # in a picture of points
+_MOST = 1_000_000  # real images among which those of a picture are chosen
 
 
 @torch.no_grad()
@@ -73,6 +75,7 @@ class Sheet:
             self.seeds = range(NUM_POINTS)
             self.labels = np.arange(NUM_POINTS) % num_classes if num_classes else None
 
+    @cached_property
     def real(self) -> NDArray[np.float32]:
         """Real images of the same labels, float32 (N, C, H, W)."""
         images: NDArray[np.float32] = self._dataset.floats(self._real_indices()).numpy()
@@ -85,7 +88,8 @@ class Sheet:
         return grid(to_uint8(images).transpose(0, 2, 3, 1), columns=self._columns)
 
     def _real_indices(self) -> NDArray[np.int64]:
-        order = np.random.default_rng(0).permutation(len(self._dataset))
+        rng, count = np.random.default_rng(0), len(self._dataset)
+        order = rng.permutation(count) if count <= _MOST else rng.integers(count, size=_MOST)
         labels = self._dataset.labels
         if labels is None or self.labels is None:
             return np.resize(order, len(self.seeds))

@@ -59,6 +59,7 @@ class Recorder:
         self._record: dict[str, float] = {}
         self._last_images, self._last_time = 0, time.monotonic()
         self._reference: Reference | None = None
+        self._sheet: Sheet | None = None
 
     def start(self, images_seen: int) -> None:
         """Begin, or go on from here; what was recorded after it is dropped."""
@@ -88,7 +89,7 @@ class Recorder:
     def picture(self, network: GeneratorModule, images_seen: int) -> None:
         """Save samples, and take into the record how different from each other they are."""
         dataset = self._dataset
-        sheet = Sheet(dataset, network.num_classes)
+        sheet = self._sheet = self._sheet or Sheet(dataset, network.num_classes)
         fake = draw(
             network,
             sheet.seeds,
@@ -97,7 +98,7 @@ class Recorder:
             device=self._device,
         )
         save_png(self._run / "samples" / f"{images_seen:012d}.png", sheet.picture(fake))
-        self._record |= diversity(fake, sheet.real(), sheet.labels)
+        self._record |= diversity(fake, sheet.real, sheet.labels)
         if dataset.points is not None:
             reference = open_reference(dataset, device=self._device)
             points = [(fake.transpose(0, 2, 3, 1), None)]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from gantrain.data.dataset import open_dataset
+from gantrain.data.opening import open_dataset
 from gantrain.game.build import build_game, build_optimizer
 from gantrain.game.config import Config
 from gantrain.training.train import check_shares, losses, pick_device

@@ -18,7 +18,8 @@ from torch import Tensor
 from ganinfer.drawing.images import save_png
 from ganinfer.errors import ConfigError
 from ganinfer.files import only_writer
-from gantrain.data.dataset import RealBatches, open_dataset
+from gantrain.data.opening import open_dataset
+from gantrain.data.windows import real_batches
 from gantrain.distributed import (
     alone,
     any_process,
@@ -123,8 +124,13 @@ def _train(
         hook.open_data(dataset, device, options.seed)
     generator_optimizer = build_optimizer(config.generator_optimizer, generator)
     discriminator_optimizer = build_optimizer(config.discriminator_optimizer, discriminator)
-    batches = RealBatches(
-        dataset, options.batch_size, seed=options.seed, device=device, mirror=config.data.mirror
+    batches = real_batches(
+        dataset,
+        options.batch_size,
+        seed=options.seed,
+        device=device,
+        mirror=data.mirror,
+        window_mb=data.window_mb,
     )
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bf16")
     discriminator_loss, generator_loss = losses(game, options)
@@ -184,7 +190,7 @@ def _train(
         elif rank() == 0:
             sheet = Sheet(dataset, game.num_classes)
             (run / "samples").mkdir(parents=True, exist_ok=True)
-            save_png(run / "samples" / "real.png", sheet.picture(sheet.real()))
+            save_png(run / "samples" / "real.png", sheet.picture(sheet.real))
         if rank() > 0:  # dropout masks and noise of its own
             torch.manual_seed(options.seed + game.images_seen + rank())
         barrier()  # nobody writes before everybody has read
