@@ -1,5 +1,6 @@
 """gan prepare, gan train."""
 
+import json
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -67,6 +68,16 @@ def train(
         list[str] | None,
         typer.Option("--set", help="section.key=value, as in train.batch_size=32."),
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", help="Begin with these networks: a run, a checkpoint, .safetensors weights."
+        ),
+    ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(help="A key, or a section, that may be otherwise as the run goes on."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, show the networks, train nothing.")
     ] = False,
@@ -76,14 +87,21 @@ def train(
     from gantrain.game.config import load_config
     from gantrain.training.train import train as run
 
-    recipe = load_config(config, overrides or [])
+    begin = [] if start is None else [f"start.path={json.dumps(str(start))}"]
+    recipe = load_config(config, [*(overrides or []), *begin])
     if dry_run:
         _show_networks(recipe)
         return
     console.quiet = not leads()
     folder = output or Path("runs") / config.stem
     with training_bar() as report, stop_signals() as received:
-        outcome = run(recipe, folder, on_progress=report, should_stop=lambda: bool(received))
+        outcome = run(
+            recipe,
+            folder,
+            allow=allow or [],
+            on_progress=report,
+            should_stop=lambda: bool(received),
+        )
     if not outcome.finished:
         console.print(
             f"stopped after {outcome.images_seen:,} images, saved;"
@@ -101,7 +119,7 @@ def _show_networks(recipe: "Config") -> None:
     """What --dry-run prints: both networks, layer by layer."""
     from rich.table import Table
 
-    from gantrain.training.summary import summarize
+    from gantrain.training.summary import summarize, what_fits
 
     for network in summarize(recipe):
         table = Table(title=network.title, title_justify="left")
@@ -115,6 +133,8 @@ def _show_networks(recipe: "Config") -> None:
         table.add_section()
         table.add_row("", "", "", f"{network.num_parameters:,}", f"{network.macs:,}")
         console.print(table)
+    if recipe.start:
+        console.print(what_fits(recipe).words(), soft_wrap=True)
     console.print("everything is in order; leave --dry-run out to train")
 
 
@@ -135,6 +155,8 @@ def training_bar() -> Iterator[Callable[["TrainingProgress"], None]]:
         def report(progress: "TrainingProgress") -> None:
             nonlocal last_line
             kimg, total = progress.images_seen / 1000, progress.total_images / 1000
+            for note in progress.notes:
+                console.print(note, soft_wrap=True)
             for warning in progress.warnings:
                 console.print(f"at {kimg:.0f} kimg: {warning}", style="yellow", soft_wrap=True)
             if not progress.images_per_s:

@@ -3,6 +3,7 @@
 Only the first process of a run keeps a record; the others may not ask for one.
 """
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -28,16 +29,22 @@ from gantrain.runs.log import StatsLog
 from gantrain.runs.samples import Sheet, draw
 from gantrain.training.watch import Watch, diversity
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands. stats are means since the last report; warnings are for people."""
+    """Where a run stands. stats are means since the last report; warnings and notes are for people.
+
+    A note says what is so, such as what the run begins with; a warning says what goes wrong.
+    """
 
     images_seen: int
     total_images: int
     images_per_s: float
     stats: dict[str, float]
     warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 class Recorder:
@@ -65,6 +72,13 @@ class Recorder:
         if self._writes:
             self._stats_log.go_on(images_seen)
         self._last_images, self._last_time = images_seen, time.monotonic()
+
+    def tell(self, note: str) -> None:
+        """Say something once that is no figure."""
+        log.info("%s: %s", self._run, note)
+        if self._on_progress:
+            total = self._options.total_images
+            self._on_progress(Progress(self._last_images, total, 0.0, {}, notes=[note]))
 
     def add(self, **values: Tensor) -> None:
         """Take in figures of one step; they stay on the device, so that no step waits for them."""

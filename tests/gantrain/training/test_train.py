@@ -101,20 +101,24 @@ def test_a_stopped_run_goes_on_to_the_same_weights(recipe, run: Path, tmp_path: 
     assert_identical(run, tmp_path / "x")
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("begun_with_another", [False, True])
 def test_killed_with_9_at_a_random_point_the_run_ends_bit_identical(
-    shapes: Path, tmp_path: Path, seed: int
+    shapes: Path, run: Path, tmp_path: Path, begun_with_another: bool
 ) -> None:
     (tmp_path / "x.toml").write_text(TOML.format(data=shapes))
     command = [*GAN, "train", str(tmp_path / "x.toml"), "-o"]
+    if begun_with_another:
+        shutil.copytree(run, tmp_path / "ancestor")
+        command[-1:] = ["--from", str(tmp_path / "ancestor"), "-o"]
     subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
     process = subprocess.Popen([*command, str(tmp_path / "killed")], stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not checkpoint_files(tmp_path / "killed") and time.monotonic() < deadline:
         time.sleep(0.02)
-    time.sleep(np.random.default_rng(seed).uniform(0, 1))
+    time.sleep(np.random.default_rng().uniform(0, 1))
     process.send_signal(signal.SIGKILL)
     process.wait()
+    shutil.rmtree(tmp_path / "ancestor", ignore_errors=True)  # it is not looked at again
     assert len(checkpoint_files(tmp_path / "killed")) >= 1
     reached = int(checkpoint_files(tmp_path / "killed")[-1].stem)
     subprocess.run([*command, str(tmp_path / "killed")], check=True, capture_output=True)
@@ -230,6 +234,41 @@ def test_another_config_in_the_same_folder_is_refused(recipe, shapes: Path, run:
     other = parse_config(tiny_recipe(shapes, seed=5), where="x")
     with pytest.raises(CheckpointError, match=r"train.seed: it has 0, this config 5"):
         train(other, run)
+    with pytest.raises(
+        ConfigError, match=r"--allow train.seed: no run can go on with another; .* it takes"
+    ):
+        train(other, run, allow=["train.seed"])
+
+
+def test_a_run_goes_on_by_other_rules_if_that_is_allowed(shapes: Path, tmp_path: Path) -> None:
+    train(parse_config(tiny_recipe(shapes, total_kimg=0.4), where="x"), tmp_path / "run")
+    tree = tiny_recipe(shapes, total_kimg=0.8, batch_size=40)
+    tree["schedule"] = {"name": "cosine", "final": 0.1}
+    other = parse_config(tree, where="x")
+    with pytest.raises(
+        CheckpointError,
+        match=r"schedule.final: it has None, this config 0.1; .* add --allow schedule.final"
+        r" .*--allow train.batch_size, or choose",
+    ):
+        train(other, tmp_path / "run", allow=["schedule.name"])
+    assert train(other, tmp_path / "run", allow=["schedule", "train"]).images_seen == 800
+    train(other, tmp_path / "run")  # it is this run's config now
+    (event,) = json.loads((tmp_path / "run/history.json").read_text())
+    assert event["images_seen"] == 400
+    assert "train.batch_size: it has 20, this config 40" in event["allowed"]
+
+
+def test_a_run_of_a_version_that_knew_fewer_keys_goes_on(shapes: Path, tmp_path: Path) -> None:
+    run = train(parse_config(tiny_recipe(shapes, total_kimg=0.2), where="x"), tmp_path / "run").run
+    old = json.loads((run / "config.json").read_text())
+    state = load_checkpoint(checkpoint_files(run)[-1])
+    for tree in (old, state["config"]):
+        del tree["start"], tree["train"]["freeze"]
+    del state["ancestry"]
+    (run / "config.json").write_text(json.dumps(old))
+    save_checkpoint(run, state, keep=1)
+    longer = parse_config(tiny_recipe(shapes, total_kimg=0.4), where="x")
+    assert train(longer, run).images_seen == 400
 
 
 def test_a_finished_run_may_be_prolonged(shapes: Path, tmp_path: Path) -> None:
