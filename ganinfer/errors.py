@@ -129,6 +129,8 @@ EXTRAS = {
     "aiohttp": "remote",
     "av": "video",
     "pyarrow": "parquet",
+    "wandb": "wandb",
+    "mlflow": "mlflow",
     "starlette": "serve",
     "uvicorn": "serve",
     "google": "serve-grpc",

@@ -5,7 +5,7 @@ train(load_config(Path("dcgan-digits")), Path("runs/digits"))
 scores = evaluate(Path("runs/digits")).values    # {"fid": ..., ...}
 
 A part of your own inherits Objective, Hooks (a regularizer), GeneratorModule and
-DiscriminatorModule (a model), or makes Scores of what was Measured (a metric).
+DiscriminatorModule (a model), or Tracker, or makes Scores of what was Measured (a metric).
 """
 
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gantrain.metrics._reference import Reference
     from gantrain.metrics._score import Better, Score
     from gantrain.models._base import DiscriminatorModule, GeneratorModule
+    from gantrain.trackers._base import Tracker
     from gantrain.training.train import train
 else:
     __getattr__ = lazy_face(
@@ -37,6 +38,7 @@ else:
             "Reference": "gantrain.metrics._reference",
             "Score": "gantrain.metrics._score",
             "Step": "gantrain.game.parts",
+            "Tracker": "gantrain.trackers._base",
             "View": "gantrain.game.parts",
             "evaluate": "gantrain.evaluation.evaluate",
             "load_config": "gantrain.game.config",
@@ -58,6 +60,7 @@ __all__ = [
     "Reference",
     "Score",
     "Step",
+    "Tracker",
     "View",
     "evaluate",
     "load_config",

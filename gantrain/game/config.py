@@ -75,6 +75,7 @@ class TrainConfig(_Section):
     al., 2002.10964); statistics of batch norms go on.
     eval_kimg = 0 never measures. standing_batches: before the EMA network is used, its batch
     norms' statistics are taken anew over that many batches of 64; 0 copies the training network's.
+    trackers: files of gantrain/trackers, or package.module of one's own, that are told everything.
     """
 
     total_kimg: Annotated[float, Field(gt=0)]
@@ -97,6 +98,7 @@ class TrainConfig(_Section):
     keep_checkpoints: Annotated[int, Field(ge=1)] = 3
     eval_kimg: Annotated[float, Field(ge=0)] = 0.0
     eval_images: Annotated[int, Field(ge=2)] = 5000
+    trackers: list[str] = ["tensorboard"]
 
     @property
     def total_images(self) -> int:

@@ -27,6 +27,7 @@ FREE = {
     "train.keep_checkpoints",
     "train.eval_kimg",
     "train.eval_images",
+    "train.trackers",
 }
 
 # With --allow it may go on by other rules, too: its weights and its optimizers' moments fit them.

@@ -14,6 +14,7 @@ from gantrain.game.build import build_game, build_optimizer
 from gantrain.game.config import Config
 from gantrain.game.parts import Game
 from gantrain.training.inheritance import Ancestry, inherit
+from gantrain.training.tracking import find_trackers
 from gantrain.training.train import check_shares, losses, pick_device
 
 
@@ -51,6 +52,7 @@ def summarize(config: Config) -> list[Summary]:
         ConfigError, DataError: whatever would stop `train` at its start.
     """
     device = pick_device(config.train.device, where=config.where)
+    find_trackers(config)
     dataset, game = _open(config)
     check_shares(config, game)
     for _, hook in game.hooks:

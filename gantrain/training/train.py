@@ -48,6 +48,7 @@ from gantrain.training.ema import Ema
 from gantrain.training.inheritance import inherit
 from gantrain.training.record import Progress, Recorder, game_figures, gradient_norm
 from gantrain.training.standing import standing_statistics
+from gantrain.training.tracking import Trackers, find_trackers
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ def train(
 
     Args:
         config: the recipe.
-        run: folder of the run: config.json, checkpoints/, samples/, stats.jsonl, tensorboard/, and
+        run: folder of the run: config.json, checkpoints/, samples/, stats.jsonl, and
             best.safetensors where FID is measured.
         allow: keys of the recipe, or sections, that a run which goes on may have otherwise than
             before: "schedule", say; see `gantrain.runs.folder.ALLOWABLE`.
@@ -116,7 +117,7 @@ def _train(
     should_stop: Callable[[], bool] | None,
 ) -> Outcome:
     # The data decides the shape of the networks.
-    options = config.train
+    options, kinds = config.train, find_trackers(config)
     data = config.data
     dataset = open_dataset(Path(data.path), source=data.source, resolution=data.resolution)
     torch.manual_seed(options.seed)
@@ -175,11 +176,15 @@ def _train(
 
     if rank() == 0:
         run.mkdir(parents=True, exist_ok=True)
-    with only_writer(run) if rank() == 0 else nullcontext(), StatsLog(run) as stats_log:
+    with (
+        only_writer(run) if rank() == 0 else nullcontext(),
+        StatsLog(run) as stats_log,
+        Trackers(kinds, run, config.as_dict()) as trackers,
+    ):
         if rank() == 0:
             claim_run_folder(run, config, dataset, allow=allow)
         # Go on from the newest checkpoint, if there is one.
-        recorder = Recorder(run, dataset, options, device, stats_log, on_progress)
+        recorder = Recorder(run, dataset, options, device, stats_log, trackers, on_progress)
         if files := checkpoint_files(run):
             saved = load_checkpoint(files[-1])
             game.images_seen, batches.position = saved["images_seen"], saved["position"]
@@ -298,7 +303,9 @@ def _train(
                     recorder.check_finite(seen, {"a weight": weights})
                     save_checkpoint(run, state(), keep=options.keep_checkpoints)
         barrier()
-    finished = game.images_seen >= options.total_images
+        finished = game.images_seen >= options.total_images
+        if rank() == 0:
+            recorder.end(finished=finished)
     return Outcome(run, checkpoint_files(run)[-1], game.images_seen, finished)
 
 
