@@ -174,14 +174,23 @@ def training_bar() -> Iterator[Callable[["TrainingProgress"], None]]:
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM; a second SIGINT interrupts at once."""
+    """Collects SIGINT, SIGTERM and SIGHUP; a second SIGINT interrupts at once.
+
+    SIGHUP is left alone where it is ignored already, as under nohup.
+    """
     received: list[int] = []
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+        numbers.append(hangup)
 
     def note(number: int, _frame: object) -> None:
         received.append(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        if number == hangup:
+            console.quiet = True  # the terminal is gone, and what is written to it fails
 
-    old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    old = {number: signal.signal(number, note) for number in numbers}
     try:
         yield received
     finally:

@@ -150,7 +150,7 @@ class Recorder:
         self._trackers.failures.clear()
         record = {"images_seen": images_seen, **stats}
         self._stats_log.write(record | ({"warnings": warnings} if warnings else {}))
-        images_per_s = stats.get("images_per_s", 0.0)
+        images_per_s = stats.pop("images_per_s", 0.0)
         if self._on_progress and (images_per_s or warnings):
             self._on_progress(Progress(images_seen, total, images_per_s, stats, warnings))
 

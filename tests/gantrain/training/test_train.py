@@ -1,8 +1,10 @@
+import fcntl
 import json
 import os
 import shutil
 import signal
 import subprocess
+import termios
 import time
 from pathlib import Path
 
@@ -148,10 +150,7 @@ def test_a_signal_saves_and_exits(shapes: Path, tmp_path: Path, number: signal.S
         stderr=subprocess.STDOUT,
         text=True,
     )
-    deadline = time.monotonic() + 120
-    while not (run / "stats.jsonl").exists() or not (run / "stats.jsonl").read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for_figures(run)
     process.send_signal(number)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + number
@@ -159,6 +158,46 @@ def test_a_signal_saves_and_exits(shapes: Path, tmp_path: Path, number: signal.S
     assert "Traceback" not in output
     last = load_checkpoint(checkpoint_files(run)[-1])
     assert last["images_seen"] == stats(run)[-1]["images_seen"]
+
+
+def wait_for_figures(run: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not (run / "stats.jsonl").exists() or not (run / "stats.jsonl").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_terminal_that_goes_away_saves(shapes: Path, tmp_path: Path) -> None:
+    """Its last process group gets SIGHUP, and whatever is written to it fails."""
+    (tmp_path / "x.toml").write_text(TOML.format(data=shapes))
+    run = tmp_path / "run"
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        [*GAN, "train", tmp_path / "x.toml", "-o", run, "--set", "train.total_kimg=100000"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(theirs)
+    wait_for_figures(run)
+    os.close(ours)
+    assert process.wait(timeout=60) == 128 + signal.SIGHUP
+    saved = load_checkpoint(checkpoint_files(run)[-1])
+    assert saved["images_seen"] == stats(run)[-1]["images_seen"]
+
+
+def test_under_nohup_a_run_does_not_hear_it(shapes: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text(TOML.format(data=shapes))
+    process = subprocess.Popen(
+        [*GAN, "train", tmp_path / "x.toml", "-o", tmp_path / "run"],
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
+    wait_for_figures(tmp_path / "run")
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=120) == 0
+    assert load_checkpoint(checkpoint_files(tmp_path / "run")[-1])["images_seen"] == 16_000
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
