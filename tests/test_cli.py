@@ -64,6 +64,7 @@ def test_help_names_every_command_and_needs_no_torch(gan) -> None:
     for command in (
         "prepare",
         "train",
+        "runs",
         "evaluate",
         "report",
         "statistics",

@@ -1,4 +1,4 @@
-"""gan prepare, gan train."""
+"""gan prepare, gan train, gan runs."""
 
 import json
 import signal
@@ -113,6 +113,39 @@ def train(
         f"pictures in {folder / 'samples'}; next: gan export {folder} -o {config.stem}.gan",
         soft_wrap=True,
     )
+
+
+def runs(
+    folder: Annotated[Path, typer.Argument(help="That holds runs, however deep.")] = Path("runs"),
+    output: Annotated[
+        Path | None, typer.Option("--json", help="Also write them to a JSON file.")
+    ] = None,
+) -> None:
+    """List the runs in a folder with their figures."""
+    from dataclasses import asdict
+
+    from rich.table import Table
+
+    from ganinfer.files import write_atomic
+    from gantrain.runs.listing import list_runs
+
+    found = list_runs(folder)
+    table = Table(box=None, pad_edge=False)
+    for column in ("run", "model", "data"):
+        table.add_column(column)
+    for column in ("kimg", "best FID", "last FID"):
+        table.add_column(column, justify="right")
+    for column in ("state", "begins with"):
+        table.add_column(column, overflow="fold")
+    for run in found:
+        fids = ["" if fid is None else f"{fid:.2f}" for fid in (run.best_fid, run.fid)]
+        kimg = f"{run.images_seen / 1000:g}/{run.total_images / 1000:g}"
+        names = (str(run.path), run.model, run.dataset)
+        table.add_row(*names, kimg, *fids, run.state, run.begins_with or "")
+    console.print(table if found else f"{folder}: no runs there")
+    if output is not None:
+        rows = [{**asdict(run), "path": str(run.path)} for run in found]
+        write_atomic(output, (json.dumps(rows, indent=2) + "\n").encode())
 
 
 def _show_networks(recipe: "Config") -> None:

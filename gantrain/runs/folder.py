@@ -105,6 +105,15 @@ def read_history(run: Path) -> list[dict[str, Any]]:
     return found
 
 
+def begins_with(run: Path) -> str | None:
+    """The file whose networks a run began with, and its kimg where they are known."""
+    for event in read_history(run):
+        if ancestry := event.get("begins_with"):
+            seen = ancestry["images_seen"]
+            return f"{ancestry['path']}{'' if seen is None else f' at {seen / 1000:g} kimg'}"
+    return None
+
+
 def _write_json(path: Path, value: Any) -> None:
     write_atomic(path, (json.dumps(value, indent=2) + "\n").encode())
 
