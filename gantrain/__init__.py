@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ganinfer.lookup import lazy_face
 
 if TYPE_CHECKING:
+    from gantrain.cli.train import training_bar
     from gantrain.data.prepare import prepare
     from gantrain.evaluation.evaluate import evaluate
     from gantrain.game.config import Config, load_config, parse_config
@@ -45,6 +46,7 @@ else:
             "parse_config": "gantrain.game.config",
             "prepare": "gantrain.data.prepare",
             "train": "gantrain.training.train",
+            "training_bar": "gantrain.cli.train",
         },
     )
 
@@ -67,4 +69,5 @@ __all__ = [
     "parse_config",
     "prepare",
     "train",
+    "training_bar",
 ]
