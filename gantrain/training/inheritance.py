@@ -1,7 +1,7 @@
 """Another run's networks are loaded into those of a run that begins, as far as they fit.
 
-A tensor fits if it has the name and the shape of one here. Of a class embedding each row fits that
-belongs to a class of the same name.
+A tensor fits if it has the name and the shape of one here. Of one that has a row for each class, as
+an embedding has, those rows fit that belong to a class of the same name.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +17,7 @@ from ganinfer.errors import CheckpointError
 from gantrain.game.build import build_discriminator, build_generator, load_optimizer
 from gantrain.game.config import Config, Part, parse_config
 from gantrain.game.parts import Game
+from gantrain.models._layers import PER_CLASS
 from gantrain.runs.ancestor import Ancestor, Tensors, open_ancestor
 
 
@@ -120,7 +121,7 @@ def fit(
     Returns:
         What was not copied whole, and why.
     """
-    of_classes = _class_embeddings(network)
+    of_classes = _of_classes(network)
     reasons: dict[str, str] = {}
     for name, value in network.state_dict().items():
         given = tensors.get(name)
@@ -144,15 +145,12 @@ def fit(
     return reasons
 
 
-def _class_embeddings(network: nn.Module) -> set[str]:
-    """Names of the weights that have a row for each class."""
-    return {
-        f"{name}.parametrizations.weight.original"
-        if parametrize.is_parametrized(layer, "weight")
-        else f"{name}.weight"
-        for name, layer in network.named_modules()
-        if isinstance(layer, nn.Embedding)
-    }
+def _of_classes(network: nn.Module) -> set[str]:
+    """Names of the parameters that have a row for each class."""
+    layers = tuple(
+        f"{name}." for name, layer in network.named_modules() if isinstance(layer, PER_CLASS)
+    )
+    return {name for name, _ in network.named_parameters() if name.startswith(layers)}
 
 
 def _settle(network: nn.Module) -> None:

@@ -52,7 +52,7 @@ from gantrain.training.tracking import Trackers, find_trackers
 
 log = logging.getLogger(__name__)
 
-DiscriminatorLoss = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Step]]
+DiscriminatorLoss = Callable[[Tensor, Tensor, Tensor | None, Tensor], tuple[Tensor, Step]]
 GeneratorLoss = Callable[[Tensor, Tensor | None, Tensor], Tensor]
 
 
@@ -235,7 +235,7 @@ def _train(
                     with torch.no_grad(), autocast:
                         fake = generator(z, y).float()
                     with autocast:
-                        loss, step = discriminator_loss(real, fake, y)
+                        loss, step = discriminator_loss(real, fake, y, z)
                     torch.autograd.backward(loss / len(parts))
                     recorder.add(loss_d=loss)
                     real_logits.append(step.real.logits.detach())

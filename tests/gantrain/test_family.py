@@ -39,6 +39,8 @@ REFUSED = {
     ("log_odds", "label_smoothing"): r"D = sigmoid\(logit\)",
     ("no_batch_norm", "virtual_batch_norm"): "no batch norm of maps to replace",
     ("no_zero_point", "ada"): "gives them no zero point",
+    ("paired", "top_k"): "compares images in pairs",
+    ("unconditional", "auxiliary_classifier"): "no classes to find",
 }
 LOG_ODDS = {"minimax", "nonsaturating", "semi_supervised"}
 KEEPS_LIPSCHITZ = {"gradient_penalty", "weight_clipping", "spectral_norm"}
@@ -76,6 +78,10 @@ def refusal(model: str, objective: str, regularizer: str) -> str | None:
         return REFUSED["wgan", None]
     if regularizer == "ada" and objective in {"relativistic", "least_squares", "f_gan"}:
         return REFUSED["no_zero_point", "ada"]
+    if regularizer == "top_k" and objective == "relativistic":
+        return REFUSED["paired", "top_k"]
+    if regularizer == "auxiliary_classifier" and objective == "semi_supervised":
+        return REFUSED["unconditional", "auxiliary_classifier"]
     if regularizer == "label_smoothing" and objective not in LOG_ODDS:
         return REFUSED["log_odds", "label_smoothing"]
     if regularizer == "virtual_batch_norm" and model in NO_BATCH_NORM:
