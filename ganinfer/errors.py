@@ -130,6 +130,8 @@ EXTRAS = {
     "av": "video",
     "pyarrow": "parquet",
     "ray": "ray",
+    "wandb": "wandb",
+    "mlflow": "mlflow",
     "starlette": "serve",
     "uvicorn": "serve",
     "google": "serve-grpc",

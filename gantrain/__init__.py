@@ -5,7 +5,7 @@ train(load_config(Path("dcgan-digits")), Path("runs/digits"))
 scores = evaluate(Path("runs/digits")).values    # {"fid": ..., ...}
 
 A part of your own inherits Objective, Hooks (a regularizer), GeneratorModule and
-DiscriminatorModule (a model), or makes Scores of what was Measured (a metric).
+DiscriminatorModule (a model), or Tracker, or makes Scores of what was Measured (a metric).
 """
 
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ganinfer.lookup import lazy_face
 
 if TYPE_CHECKING:
+    from gantrain.cli.train import training_bar
     from gantrain.data.index import index_shards
     from gantrain.data.prepare import prepare
     from gantrain.evaluation.evaluate import evaluate
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from gantrain.metrics._reference import Reference
     from gantrain.metrics._score import Better, Score
     from gantrain.models._base import DiscriminatorModule, GeneratorModule
+    from gantrain.trackers._base import Tracker
     from gantrain.training.train import train
 else:
     __getattr__ = lazy_face(
@@ -38,6 +40,7 @@ else:
             "Reference": "gantrain.metrics._reference",
             "Score": "gantrain.metrics._score",
             "Step": "gantrain.game.parts",
+            "Tracker": "gantrain.trackers._base",
             "View": "gantrain.game.parts",
             "evaluate": "gantrain.evaluation.evaluate",
             "index_shards": "gantrain.data.index",
@@ -45,6 +48,7 @@ else:
             "parse_config": "gantrain.game.config",
             "prepare": "gantrain.data.prepare",
             "train": "gantrain.training.train",
+            "training_bar": "gantrain.cli.train",
         },
     )
 
@@ -60,6 +64,7 @@ __all__ = [
     "Reference",
     "Score",
     "Step",
+    "Tracker",
     "View",
     "evaluate",
     "index_shards",
@@ -67,4 +72,5 @@ __all__ = [
     "parse_config",
     "prepare",
     "train",
+    "training_bar",
 ]

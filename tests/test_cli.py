@@ -20,6 +20,7 @@ from ganinfer import Sampler
 from ganinfer.bundle.manifest import gate_result
 from ganinfer.cli.console import console
 from ganinfer.cli.tables import show_gates
+from gantrain.runs.checkpoint import load_checkpoint
 
 
 def write_toml(path: Path, tree: dict, prefix: str = "") -> Path:
@@ -63,6 +64,7 @@ def test_help_names_every_command_and_needs_no_torch(gan) -> None:
     for command in (
         "prepare",
         "train",
+        "runs",
         "evaluate",
         "report",
         "statistics",
@@ -343,15 +345,18 @@ def small_disk(tmp_path: Path):
     subprocess.run(["umount", str(path)], check=True)
 
 
-def test_a_full_disk_stops_training_with_a_message(gan, config, small_disk) -> None:
+def test_a_full_disk_stops_training_by_name_and_keeps_the_last_good_checkpoint(
+    gan, config, small_disk
+) -> None:
+    """There is room for one checkpoint, and none for the second beside it."""
     run = small_disk / "run"
-    result = gan("train", config, "-o", run, "--set", "train.total_kimg=40")
-    assert_a_users_mistake(result, "No space left on device", "free some space")
+    often = ("--set", "train.checkpoint_kimg=0.4", "--set", "train.trackers=[]")
+    result = gan("train", config, "-o", run, *often, "--set", "train.total_kimg=40")
+    second = run / "checkpoints/000000000800.safetensors"
+    assert_a_users_mistake(result, f"{second}: No space left on device", "free some space")
     assert not [path for path in run.rglob(".*") if path.is_file()], "half-written files are left"
-    for path in run.rglob("*.safetensors"):
-        from gantrain.runs.checkpoint import load_checkpoint
-
-        load_checkpoint(path)
+    (kept,) = (run / "checkpoints").iterdir()
+    assert load_checkpoint(kept)["images_seen"] == 400
 
 
 def test_a_full_disk_stops_preparation_with_a_message(gan, small_disk) -> None:

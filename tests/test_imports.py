@@ -14,7 +14,17 @@ from ganinfer.errors import missing_extra
 
 ROOT = Path(ganinfer.__file__).parent.parent
 PACKAGES = ("ganinfer", "gantrain", "ganexport")
-HEAVY = {"torch", "onnx", "onnxscript", "sklearn", "scipy", "tensorboard", "safetensors"}
+HEAVY = {
+    "torch",
+    "onnx",
+    "onnxscript",
+    "sklearn",
+    "scipy",
+    "tensorboard",
+    "safetensors",
+    "wandb",
+    "mlflow",
+}
 
 
 def imports_of(file: Path) -> set[str]:
@@ -118,8 +128,8 @@ ORDER = {
         ),
     ],
     "gantrain": [
-        *("distributed", "data", "models", "game", "regularizers", "objectives", "runs"),
-        *("extractors", "metrics", "evaluation", "training", "report", "cli"),
+        *("distributed", "data", "models", "trackers", "game", "regularizers", "objectives"),
+        *("runs", "extractors", "metrics", "evaluation", "training", "report", "cli"),
     ],
     "ganexport": [
         *("graph", "subjects", "importers", "options", "engines", "proof", "bundling"),

@@ -85,6 +85,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Train and measure": (
         gantrain.cli.train.prepare,
         gantrain.cli.train.train,
+        gantrain.cli.train.runs,
         gantrain.cli.evaluate.report,
         gantrain.cli.evaluate.evaluate,
         gantrain.cli.evaluate.statistics,

@@ -1,5 +1,6 @@
-"""gan prepare, gan train."""
+"""gan prepare, gan train, gan runs."""
 
+import json
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -86,6 +87,16 @@ def train(
         list[str] | None,
         typer.Option("--set", help="section.key=value, as in train.batch_size=32."),
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", help="Begin with these networks: a run, a checkpoint, .safetensors weights."
+        ),
+    ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(help="A key, or a section, that may be otherwise as the run goes on."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, show the networks, train nothing.")
     ] = False,
@@ -95,7 +106,8 @@ def train(
     from gantrain.game.config import load_config
     from gantrain.training.train import train as run
 
-    recipe = load_config(config, overrides or [])
+    begin = [] if start is None else [f"start.path={json.dumps(str(start))}"]
+    recipe = load_config(config, [*(overrides or []), *begin])
     if dry_run:
         _open_data(recipe)
         _show_networks(recipe)
@@ -104,7 +116,13 @@ def train(
     folder = output or Path("runs") / config.stem
     _open_data(recipe)
     with training_bar() as report, stop_signals() as received:
-        outcome = run(recipe, folder, on_progress=report, should_stop=lambda: bool(received))
+        outcome = run(
+            recipe,
+            folder,
+            allow=allow or [],
+            on_progress=report,
+            should_stop=lambda: bool(received),
+        )
     if not outcome.finished:
         console.print(
             f"stopped after {outcome.images_seen:,} images, saved;"
@@ -134,11 +152,44 @@ def _open_data(recipe: "Config") -> None:
             )
 
 
+def runs(
+    folder: Annotated[Path, typer.Argument(help="That holds runs, however deep.")] = Path("runs"),
+    output: Annotated[
+        Path | None, typer.Option("--json", help="Also write them to a JSON file.")
+    ] = None,
+) -> None:
+    """List the runs in a folder with their figures."""
+    from dataclasses import asdict
+
+    from rich.table import Table
+
+    from ganinfer.files import write_atomic
+    from gantrain.runs.listing import list_runs
+
+    found = list_runs(folder)
+    table = Table(box=None, pad_edge=False)
+    for column in ("run", "model", "data"):
+        table.add_column(column)
+    for column in ("kimg", "best FID", "last FID"):
+        table.add_column(column, justify="right")
+    for column in ("state", "begins with"):
+        table.add_column(column, overflow="fold")
+    for run in found:
+        fids = ["" if fid is None else f"{fid:.2f}" for fid in (run.best_fid, run.fid)]
+        kimg = f"{run.images_seen / 1000:g}/{run.total_images / 1000:g}"
+        names = (str(run.path), run.model, run.dataset)
+        table.add_row(*names, kimg, *fids, run.state, run.begins_with or "")
+    console.print(table if found else f"{folder}: no runs there")
+    if output is not None:
+        rows = [{**asdict(run), "path": str(run.path)} for run in found]
+        write_atomic(output, (json.dumps(rows, indent=2) + "\n").encode())
+
+
 def _show_networks(recipe: "Config") -> None:
     """What --dry-run prints: both networks, layer by layer."""
     from rich.table import Table
 
-    from gantrain.training.summary import summarize
+    from gantrain.training.summary import summarize, what_fits
 
     for network in summarize(recipe):
         table = Table(title=network.title, title_justify="left")
@@ -152,6 +203,8 @@ def _show_networks(recipe: "Config") -> None:
         table.add_section()
         table.add_row("", "", "", f"{network.num_parameters:,}", f"{network.macs:,}")
         console.print(table)
+    if recipe.start:
+        console.print(what_fits(recipe).words(), soft_wrap=True)
     console.print("everything is in order; leave --dry-run out to train")
 
 
@@ -172,6 +225,8 @@ def training_bar() -> Iterator[Callable[["TrainingProgress"], None]]:
         def report(progress: "TrainingProgress") -> None:
             nonlocal last_line
             kimg, total = progress.images_seen / 1000, progress.total_images / 1000
+            for note in progress.notes:
+                console.print(note, soft_wrap=True)
             for warning in progress.warnings:
                 console.print(f"at {kimg:.0f} kimg: {warning}", style="yellow", soft_wrap=True)
             if not progress.images_per_s:
@@ -189,14 +244,23 @@ def training_bar() -> Iterator[Callable[["TrainingProgress"], None]]:
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM; a second SIGINT interrupts at once."""
+    """Collects SIGINT, SIGTERM and SIGHUP; a second SIGINT interrupts at once.
+
+    SIGHUP is left alone where it is ignored already, as under nohup.
+    """
     received: list[int] = []
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+        numbers.append(hangup)
 
     def note(number: int, _frame: object) -> None:
         received.append(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        if number == hangup:
+            console.quiet = True  # the terminal is gone, and what is written to it fails
 
-    old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    old = {number: signal.signal(number, note) for number in numbers}
     try:
         yield received
     finally:

@@ -1,13 +1,16 @@
 """A recipe and a dataset's shape -> networks, optimizers, and the Game."""
 
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ganinfer.errors import ConfigError
 from ganinfer.lookup import check_has, find_part
 from gantrain.game import optimizers, schedules
 from gantrain.game.config import Config, Part
 from gantrain.game.draws import Draws
+from gantrain.game.freezing import freeze
 from gantrain.game.kinds import MODEL, OBJECTIVE, REGULARIZER
 from gantrain.game.parts import Game, Hooks, Objective
 from gantrain.models._base import DiscriminatorModule, GeneratorModule
@@ -44,6 +47,7 @@ def build_game(
             f"{config.where} [train] truncation: G's latent is uniform, and only a normal one can"
             " be truncated; leave it out"
         )
+    freeze(game, config.train.freeze, where=f"{config.where} [train] freeze")
     return game
 
 
@@ -108,6 +112,18 @@ def build_optimizer(part: Part, network: nn.Module) -> torch.optim.Optimizer:
         network.parameters(), **part.options
     )
     return optimizer
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Go on from what `state_dict` gave, after it has been in a checkpoint."""
+    # JSON made strings of the parameters' numbers.
+    moments = {int(number): moment for number, moment in saved["state"].items()}
+    optimizer.load_state_dict({"state": moments, "param_groups": saved["param_groups"]})
+    # A fused optimizer reads moments in the memory order of the weights, channels_last or not.
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                state[key] = torch.empty_like(parameter).copy_(value)
 
 
 def learning_rate_factor(config: Config, images_seen: int) -> float:

@@ -2,9 +2,9 @@
 
 [data] · [model] name, with [model.generator] and [model.discriminator] · [objective] name · any
 number of [[regularizers]] name · [optimizer.generator] and [optimizer.discriminator] name ·
-[schedule] name · [train]. A name is a module, ours or package.module of one's own (a function of
-ours for optimizers and schedules), and the remaining keys of its section are that part's keyword
-arguments.
+[schedule] name · [start] · [train]. A name is a module, ours or package.module of one's own (a
+function of ours for optimizers and schedules), and the remaining keys of its section are that
+part's keyword arguments.
 """
 
 import inspect
@@ -31,7 +31,7 @@ from gantrain.game.kinds import MODEL, OBJECTIVE, REGULARIZER
 
 S = TypeVar("S", bound=BaseModel)
 
-SECTIONS = ("data", "model", "objective", "regularizers", "optimizer", "schedule", "train")
+SECTIONS = ("data", "model", "objective", "regularizers", "optimizer", "schedule", "start", "train")
 
 
 class _Section(BaseModel):
@@ -53,6 +53,20 @@ class DataConfig(_Section):
     window_mb: Annotated[float, Field(gt=0)] | None = None
 
 
+class StartConfig(_Section):
+    """[start], if it is there: networks to begin with; `gan train --from` sets its path.
+
+    path: a run, a checkpoint, or a safetensors file of a generator's weights.
+    generator: "ema" begins with the averaged generator, which was measured and shipped; "raw" with
+    the one that the discriminator played against, and its average. state: the moments of the
+    optimizers and the state of the regularizers go on as well.
+    """
+
+    path: Annotated[str, Field(min_length=1)]
+    generator: Literal["ema", "raw"] = "ema"
+    state: bool = False
+
+
 class TrainConfig(_Section):
     """[train]. One kimg is 1,000 real images shown to the discriminator.
 
@@ -60,8 +74,11 @@ class TrainConfig(_Section):
     network of one process at once. truncation: of the latents that G is trained on.
     ema_half_life_kimg counts the images that G draws, batch_size in each of its steps; early on
     it is the share ema_ramp_up of the images seen.
+    freeze: layers whose weights stay as they are, as in "discriminator.downs.0" (Freeze-D, Mo et
+    al., 2002.10964); statistics of batch norms go on.
     eval_kimg = 0 never measures. standing_batches: before the EMA network is used, its batch
     norms' statistics are taken anew over that many batches of 64; 0 copies the training network's.
+    trackers: files of gantrain/trackers, or package.module of one's own, that are told everything.
     """
 
     total_kimg: Annotated[float, Field(gt=0)]
@@ -69,6 +86,7 @@ class TrainConfig(_Section):
     microbatch_size: Annotated[int, Field(ge=1)] | None = None
     discriminator_steps: Annotated[int, Field(ge=1)] = 1
     truncation: Annotated[float, Field(gt=0)] | None = None
+    freeze: list[str] = []
     ema_half_life_kimg: Annotated[float, Field(ge=0)] = 10.0
     ema_ramp_up: Annotated[float, Field(gt=0)] = 0.05
     standing_batches: Annotated[int, Field(ge=0)] = 0
@@ -83,6 +101,7 @@ class TrainConfig(_Section):
     keep_checkpoints: Annotated[int, Field(ge=1)] = 3
     eval_kimg: Annotated[float, Field(ge=0)] = 0.0
     eval_images: Annotated[int, Field(ge=2)] = 5000
+    trackers: list[str] = ["tensorboard"]
 
     @property
     def total_images(self) -> int:
@@ -114,6 +133,7 @@ class Config:
     generator_optimizer: Part
     discriminator_optimizer: Part
     schedule: Part
+    start: StartConfig | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The sections as `parse_config` reads them, defaults filled in."""
@@ -132,6 +152,7 @@ class Config:
                 "discriminator": _flat(self.discriminator_optimizer),
             },
             "schedule": _flat(self.schedule),
+            "start": self.start and self.start.model_dump(),
             "train": self.train.model_dump(),
         }
 
@@ -180,6 +201,7 @@ def parse_config(tree: dict[str, Any], *, where: str) -> Config:
     _check_keys(tree, SECTIONS, where=where, what="section")
     data = _section(DataConfig, tree, "data", where)
     train = _section(TrainConfig, tree, "train", where)
+    start = _section(StartConfig, tree, "start", where) if tree.get("start") is not None else None
     model = _table(tree, "model", where)
     keys = ("name", "conditional", "generator", "discriminator")
     _check_keys(model, keys, where=f"{where} [model]", what="key")
@@ -232,6 +254,7 @@ def parse_config(tree: dict[str, Any], *, where: str) -> Config:
         schedule=_function(
             schedules, tree.get("schedule", {"name": "constant"}), f"{where} [schedule]"
         ),
+        start=start,
     )
 
 

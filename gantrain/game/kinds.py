@@ -3,6 +3,7 @@
 from ganinfer.lookup import Kind, held_class
 from gantrain.game.parts import Hooks, Objective
 from gantrain.models._base import DiscriminatorModule, GeneratorModule
+from gantrain.trackers._base import Tracker
 
 _SHAPE = ("resolution", "channels", "num_classes")
 
@@ -18,3 +19,7 @@ OBJECTIVE = Kind(
     {"Objective": held_class(Objective, overrides=("discriminator_loss", "generator_loss"))},
 )
 REGULARIZER = Kind("gantrain.regularizers", {"Regularizer": held_class(Hooks)})
+TRACKER = Kind(
+    "gantrain.trackers",
+    {"Tracker": held_class(Tracker, "run", "config", "images_seen", overrides=("figures",))},
+)

@@ -29,12 +29,16 @@ class View:
 
 @dataclass
 class Step:
-    """One step of one player. In G's step `real` is there only for those who set sees_real."""
+    """One step of one player. In G's step `real` is there only for those who set sees_real.
+
+    z (N, Z) is what the generated images were drawn from.
+    """
 
     game: "Game"
     y: Tensor | None
     fake: View
     real_or_none: View | None
+    z: Tensor | None = None
 
     @property
     def real(self) -> View:
@@ -172,13 +176,16 @@ class Game:
         return images
 
     def discriminator_loss(
-        self, real: Tensor, fake: Tensor, y: Tensor | None
+        self, real: Tensor, fake: Tensor, y: Tensor | None, z: Tensor | None = None
     ) -> tuple[Tensor, Step]:
-        """D's loss on a batch of real and one of generated images (without a gradient to G)."""
+        """D's loss on a batch of real and one of generated images (without a gradient to G).
+
+        z: what these were drawn from, for those parts that draw others near them.
+        """
         real, fake = self.augment(real), self.augment(fake)
         if any(hook.differentiates_images for _, hook in self.hooks):
             real, fake = real.detach().requires_grad_(), fake.detach().requires_grad_()
-        step = Step(self, y, fake=self._view(fake, y), real_or_none=self._view(real, y))
+        step = Step(self, y, fake=self._view(fake, y), real_or_none=self._view(real, y), z=z)
         loss = self.objective.discriminator_loss(*self._compare(step.real.logits, step.fake.logits))
         for _, hook in self.hooks:
             loss = loss + hook.discriminator_penalty(step)
@@ -188,7 +195,7 @@ class Game:
         """G's loss on a batch of latents; real images for those parts that compare with them."""
         fake = self._view(self.augment(self.generator(z, y).float()), y)
         sees_real = any(hook.sees_real for _, hook in self.hooks)
-        step = Step(self, y, fake, self._view(self.augment(real), y) if sees_real else None)
+        step = Step(self, y, fake, self._view(self.augment(real), y) if sees_real else None, z)
         loss = torch.zeros((), device=z.device)
         if not any(hook.replaces_generator_loss for _, hook in self.hooks):
             real_logits = step.real.logits if self.objective.paired else fake.logits

@@ -146,6 +146,14 @@ def _with_weights(
     return layer
 
 
+class ClassLogits(nn.Linear):
+    """A linear layer whose outputs belong to classes, one each."""
+
+
+# Layers whose weights have a row for each class.
+PER_CLASS = (nn.Embedding, ClassLogits)
+
+
 class Head(nn.Module):
     """The projection discriminator's last layer: psi(f) + <embed(y), f> (1802.05637).
 
@@ -168,10 +176,10 @@ class Head(nn.Module):
         """This head for features that have num_more columns more; their weights are small."""
         wide = copy.deepcopy(self)
         wide.num_features += num_more
-        for layer in (wide.to_logit, wide.embed):
-            if layer is not None:
-                more = 0.02 * torch.randn(len(layer.weight), num_more)
-                layer.weight = nn.Parameter(torch.cat([layer.weight.detach(), more], dim=1))
+        for layer in wide.children():
+            assert isinstance(layer, nn.Linear | nn.Embedding)
+            more = 0.02 * torch.randn(len(layer.weight), num_more)
+            layer.weight = nn.Parameter(torch.cat([layer.weight.detach(), more], dim=1))
         return wide
 
 

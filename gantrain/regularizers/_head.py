@@ -1,6 +1,7 @@
 """A head that first adds columns to D's features."""
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -23,9 +24,14 @@ def widen_head(
     discriminator: DiscriminatorModule, make: Callable[[int], nn.Module], num_more: int
 ) -> None:
     """Put a layer features (N, F) -> (N, F + num_more) before D's head; make gets F."""
-    outer: nn.Module = discriminator
-    name = "head"
-    while isinstance(inner := getattr(outer, name), WidenedHead):
-        outer = inner
-    # A Head, or an objective's own that can be widened like one.
-    setattr(outer, name, WidenedHead(make(inner.num_features), inner.widened(num_more)))
+    outer, inner = inner_head(discriminator)
+    # A Head, or a part's own that can be widened like one.
+    outer.head = WidenedHead(make(inner.num_features), inner.widened(num_more))
+
+
+def inner_head(discriminator: DiscriminatorModule) -> tuple[Any, Any]:
+    """The head that judges, behind all that widens it, and the module whose `head` it is."""
+    outer: Any = discriminator
+    while isinstance(outer.head, WidenedHead):
+        outer = outer.head
+    return outer, outer.head

@@ -32,6 +32,7 @@ class Regularizer(Hooks):
     def after_discriminator_step(
         self, game: Game, real_logits: Tensor, fake_logits: Tensor
     ) -> None:
-        """Clip every parameter of the critic."""
+        """Clip every parameter of the critic that is trained."""
         for parameter in game.discriminator.parameters():
-            parameter.clamp_(-self._clip, self._clip)
+            if parameter.requires_grad:
+                parameter.clamp_(-self._clip, self._clip)

@@ -23,6 +23,7 @@ from gantrain.report.charts import line_chart, quality_diversity
 from gantrain.report.face import STYLE, environment
 from gantrain.report.parity import read_parity
 from gantrain.runs.checkpoint import load_generator
+from gantrain.runs.folder import begins_with
 from gantrain.runs.log import read_stats
 
 METRICS = (
@@ -111,6 +112,7 @@ def write_report(
         "style": Markup(STYLE),
         "title": run.name,
         "run": run,
+        "begins_with": begins_with(run),
         "trained": trained,
         "dataset": dataset,
         "record": measured[0],

@@ -86,6 +86,15 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> State:
         ) from None
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Does a file say of itself that it is one of ours?"""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return "ganpipe" in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
 def _strip(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
     if isinstance(value, torch.Tensor):
         name = f"{len(tensors):06d}"
@@ -137,7 +146,7 @@ def load_generator(run: Path) -> TrainedGenerator:
     Raises:
         CheckpointError: there is none, or it is damaged.
     """
-    path, state = _newest(run)
+    path, state = load_newest(run)
     config, data = parse_config(state["config"], where=str(path)), state["dataset"]
     network = build_generator(config, *_shape(data))
     network.load_state_dict(state["ema"])
@@ -161,7 +170,7 @@ def load_discriminator(run: Path) -> DiscriminatorModule:
     Raises:
         CheckpointError: there is none, or it is damaged.
     """
-    path, state = _newest(run)
+    path, state = load_newest(run)
     config = parse_config(state["config"], where=str(path))
     network = build_discriminator(config, *_shape(state["dataset"]))
     network.load_state_dict(state["discriminator"])
@@ -173,8 +182,12 @@ def _shape(data: dict[str, Any]) -> tuple[int, int, int]:
     return data["resolution"], data["channels"], len(data["classes"])
 
 
-def _newest(run: Path) -> tuple[Path, State]:
-    """A run's newest checkpoint, or the one checkpoint that is named."""
+def load_newest(run: Path) -> tuple[Path, State]:
+    """A run's newest checkpoint, or the one checkpoint that is named, and what it holds.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
     files = checkpoint_files(run) if run.is_dir() else [run]
     if not files or not files[-1].exists():
         raise CheckpointError(f"{run}: no checkpoint there; expected the folder of a run")

@@ -3,6 +3,7 @@
 Only the first process of a run keeps a record; the others may not ask for one.
 """
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -26,18 +27,25 @@ from gantrain.models._base import GeneratorModule
 from gantrain.runs.checkpoint import checkpoint_files
 from gantrain.runs.log import StatsLog
 from gantrain.runs.samples import Sheet, draw
+from gantrain.training.tracking import Trackers
 from gantrain.training.watch import Watch, diversity
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands. stats are means since the last report; warnings are for people."""
+    """Where a run stands. stats are means since the last report; warnings and notes are for people.
+
+    A note says what is so, such as what the run begins with; a warning says what goes wrong.
+    """
 
     images_seen: int
     total_images: int
     images_per_s: float
     stats: dict[str, float]
     warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 class Recorder:
@@ -50,10 +58,11 @@ class Recorder:
         options: TrainConfig,
         device: torch.device,
         stats_log: StatsLog,
+        trackers: Trackers,
         on_progress: Callable[[Progress], None] | None,
     ) -> None:
         self._run, self._dataset, self._options, self._device = run, dataset, options, device
-        self._stats_log, self._on_progress = stats_log, on_progress
+        self._stats_log, self._trackers, self._on_progress = stats_log, trackers, on_progress
         self._watch, self._writes = Watch(), rank() == 0
         self._sums: dict[str, list[Tensor]] = {}
         self._record: dict[str, float] = {}
@@ -65,7 +74,15 @@ class Recorder:
         """Begin, or go on from here; what was recorded after it is dropped."""
         if self._writes:
             self._stats_log.go_on(images_seen)
+            self._trackers.open(images_seen)
         self._last_images, self._last_time = images_seen, time.monotonic()
+
+    def tell(self, note: str) -> None:
+        """Say something once that is no figure."""
+        log.info("%s: %s", self._run, note)
+        if self._on_progress:
+            total = self._options.total_images
+            self._on_progress(Progress(self._last_images, total, 0.0, {}, notes=[note]))
 
     def add(self, **values: Tensor) -> None:
         """Take in figures of one step; they stay on the device, so that no step waits for them."""
@@ -97,7 +114,9 @@ class Recorder:
             truncation=self._options.truncation,
             device=self._device,
         )
-        save_png(self._run / "samples" / f"{images_seen:012d}.png", sheet.picture(fake))
+        path = self._run / "samples" / f"{images_seen:012d}.png"
+        save_png(path, sheet.picture(fake))
+        self._trackers.tell(lambda tracker: tracker.picture(images_seen, path))
         self._record |= diversity(fake, sheet.real, sheet.labels)
         if dataset.points is not None:
             reference = open_reference(dataset, device=self._device)
@@ -125,11 +144,24 @@ class Recorder:
         stats, total = dict(self._record), self._options.total_images
         warnings = self._watch.look(stats, share_done=images_seen / total)
         self._record.clear()
+        self._trackers.tell(lambda tracker: tracker.figures(images_seen, stats))
+        if warnings:
+            self._trackers.tell(lambda tracker: tracker.warnings(images_seen, warnings))
+        warnings = [*warnings, *self._trackers.failures]
+        self._trackers.failures.clear()
         record = {"images_seen": images_seen, **stats}
         self._stats_log.write(record | ({"warnings": warnings} if warnings else {}))
         images_per_s = stats.pop("images_per_s", 0.0)
         if self._on_progress and (images_per_s or warnings):
             self._on_progress(Progress(images_seen, total, images_per_s, stats, warnings))
+
+    def end(self, *, finished: bool) -> None:
+        """Give the trackers what a finished run ends with."""
+        best = self._run / "best.safetensors"
+        path = best if best.exists() else checkpoint_files(self._run)[-1]
+        if finished:
+            self._trackers.tell(lambda tracker: tracker.weights(path))
+        self._trackers.ends("finished" if finished else "stopped")
 
     def check_finite(self, images_seen: int, figures: dict[str, float] | None = None) -> None:
         """Raise a TrainingError if a figure (by default, of those since the last report) is not."""

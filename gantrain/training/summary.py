@@ -1,5 +1,6 @@
 """The networks of a recipe, layer by layer, without training anything."""
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from gantrain.data.dataset import Dataset
 from gantrain.data.opening import open_dataset
 from gantrain.game.build import build_game, build_optimizer
 from gantrain.game.config import Config
+from gantrain.game.parts import Game
+from gantrain.training.inheritance import Ancestry, inherit
+from gantrain.training.tracking import find_trackers
 from gantrain.training.train import check_shares, losses, pick_device
 
 
@@ -48,16 +53,13 @@ def summarize(config: Config) -> list[Summary]:
         ConfigError, DataError: whatever would stop `train` at its start.
     """
     device = pick_device(config.train.device, where=config.where)
-    data = config.data
-    dataset = open_dataset(Path(data.path), source=data.source, resolution=data.resolution)
-    shape = (dataset.resolution, dataset.channels, dataset.num_classes)
-    game = build_game(config, *shape, torch.device("cpu"))
+    find_trackers(config)
+    dataset, game = _open(config)
     check_shares(config, game)
     for _, hook in game.hooks:
         hook.open_data(dataset, torch.device("cpu"), config.train.seed)
     losses(game, config.train)
-    build_optimizer(config.generator_optimizer, game.generator)
-    build_optimizer(config.discriminator_optimizer, game.discriminator)
+    _optimizers(config, game)
     z = game.draws.latents(game.generator, 2, truncation=config.train.truncation)
     y = torch.zeros(2, dtype=torch.int64) if game.num_classes else None
     images = torch.zeros(2, dataset.channels, dataset.resolution, dataset.resolution)
@@ -65,6 +67,31 @@ def summarize(config: Config) -> list[Summary]:
         _summary(f"generator: {config.model}, on {device}", game.generator, (z, y)),
         _summary(f"discriminator: {config.model}", game.discriminator, (images, y)),
     ]
+
+
+def what_fits(config: Config) -> Ancestry:
+    """What `train` would take over from what [start] names.
+
+    Raises:
+        CheckpointError: there is nothing to begin with, or nothing fits.
+    """
+    dataset, game = _open(config)
+    average = copy.deepcopy(game.generator)
+    return inherit(config, game, average, dataset.classes, _optimizers(config, game))
+
+
+def _open(config: Config) -> tuple[Dataset, Game]:
+    data = config.data
+    dataset = open_dataset(Path(data.path), source=data.source, resolution=data.resolution)
+    shape = (dataset.resolution, dataset.channels, dataset.num_classes)
+    return dataset, build_game(config, *shape, torch.device("cpu"))
+
+
+def _optimizers(config: Config, game: Game) -> dict[str, torch.optim.Optimizer]:
+    return {
+        "generator": build_optimizer(config.generator_optimizer, game.generator),
+        "discriminator": build_optimizer(config.discriminator_optimizer, game.discriminator),
+    }
 
 
 @torch.no_grad()

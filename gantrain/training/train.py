@@ -6,9 +6,9 @@ N batch; z (N, Z) latents; y int64 (N,) labels or None; images (N, C, H, W) in [
 import logging
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from gantrain.distributed import (
     several_processes,
     world_size,
 )
-from gantrain.game.build import build_game, build_optimizer, learning_rate_factor
+from gantrain.game.build import build_game, build_optimizer, learning_rate_factor, load_optimizer
 from gantrain.game.config import Config, Part, TrainConfig
 from gantrain.game.parts import Game, Step
 from gantrain.models._base import batch_norm_of
@@ -42,16 +42,18 @@ from gantrain.runs.checkpoint import (
     save_best,
     save_checkpoint,
 )
-from gantrain.runs.folder import claim_run_folder
+from gantrain.runs.folder import claim_run_folder, note
 from gantrain.runs.log import StatsLog
 from gantrain.runs.samples import Sheet
 from gantrain.training.ema import Ema
+from gantrain.training.inheritance import inherit
 from gantrain.training.record import Progress, Recorder, game_figures, gradient_norm
 from gantrain.training.standing import standing_statistics
+from gantrain.training.tracking import Trackers, find_trackers
 
 log = logging.getLogger(__name__)
 
-DiscriminatorLoss = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Step]]
+DiscriminatorLoss = Callable[[Tensor, Tensor, Tensor | None, Tensor], tuple[Tensor, Step]]
 GeneratorLoss = Callable[[Tensor, Tensor | None, Tensor], Tensor]
 
 
@@ -69,10 +71,13 @@ def train(
     config: Config,
     run: Path,
     *,
+    allow: Sequence[str] = (),
     on_progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Outcome:
     """Train a GAN, from the start or from the run's last checkpoint.
+
+    The start is fresh weights, or what [start] of the recipe names.
 
     Killed and called again with the same config, a run goes on from its newest checkpoint; on a
     CPU its final weights are bit-identical to those of an uninterrupted run. Under torchrun,
@@ -80,8 +85,10 @@ def train(
 
     Args:
         config: the recipe.
-        run: folder of the run: config.json, checkpoints/, samples/, stats.jsonl, tensorboard/, and
+        run: folder of the run: config.json, checkpoints/, samples/, stats.jsonl, and
             best.safetensors where FID is measured.
+        allow: keys of the recipe, or sections, that a run which goes on may have otherwise than
+            before: "schedule", say; see `gantrain.runs.folder.ALLOWABLE`.
         on_progress: called every log_kimg.
         should_stop: asked after every step (with several processes, every log_kimg); True saves a
             checkpoint and returns.
@@ -90,6 +97,7 @@ def train(
         Where the last checkpoint is, and whether the run is finished.
 
     Raises:
+        CheckpointError: what [start] names cannot be begun with.
         ConfigError: the device is missing, parts cannot be combined, the data cannot be modelled,
             or the run folder holds a run of another config.
         DataError: the dataset is missing or broken.
@@ -98,18 +106,19 @@ def train(
     """
     device = pick_device(config.train.device, where=config.where)
     with process_group(device):
-        return _train(config, run, device, on_progress, should_stop)
+        return _train(config, run, device, allow, on_progress, should_stop)
 
 
 def _train(
     config: Config,
     run: Path,
     device: torch.device,
+    allow: Sequence[str],
     on_progress: Callable[[Progress], None] | None,
     should_stop: Callable[[], bool] | None,
 ) -> Outcome:
     # The data decides the shape of the networks.
-    options = config.train
+    options, kinds = config.train, find_trackers(config)
     data = config.data
     dataset = open_dataset(Path(data.path), source=data.source, resolution=data.resolution)
     torch.manual_seed(options.seed)
@@ -134,7 +143,8 @@ def _train(
     )
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bf16")
     discriminator_loss, generator_loss = losses(game, options)
-    best_fid = math.inf
+    trainable = [weight for weight in discriminator.parameters() if weight.requires_grad]
+    best_fid, ancestry = math.inf, None
 
     def state() -> State:
         return {
@@ -149,6 +159,7 @@ def _train(
             },
             "images_seen": game.images_seen,
             "position": batches.position,
+            "ancestry": ancestry,
             "best_fid": None if math.isinf(best_fid) else best_fid,
             "generator": generator.state_dict(),
             "discriminator": discriminator.state_dict(),
@@ -162,14 +173,28 @@ def _train(
             "device_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
         }
 
+    # Begin with the networks of another run, unless this one has a checkpoint of its own.
+    inherited = None
+    if config.start and not checkpoint_files(run):
+        optimizers = {"generator": generator_optimizer, "discriminator": discriminator_optimizer}
+        inherited = inherit(config, game, ema.network, dataset.classes, optimizers)
+        ancestry = asdict(inherited)
+
     if rank() == 0:
-        claim_run_folder(run, config, dataset)
-    with only_writer(run) if rank() == 0 else nullcontext(), StatsLog(run) as stats_log:
+        run.mkdir(parents=True, exist_ok=True)
+    with (
+        only_writer(run) if rank() == 0 else nullcontext(),
+        StatsLog(run) as stats_log,
+        Trackers(kinds, run, config.as_dict()) as trackers,
+    ):
+        if rank() == 0:
+            claim_run_folder(run, config, dataset, allow=allow)
         # Go on from the newest checkpoint, if there is one.
-        recorder = Recorder(run, dataset, options, device, stats_log, on_progress)
+        recorder = Recorder(run, dataset, options, device, stats_log, trackers, on_progress)
         if files := checkpoint_files(run):
             saved = load_checkpoint(files[-1])
             game.images_seen, batches.position = saved["images_seen"], saved["position"]
+            ancestry = saved.get("ancestry")
             best_fid = math.inf if saved["best_fid"] is None else saved["best_fid"]
             generator.load_state_dict(saved["generator"])
             discriminator.load_state_dict(saved["discriminator"])
@@ -177,8 +202,8 @@ def _train(
             for name, hook in game.hooks:
                 hook.load_state_dict(saved["hooks"][name])
                 hook.to(device)
-            _load_optimizer(generator_optimizer, saved["generator_optimizer"])
-            _load_optimizer(discriminator_optimizer, saved["discriminator_optimizer"])
+            load_optimizer(generator_optimizer, saved["generator_optimizer"])
+            load_optimizer(discriminator_optimizer, saved["discriminator_optimizer"])
             if saved["rng_device"] == device.type:
                 draws.set_state(saved["rng"])
                 if saved["device_rng"] is not None:
@@ -191,6 +216,9 @@ def _train(
             sheet = Sheet(dataset, game.num_classes)
             (run / "samples").mkdir(parents=True, exist_ok=True)
             save_png(run / "samples" / "real.png", sheet.picture(sheet.real))
+            if inherited:
+                note(run, 0, {"begins_with": ancestry})
+                recorder.tell(inherited.words())
         if rank() > 0:  # dropout masks and noise of its own
             torch.manual_seed(options.seed + game.images_seen + rank())
         barrier()  # nobody writes before everybody has read
@@ -213,7 +241,7 @@ def _train(
                     with torch.no_grad(), autocast:
                         fake = generator(z, y).float()
                     with autocast:
-                        loss, step = discriminator_loss(real, fake, y)
+                        loss, step = discriminator_loss(real, fake, y, z)
                     torch.autograd.backward(loss / len(parts))
                     recorder.add(loss_d=loss)
                     real_logits.append(step.real.logits.detach())
@@ -238,7 +266,8 @@ def _train(
                 recorder.add(loss_g=loss)
             average_gradients(generator)
             generator_optimizer.step()
-            discriminator.requires_grad_(True)
+            for weight in trainable:  # the others are frozen
+                weight.requires_grad_(True)
             recorder.add(gradient_norm_g=gradient_norm(generator))
             ema.update(generator, batch_size=options.batch_size, images_seen=game.images_seen)
 
@@ -280,7 +309,9 @@ def _train(
                     recorder.check_finite(seen, {"a weight": weights})
                     save_checkpoint(run, state(), keep=options.keep_checkpoints)
         barrier()
-    finished = game.images_seen >= options.total_images
+        finished = game.images_seen >= options.total_images
+        if rank() == 0:
+            recorder.end(finished=finished)
     return Outcome(run, checkpoint_files(run)[-1], game.images_seen, finished)
 
 
@@ -377,14 +408,3 @@ def is_due(every_kimg: float, *, images_seen: int, step_images: int) -> bool:
     """Has this step crossed a multiple of every_kimg? Never, if that is 0."""
     every = 1000 * every_kimg
     return every > 0 and images_seen // every != (images_seen - step_images) // every
-
-
-def _load_optimizer(optimizer: torch.optim.Optimizer, saved: State) -> None:
-    # JSON made strings of the parameters' numbers.
-    moments = {int(number): moment for number, moment in saved["state"].items()}
-    optimizer.load_state_dict({"state": moments, "param_groups": saved["param_groups"]})
-    # A fused optimizer reads moments in the memory order of the weights, channels_last or not.
-    for parameter, state in optimizer.state.items():
-        for key, value in state.items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape:
-                state[key] = torch.empty_like(parameter).copy_(value)

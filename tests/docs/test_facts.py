@@ -34,6 +34,7 @@ PACKAGES = ("ganinfer", "gantrain", "ganexport")
         ("training.md", "gantrain.models"),
         ("training.md", "gantrain.objectives"),
         ("training.md", "gantrain.regularizers"),
+        ("training.md", "gantrain.trackers"),
         ("exporting.md", "ganexport.importers"),
         ("sampling.md", "ganinfer.backends"),
         ("../gantrain/metrics/README.md", "gantrain.metrics"),

@@ -12,7 +12,7 @@ from torch.nn.functional import softplus
 
 from ganinfer.errors import ConfigError
 from ganinfer.lookup import find_module
-from gantrain.game.build import build_discriminator
+from gantrain.game.build import build_discriminator, build_game
 from gantrain.game.config import load_config, parse_config
 from gantrain.game.draws import Draws
 from gantrain.game.parts import Game
@@ -21,11 +21,13 @@ from gantrain.objectives import hinge, minimax, nonsaturating, relativistic, wga
 from gantrain.regularizers import (
     ada,
     diffaugment,
+    image_consistency,
     minibatch_discrimination,
     minibatch_stddev,
     orthogonal,
     spectral_norm,
 )
+from gantrain.regularizers._head import WidenedHead
 
 CPU = torch.device("cpu")
 REAL, FAKE = torch.randn(2, 8, 3, 16, 16, generator=torch.Generator().manual_seed(1)).clamp(-1, 1)
@@ -367,3 +369,91 @@ def test_virtual_batch_norm_needs_a_batch_norm() -> None:
             [("virtual_batch_norm", hook)],
             Draws(0, CPU),
         )
+
+
+def test_top_k_leaves_the_worst_images_out_of_gs_loss_and_more_with_each_epoch() -> None:
+    game = make([{"name": "top_k", "decay": 0.8, "final": 0.5}], hinge.Objective())
+    top_k = game.named("top_k")
+    top_k.open_data(range(100), CPU, 0)
+    z = torch.randn(8, game.generator.z_dim)
+    with torch.no_grad():
+        logits = game.discriminator(game.generator(z)).sort(descending=True).values
+    for epochs, k in ((0, 8), (1, 7), (2, 6), (3, 5), (9, 4)):
+        game.images_seen = 100 * epochs + 50
+        loss = game.generator_loss(z, None, REAL)
+        assert loss.item() == pytest.approx(-logits[:k].mean().item(), rel=1e-4)
+        assert top_k.stats() == {"top_k_share": pytest.approx(max(0.8**epochs, 0.5))}
+
+
+def test_parts_that_both_make_gs_loss_are_refused() -> None:
+    with pytest.raises(ConfigError, match="feature_matching makes G's loss already"):
+        make([{"name": "feature_matching"}, {"name": "top_k"}])
+
+
+def test_image_consistency_is_the_distance_of_ds_logits_under_augmentation() -> None:
+    options = {"name": "image_consistency", "real_weight": 3.0, "fake_weight": 2.0, "flip": False}
+    game = make([options])
+    _, step = game.discriminator_loss(REAL, FAKE, None)
+    game.draws.restart(0)
+    found = game.named("image_consistency").discriminator_penalty(step).item()
+    draws, d = Draws(0, CPU), game.discriminator
+    expected = 0.0
+    for weight, images in ((3, REAL), (2, FAKE)):
+        moved = diffaugment.translate(images, draws)
+        expected += weight * (d(images) - d(moved)).square().mean().item()
+    assert found == pytest.approx(expected, rel=1e-4)
+    assert expected > 0
+
+
+def test_a_flip_mirrors_about_half_of_the_images() -> None:
+    images = torch.arange(12.0).view(1, 1, 3, 4).expand(400, 1, 3, 4)
+    flipped = image_consistency.flip(images, Draws(0, CPU))
+    turned = [torch.equal(image, images[0].flip(2)) for image in flipped]
+    kept = [torch.equal(image, images[0]) for image in flipped]
+    assert sum(turned) + sum(kept) == 400
+    assert 160 < sum(turned) < 240
+
+
+def test_latent_consistency_holds_d_and_drives_g_apart() -> None:
+    options = {"name": "latent_consistency", "sigma": 0.5}
+    game = make([{**options, "discriminator_weight": 3.0, "generator_weight": 2.0}])
+    z = torch.randn(8, game.generator.z_dim)
+    near = z + 0.5 * Draws(0, CPU).normal(*z.shape)
+    with torch.no_grad():
+        fake, close = game.generator(z), game.generator(near)
+        logits = game.discriminator(fake), game.discriminator(close)
+        both = game.generator(torch.cat([z, near])).chunk(2)
+    hook = game.named("latent_consistency")
+    _, step = game.discriminator_loss(REAL, fake, None, z)
+    game.draws.restart(0)
+    expected = 3 * (logits[0] - logits[1]).square().mean().item()
+    assert hook.discriminator_penalty(step).item() == pytest.approx(expected, rel=1e-3)
+    game.draws.restart(0)
+    expected = -2 * (both[0] - both[1]).square().mean().item()
+    assert hook.generator_penalty(step).item() == pytest.approx(expected, rel=1e-3)
+    assert game.generator_loss(z, None, REAL).isfinite()  # it is given z there, too
+
+
+def test_the_auxiliary_classifier_finds_classes_and_d_is_not_told_them() -> None:
+    config = load_config(Path("dcgan-digits")).as_dict()
+    config["model"] |= {"generator": SMALL["dcgan"][0], "discriminator": {"width": 8}}
+    config["regularizers"] = [
+        {"name": "minibatch_discrimination"},
+        {"name": "auxiliary_classifier", "discriminator_weight": 2.0, "generator_weight": 3.0},
+        {"name": "minibatch_stddev"},
+    ]
+    torch.manual_seed(0)
+    game = build_game(parse_config(config, where="x"), 16, 3, 10, CPU)
+    y = torch.arange(8)
+    loss, step = game.discriminator_loss(REAL, FAKE, y)
+    other, _ = game.discriminator_loss(REAL, FAKE, (y + 1) % 10)
+    assert torch.equal(game.discriminator(REAL, y), game.discriminator(REAL, (y + 1) % 10))
+    assert loss.item() != other.item()
+    plain = game.objective.discriminator_loss(step.real.logits, step.fake.logits)
+    head, features = game.discriminator.head, [step.real.features, step.fake.features]
+    while isinstance(head, WidenedHead):
+        features, head = [head.more(f) for f in features], head.head
+    lost = [nn.functional.cross_entropy(head.classify(f), y) for f in features]
+    assert (loss - plain).item() == pytest.approx(2 * sum(lost).item(), rel=1e-4)
+    loss.backward()
+    assert head.to_classes.weight.grad.abs().sum() > 0

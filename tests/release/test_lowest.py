@@ -27,8 +27,10 @@ NOT_TRIED = {
     "dev",  # tools of this checkout: constraints.txt has their versions
     "ray",  # has an environment of its own in its tests
     "gpu",  # takes the place of cpu, and needs a GPU
+    "mlflow",  # watches training, and brings much that is no business of sampling
     "rtx",  # engines: sampled on a GPU
     "tensorrt",
+    "wandb",  # as mlflow
 }
 
 

@@ -96,7 +96,7 @@ def test_a_missing_required_key_is_named(tmp_path: Path) -> None:
 
 
 def test_files_that_are_no_configs_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="shipped ones are biggan-cifar10, .*dcgan-digits"):
+    with pytest.raises(ConfigError, match="shipped ones are acgan-cifar10, .*dcgan-digits"):
         load_config(tmp_path / "none.toml")
     (tmp_path / "bad.toml").write_text("[train\n")
     with pytest.raises(ConfigError, match="not valid TOML"):

@@ -1,8 +1,10 @@
+import fcntl
 import json
 import os
 import shutil
 import signal
 import subprocess
+import termios
 import time
 from pathlib import Path
 
@@ -101,20 +103,24 @@ def test_a_stopped_run_goes_on_to_the_same_weights(recipe, run: Path, tmp_path: 
     assert_identical(run, tmp_path / "x")
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("begun_with_another", [False, True])
 def test_killed_with_9_at_a_random_point_the_run_ends_bit_identical(
-    shapes: Path, tmp_path: Path, seed: int
+    shapes: Path, run: Path, tmp_path: Path, begun_with_another: bool
 ) -> None:
     (tmp_path / "x.toml").write_text(TOML.format(data=shapes))
     command = [*GAN, "train", str(tmp_path / "x.toml"), "-o"]
+    if begun_with_another:
+        shutil.copytree(run, tmp_path / "ancestor")
+        command[-1:] = ["--from", str(tmp_path / "ancestor"), "-o"]
     subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
     process = subprocess.Popen([*command, str(tmp_path / "killed")], stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not checkpoint_files(tmp_path / "killed") and time.monotonic() < deadline:
         time.sleep(0.02)
-    time.sleep(np.random.default_rng(seed).uniform(0, 1))
+    time.sleep(np.random.default_rng().uniform(0, 1))
     process.send_signal(signal.SIGKILL)
     process.wait()
+    shutil.rmtree(tmp_path / "ancestor", ignore_errors=True)  # it is not looked at again
     assert len(checkpoint_files(tmp_path / "killed")) >= 1
     reached = int(checkpoint_files(tmp_path / "killed")[-1].stem)
     subprocess.run([*command, str(tmp_path / "killed")], check=True, capture_output=True)
@@ -144,10 +150,7 @@ def test_a_signal_saves_and_exits(shapes: Path, tmp_path: Path, number: signal.S
         stderr=subprocess.STDOUT,
         text=True,
     )
-    deadline = time.monotonic() + 120
-    while not (run / "stats.jsonl").exists() or not (run / "stats.jsonl").read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for_figures(run)
     process.send_signal(number)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + number
@@ -155,6 +158,46 @@ def test_a_signal_saves_and_exits(shapes: Path, tmp_path: Path, number: signal.S
     assert "Traceback" not in output
     last = load_checkpoint(checkpoint_files(run)[-1])
     assert last["images_seen"] == stats(run)[-1]["images_seen"]
+
+
+def wait_for_figures(run: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not (run / "stats.jsonl").exists() or not (run / "stats.jsonl").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_terminal_that_goes_away_saves(shapes: Path, tmp_path: Path) -> None:
+    """Its last process group gets SIGHUP, and whatever is written to it fails."""
+    (tmp_path / "x.toml").write_text(TOML.format(data=shapes))
+    run = tmp_path / "run"
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        [*GAN, "train", tmp_path / "x.toml", "-o", run, "--set", "train.total_kimg=100000"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(theirs)
+    wait_for_figures(run)
+    os.close(ours)
+    assert process.wait(timeout=60) == 128 + signal.SIGHUP
+    saved = load_checkpoint(checkpoint_files(run)[-1])
+    assert saved["images_seen"] == stats(run)[-1]["images_seen"]
+
+
+def test_under_nohup_a_run_does_not_hear_it(shapes: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text(TOML.format(data=shapes))
+    process = subprocess.Popen(
+        [*GAN, "train", tmp_path / "x.toml", "-o", tmp_path / "run"],
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
+    wait_for_figures(tmp_path / "run")
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=120) == 0
+    assert load_checkpoint(checkpoint_files(tmp_path / "run")[-1])["images_seen"] == 16_000
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
@@ -230,6 +273,41 @@ def test_another_config_in_the_same_folder_is_refused(recipe, shapes: Path, run:
     other = parse_config(tiny_recipe(shapes, seed=5), where="x")
     with pytest.raises(CheckpointError, match=r"train.seed: it has 0, this config 5"):
         train(other, run)
+    with pytest.raises(
+        ConfigError, match=r"--allow train.seed: no run can go on with another; .* it takes"
+    ):
+        train(other, run, allow=["train.seed"])
+
+
+def test_a_run_goes_on_by_other_rules_if_that_is_allowed(shapes: Path, tmp_path: Path) -> None:
+    train(parse_config(tiny_recipe(shapes, total_kimg=0.4), where="x"), tmp_path / "run")
+    tree = tiny_recipe(shapes, total_kimg=0.8, batch_size=40)
+    tree["schedule"] = {"name": "cosine", "final": 0.1}
+    other = parse_config(tree, where="x")
+    with pytest.raises(
+        CheckpointError,
+        match=r"schedule.final: it has None, this config 0.1; .* add --allow schedule.final"
+        r" .*--allow train.batch_size, or choose",
+    ):
+        train(other, tmp_path / "run", allow=["schedule.name"])
+    assert train(other, tmp_path / "run", allow=["schedule", "train"]).images_seen == 800
+    train(other, tmp_path / "run")  # it is this run's config now
+    (event,) = json.loads((tmp_path / "run/history.json").read_text())
+    assert event["images_seen"] == 400
+    assert "train.batch_size: it has 20, this config 40" in event["allowed"]
+
+
+def test_a_run_of_a_version_that_knew_fewer_keys_goes_on(shapes: Path, tmp_path: Path) -> None:
+    run = train(parse_config(tiny_recipe(shapes, total_kimg=0.2), where="x"), tmp_path / "run").run
+    old = json.loads((run / "config.json").read_text())
+    state = load_checkpoint(checkpoint_files(run)[-1])
+    for tree in (old, state["config"]):
+        del tree["start"], tree["train"]["freeze"]
+    del state["ancestry"]
+    (run / "config.json").write_text(json.dumps(old))
+    save_checkpoint(run, state, keep=1)
+    longer = parse_config(tiny_recipe(shapes, total_kimg=0.4), where="x")
+    assert train(longer, run).images_seen == 400
 
 
 def test_a_finished_run_may_be_prolonged(shapes: Path, tmp_path: Path) -> None:

@@ -1,0 +1,89 @@
+"""What a run may begin with: another run, a checkpoint, or weights as such."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ganinfer.errors import CheckpointError
+from ganinfer.files import sha256_file
+from gantrain.runs.checkpoint import State, is_checkpoint, load_newest
+
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Ancestor:
+    """What was found there.
+
+    Attributes:
+        path, sha256: of the file. images_seen: how long it was trained; None if that is unknown.
+        classes: that its networks know, by name; None if the names are unknown.
+        ema, generator, discriminator: tensors by name; of weights as such, the first two are the
+            same, and there may be no discriminator's.
+        saved: the whole state of a checkpoint; None of weights as such.
+    """
+
+    path: Path
+    sha256: str
+    images_seen: int | None
+    classes: list[str] | None
+    ema: Tensors
+    generator: Tensors
+    discriminator: Tensors
+    saved: State | None
+
+
+def open_ancestor(path: Path) -> Ancestor:
+    """Read a run's newest checkpoint, one checkpoint, or a safetensors file of weights.
+
+    Args:
+        path: the folder of a run, or a file. Weights are a generator's, unless their names begin
+            with "generator." and "discriminator.".
+
+    Raises:
+        CheckpointError: there is nothing of that kind. What may be a pickle is not opened.
+    """
+    if path.is_dir() or is_checkpoint(path):
+        file, saved = load_newest(path)
+        return Ancestor(
+            path=file,
+            sha256=sha256_file(file),
+            images_seen=saved["images_seen"],
+            classes=saved["dataset"]["classes"],
+            ema=saved["ema"],
+            generator=saved["generator"],
+            discriminator=saved["discriminator"],
+            saved=saved,
+        )
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path}: no weights to begin with ({error}); expected a run's folder, a checkpoint of"
+            " it, or a .safetensors file. Pickles (.pkl, .pt, .pth, .ckpt) may run code and are"
+            " not opened here; save their tensors as safetensors"
+        ) from None
+    discriminator = _under("discriminator.", tensors)
+    generator = _under("generator.", tensors) or ({} if discriminator else tensors)
+    return Ancestor(
+        path=path,
+        sha256=sha256_file(path),
+        images_seen=None,
+        classes=None,
+        ema=generator,
+        generator=generator,
+        discriminator=discriminator,
+        saved=None,
+    )
+
+
+def _under(prefix: str, tensors: Tensors) -> Tensors:
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
