@@ -7,7 +7,7 @@ from gantrain.metrics._measured import Measured
 from gantrain.metrics._reference import Reference
 from gantrain.metrics._score import Better, Score, proportion
 
-NEEDS = ("logits",)
+NEEDS = ("logits", "labels")
 BETTER: dict[str, Better] = {"label_accuracy": "higher", "label_accuracy_worst_class": "higher"}
 
 
@@ -25,5 +25,5 @@ def scores(reference: Reference, fake: Measured) -> dict[str, Score]:
     share = proportion(int(of_each[worst].sum()), len(of_each[worst]))
     return {
         "label_accuracy": proportion(int(right.sum()), len(right)),
-        "label_accuracy_worst_class": share.with_note(f"class {reference.dataset.classes[worst]}"),
+        "label_accuracy_worst_class": share.with_note(f"class {reference.classes[worst]}"),
     }
