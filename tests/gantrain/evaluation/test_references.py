@@ -132,7 +132,7 @@ def test_sizes_may_differ_where_the_extractor_takes_any(
     assert np.isfinite(fid(tmp_path, pictures, net))
     with pytest.raises(DataError, match=r"0\.png is \(14, 16, 3\) and the data \(16, 16, 3\)"):
         evaluate(tmp_path, pictures, metrics=["fid"])
-    with pytest.raises(DataError, match="not square.*takes images of one size"):
+    with pytest.raises(DataError, match="takes images of one size"):
         evaluate(pictures, tmp_path, metrics=["fid"])
 
 
