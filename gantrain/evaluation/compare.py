@@ -91,6 +91,7 @@ def compare(
         with opened(path, num_images=num_images) as target:
             num_images = min(num_images, len(target.source))
     records, found, samples = [], [], []
+    datasets: dict[str, str] = {}
     for path in paths:
         with opened(path, num_images=num_images) as target:
             reference = reference_of(
@@ -103,6 +104,12 @@ def compare(
                 cache=cache,
                 progress=progress,
             )
+            datasets[reference.sha256 or reference.name] = reference.name
+            if len(datasets) > 1:
+                raise DataError(
+                    f"found generators of {' and '.join(datasets.values())}; say with --data what"
+                    " all are compared with"
+                )
             target = asked_as(target, reference, class_frequencies)
             modules = metric_modules(metrics or (METRICS if reference.has_images else ["fid"]))
             record = record_of(
@@ -112,13 +119,6 @@ def compare(
             parts = _parts(target, reference, modules.values())
             found.append(Found(record.scores, parts, _drawn_together(path, target)))
             samples.append(_some(target.source))
-    datasets = {record.dataset_sha256 or record.dataset for record in records}
-    if len(datasets) > 1:
-        raise DataError(
-            f"found generators of {len(datasets)} datasets:"
-            f" {', '.join(sorted({record.dataset for record in records}))}; say with --data what"
-            " all are compared with"
-        )
     better = {name: goal for module in modules.values() for name, goal in module.BETTER.items()}
     real = _some(reference.source) if reference.source else []
     return Comparison(records, better, differences(found, better), samples, real)
