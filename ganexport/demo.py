@@ -16,9 +16,7 @@ from ganinfer.drawing.images import grid, save_png
 from ganinfer.sampler import Sampler
 from gantrain.cli.train import stop_signals, training_bar
 from gantrain.data.prepare import prepare
-from gantrain.evaluation.references import reference_of
-from gantrain.evaluation.scores import score_images
-from gantrain.evaluation.targets import open_target
+from gantrain.evaluation.evaluate import evaluate
 from gantrain.game.config import load_config
 from gantrain.training.train import train
 
@@ -56,10 +54,14 @@ def run_demo(folder: Path, overrides: Sequence[str] = ()) -> None:
     _step("3 measure", f"{NUM_IMAGES:,} images of the averaged generator")
     with progress_bars() as show:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        with open_target(run, num_images=NUM_IMAGES, device=device) as target:
-            reference = reference_of(target, data, device=device, progress=show)
-            names = ["fid", "label_accuracy"]
-            scores = score_images(target.source, reference, metrics=names, progress=show).values
+        scores = evaluate(
+            run,
+            data,
+            metrics=["fid", "label_accuracy"],
+            num_images=NUM_IMAGES,
+            device=device,
+            progress=show,
+        ).values
     console.print(
         f"  FID {scores['fid']:.2f} (classifier features),"
         f" a classifier sees the right digit in {scores['label_accuracy']:.1%}"

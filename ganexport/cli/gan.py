@@ -19,6 +19,7 @@ import ganinfer.cli.doctor
 import ganinfer.cli.film
 import ganinfer.cli.sample
 import ganinfer.cli.serve
+import gantrain.cli.compare
 import gantrain.cli.evaluate
 import gantrain.cli.train
 from ganinfer.cli.console import console, errors
@@ -88,6 +89,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         gantrain.cli.train.runs,
         gantrain.cli.evaluate.report,
         gantrain.cli.evaluate.evaluate,
+        gantrain.cli.compare.compare,
         gantrain.cli.evaluate.statistics,
         gantrain.cli.evaluate.fetch,
     ),

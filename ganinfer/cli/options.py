@@ -154,7 +154,13 @@ def parse_ranges(text: str, option: str) -> list[int]:
 
 
 def parse_labels(text: str, classes: list[str]) -> list[int | str | Mixture]:
-    """Class names, numbers, ranges of numbers, and mixtures."""
+    """Class names, numbers, ranges, and mixtures.
+
+    A range is of names where all names are numbers, and of the classes' numbers otherwise.
+
+    Raises:
+        RequestError: it is written otherwise, or a name of a range is missing.
+    """
     labels: list[int | str | Mixture] = []
     for part in text.split(","):
         name = part.strip()
@@ -162,9 +168,22 @@ def parse_labels(text: str, classes: list[str]) -> list[int | str | Mixture]:
             labels.append(parse_mixture(name, classes))
         elif name in classes or not name[:1].isdecimal():
             labels.append(name)
+        elif "-" in name and all(known.isdecimal() for known in classes):
+            labels.extend(_numbers_named(parse_ranges(name, "--labels"), name, classes))
         else:
             labels.extend(parse_ranges(name, "--labels"))
     return labels
+
+
+def _numbers_named(names: list[int], text: str, classes: list[str]) -> list[int]:
+    """The classes' numbers of names that are numbers."""
+    number_of = {name: number for number, name in enumerate(classes)}
+    if missing := [str(name) for name in names if str(name) not in number_of]:
+        raise RequestError(
+            f"--labels {text}: there is no class {missing[0]}; expected a range of names among"
+            f" {', '.join(classes[:12])}{', ...' if len(classes) > 12 else ''}"
+        )
+    return [number_of[str(name)] for name in names]
 
 
 def in_turn(labels: list[int | str | Mixture], count: int) -> list[int | str | Mixture]:

@@ -145,10 +145,34 @@ def draw_labels(seeds: Sequence[int] | AnyArray, num_classes: int) -> NDArray[np
     Returns:
         int64 (N,) in [0, K).
     """
+    return _label_words(seeds, num_classes).astype(np.int64)
+
+
+def draw_labels_by_counts(
+    seeds: Sequence[int] | AnyArray, counts: Sequence[int] | AnyArray
+) -> NDArray[np.int64]:
+    """Draw one class for each seed, as often as it counts, from the stream of `draw_labels`.
+
+    Equal counts give the labels of `draw_labels`.
+
+    Args:
+        seeds: integers in [0, 2**64), one an image.
+        counts: integers >= 0, one a class, 1 to 2**32 - 1 in all.
+
+    Returns:
+        int64 (N,) in [0, K), where a count is not 0.
+    """
+    ends = np.cumsum(np.asarray(counts, np.uint64))
+    places = _label_words(seeds, int(ends[-1]))
+    return np.searchsorted(ends, places, side="right").astype(np.int64)
+
+
+def _label_words(seeds: Sequence[int] | AnyArray, end: int) -> NDArray[np.uint64]:
+    """uint64 (N,) in [0, end), end < 2**32."""
     words = _random_words(seed_array(seeds), 1, LABEL_STREAM)[:, 0]
-    # Multiply-shift: the top 32 bits of word * K, without the bias or the cost of a modulo. The
+    # Multiply-shift: the top 32 bits of word * end, without the bias or the cost of a modulo. The
     # array is widened, for NumPy 1 keeps its type whatever a number beside it is.
-    return ((words.astype(np.uint64) * np.uint64(num_classes)) >> np.uint64(32)).astype(np.int64)
+    return (words.astype(np.uint64) * np.uint64(end)) >> np.uint64(32)
 
 
 def draw_uniforms(seeds: Sequence[int] | AnyArray) -> Floats:

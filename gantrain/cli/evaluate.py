@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,6 +15,9 @@ from ganinfer.errors import ConfigError
 if TYPE_CHECKING:
     from gantrain.evaluation.evaluate import Record
 
+Split = Literal["train", "test"]
+ClassFrequencies = Literal["data", "uniform"]
+
 
 @expanded
 def evaluate(
@@ -22,7 +25,7 @@ def evaluate(
     target: Annotated[
         Path,
         typer.Argument(
-            help="Run, checkpoint, bundle, prepared dataset, or folder, zip or npz of images.",
+            help="Run, checkpoint, bundle, prepared dataset, or images as gan prepare takes.",
             show_default=False,
             parser=fetched_path,
             metavar="target",
@@ -30,8 +33,13 @@ def evaluate(
     ],
     data: Annotated[
         Path | None,
-        typer.Option(help="Prepared dataset, or npz of moments; the run's own data by default."),
+        typer.Option(
+            help="Dataset, prepared or not, or npz of moments; the run's own data by default."
+        ),
     ] = None,
+    split: Annotated[
+        Split, typer.Option(help="Of data that are not prepared, where they have both.")
+    ] = "train",
     metrics: Annotated[
         str | None,
         typer.Option(
@@ -44,6 +52,10 @@ def evaluate(
     ] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="Of the first image.")] = 0,
     truncation: Annotated[float | None, typer.Option(help="The training's by default.")] = None,
+    class_frequencies: Annotated[
+        ClassFrequencies,
+        typer.Option(help="Ask for each class as often as the data has it, or for all alike."),
+    ] = "data",
     sweep: Annotated[
         str | None,
         typer.Option(help="truncation=FIRST:LAST:STEP, the quality-diversity curve."),
@@ -93,6 +105,8 @@ def evaluate(
                     num_images=num,
                     seed=seed,
                     truncation=point,
+                    class_frequencies=class_frequencies,
+                    split=split,
                     extractor=extractor,
                     resizer=resizer,
                     device=device,
@@ -233,8 +247,10 @@ def _show_scores(record: "Record", *, title: str | None) -> None:
             notes.append(f"{name}: {score.note}")
     console.print(table)
     resizer = "" if record.resizer == "none" else f", resized by {record.resizer}"
+    asked = f", classes as in the {record.class_frequencies}" if record.class_frequencies else ""
+    asked = ", all classes alike" if record.class_frequencies == "uniform" else asked
     console.print(
-        f"of {record.num_images:,} images against {record.dataset},"
+        f"of {record.num_images:,} images{asked}, against {record.dataset},"
         f" features of: {record.extractor}{resizer}",
         soft_wrap=True,
     )

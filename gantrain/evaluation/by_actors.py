@@ -20,10 +20,11 @@ from ganinfer.engines.cluster import Cluster
 from ganinfer.engines.ray import spread
 from ganinfer.errors import DataError
 from ganinfer.progress import Progress
+from gantrain.evaluation.frequencies import Frequencies, asked_as
+from gantrain.evaluation.measuring import COLUMNS, to_be_seen
 from gantrain.evaluation.references import reference_of
-from gantrain.evaluation.scores import to_be_seen
+from gantrain.evaluation.scores import metric_modules, needs_of
 from gantrain.evaluation.targets import Target, open_target
-from gantrain.metrics._measured import MeasuredSource
 from gantrain.metrics._reference import Reference
 
 Chunk = tuple[int, int]  # of which images, and its number
@@ -38,6 +39,8 @@ class Asked:
     num_images: int
     seed: int
     truncation: float | None
+    class_frequencies: Frequencies
+    split: str
     extractor: str
     resizer: str | None
     device: torch.device
@@ -53,25 +56,25 @@ class Asked:
             truncation=self.truncation,
             device=self.device,
         ) as target:
-            yield (
+            reference = reference_of(
                 target,
-                reference_of(
-                    target,
-                    self.data,
-                    extractor=self.extractor,
-                    resizer=self.resizer,
-                    device=self.device,
-                    cache=self.cache,
-                    progress=progress,
-                ),
+                self.data,
+                split=self.split,
+                extractor=self.extractor,
+                resizer=self.resizer,
+                device=self.device,
+                cache=self.cache,
+                progress=progress,
             )
+            yield asked_as(target, reference, self.class_frequencies), reference
 
 
 def measure_by(
     cluster: Cluster,
     asked: Asked,
-    images: Sequence[MeasuredSource],
-    columns: Sequence[str],
+    target: Target,
+    reference: Reference,
+    metrics: Sequence[str],
     progress: Progress | None,
 ) -> None:
     """Have the actors of a cluster of Ray see what the cache does not have.
@@ -82,21 +85,24 @@ def measure_by(
     Args:
         cluster: see there.
         asked: what the actors open.
-        images: what it opened as here, see `to_be_seen`.
-        columns: that are to be seen.
+        target, reference: what it opened as here.
+        metrics: that are to be computed.
         progress: called with (what is being done, done, in all).
 
     Raises:
         DataError: what the actors have measured is not in this process's cache.
         GanError: as of `ganinfer.engines.ray.spread`, and of what they open.
     """
+    needs = needs_of(metric_modules(metrics).values())
+    columns = [need for need in needs if need in COLUMNS]
+    images = to_be_seen(target.source, reference, needs)
 
     def missing() -> list[Chunk]:
         return [(i, n) for i, some in enumerate(images) for n in some.missing(*columns)]
 
     home = user_cache_path("ganpipe").parent
     todo = missing()
-    made = partial(_see_chunks, asked, columns, home)
+    made = partial(_see_chunks, asked, needs, columns, home)
     for done, _ in enumerate(spread(made, todo, cluster), start=1):
         if progress:
             progress("measuring by actors", done, len(todo))
@@ -108,13 +114,15 @@ def measure_by(
         )
 
 
-def _see_chunks(asked: Asked, columns: Sequence[str], home: Path) -> Callable[[Chunk], None]:
+def _see_chunks(
+    asked: Asked, needs: Sequence[str], columns: Sequence[str], home: Path
+) -> Callable[[Chunk], None]:
     """What an actor does, with the caches of who asked."""
     os.environ["XDG_CACHE_HOME"] = str(home)
     opened = ExitStack()
     atexit.register(opened.close)
     target, reference = opened.enter_context(asked.opened())
-    images = to_be_seen(target.source, reference)
+    images = to_be_seen(target.source, reference, needs)
 
     def see(chunk: Chunk) -> None:
         images[chunk[0]].see(chunk[1], *columns)

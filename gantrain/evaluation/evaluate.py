@@ -12,18 +12,11 @@ from ganinfer import __version__
 from ganinfer.engines.cluster import Cluster
 from ganinfer.progress import Progress
 from gantrain.evaluation.by_actors import Asked, measure_by
-from gantrain.evaluation.scores import (
-    Evaluation,
-    default_metrics,
-    needed,
-    score_images,
-    to_be_seen,
-)
+from gantrain.evaluation.frequencies import Frequencies
+from gantrain.evaluation.scores import Evaluation, default_metrics, score_images
 from gantrain.evaluation.targets import Target, open_target
 from gantrain.extractors._open import open_extractor
-from gantrain.metrics._measured import (
-    MeasuredSource,
-)
+from gantrain.metrics._measured import MeasuredSource
 from gantrain.metrics._moments import Moments
 from gantrain.metrics._reference import Reference
 
@@ -36,12 +29,15 @@ class Record(Evaluation):
 
     Attributes:
         target: what was measured. seed: of its first image. truncation: of its latents, or None.
+        class_frequencies: what says how often a conditional generator was asked for each class:
+            "data", "training data" or "uniform"; None of others.
         device: where. versions: of what computed it.
     """
 
     target: str
     seed: int
     truncation: float | None
+    class_frequencies: str | None
     device: str
     versions: dict[str, str]
 
@@ -54,6 +50,8 @@ def evaluate(
     num_images: int = 10_000,
     seed: int = 0,
     truncation: float | None = None,
+    class_frequencies: Frequencies = "data",
+    split: str = "train",
     extractor: str = "classifier",
     resizer: str | None = None,
     device: torch.device | str = "cpu",
@@ -65,10 +63,13 @@ def evaluate(
 
     Args:
         path: see `open_target`.
-        data: prepared dataset, or npz of moments; by default what the generator was trained on.
+        data: dataset, prepared or as it lies somewhere, or npz of moments; by default what the
+            generator was trained on.
         metrics: as in `evaluate`; a few that the data allow by default.
         num_images, seed, truncation: of the images; see `open_target`.
-        extractor, resizer: see `open_reference`.
+        class_frequencies: how often a conditional generator is asked for each class: as often as
+            the data has it, "data"; or all alike, "uniform".
+        split, extractor, resizer: see `open_reference`.
         device: where the networks run.
         cache: folder of what has been measured; the user's cache folder by default.
         cluster: of Ray, whose actors draw and see the images; see `measure_by`.
@@ -81,20 +82,46 @@ def evaluate(
         GanError: something cannot be used, and why.
     """
     device = torch.device(device)
-    asked = Asked(path, data, num_images, seed, truncation, extractor, resizer, device, cache)
+    asked = Asked(
+        path=path,
+        data=data,
+        num_images=num_images,
+        seed=seed,
+        truncation=truncation,
+        class_frequencies=class_frequencies,
+        split=split,
+        extractor=extractor,
+        resizer=resizer,
+        device=device,
+        cache=cache,
+    )
     with asked.opened(progress) as (target, reference):
         names = metrics or _metrics_for(target, reference)
         if cluster is not None:
-            measure_by(
-                cluster, asked, to_be_seen(target.source, reference), needed(names), progress
-            )
-        found = score_images(target.source, reference, metrics=names, progress=progress)
+            measure_by(cluster, asked, target, reference, names, progress)
+        return record_of(path, target, reference, metrics=names, seed=seed, progress=progress)
+
+
+def record_of(
+    path: Path,
+    target: Target,
+    reference: Reference,
+    *,
+    metrics: Sequence[str],
+    seed: int,
+    progress: Progress | None = None,
+) -> Record:
+    """Score an open target; arguments as in `evaluate`."""
+    found = score_images(
+        target.source, reference, metrics=metrics, classes=target.classes, progress=progress
+    )
     return Record(
         **vars(found),
         target=str(path),
         seed=seed,
         truncation=target.truncation,
-        device=str(device),
+        class_frequencies=target.frequencies,
+        device=str(reference.device),
         versions={"ganpipe": __version__, "torch": torch.__version__, "numpy": np.__version__},
     )
 
@@ -124,10 +151,13 @@ def target_moments(
 
 
 def _metrics_for(target: Target, reference: Reference) -> list[str]:
-    """What `gan evaluate` tells of a target by default."""
+    """What `gan evaluate` tells of a target by default; of classes only where names agree."""
     if not reference.has_images:
         return ["fid"]
-    names = default_metrics(reference.dataset, conditional=bool(target.classes))
+    names = ["fid"]
+    if reference.is_prepared:
+        alike = bool(target.classes) and set(target.classes) <= set(reference.classes)
+        names = default_metrics(reference.dataset, conditional=alike)
     if not reference.extractor.sees_classes:
         names = [name for name in names if name != "label_accuracy"]
     return [*names, "kid", "precision_recall", "density_coverage"]

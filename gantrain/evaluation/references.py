@@ -6,18 +6,25 @@ from pathlib import Path
 import torch
 
 from ganinfer.errors import DataError
+from ganinfer.files import sha256_bytes
 from ganinfer.progress import Progress
 from gantrain.data.dataset import Dataset
 from gantrain.data.opening import open_dataset
+from gantrain.data.prepare import prepare
+from gantrain.data.shards import shard_files
+from gantrain.evaluation.pictures import Pictures, holds_moments, is_prepared
 from gantrain.evaluation.targets import Target
 from gantrain.extractors._open import open_extractor
+from gantrain.metrics._classes import some
+from gantrain.metrics._generated import Generated
+from gantrain.metrics._measured import default_cache
 from gantrain.metrics._reference import Reference, load_moments
 
 
 def open_reference(
     data: Path | Dataset,
     *,
-    resolution: int | None = None,
+    split: str = "train",
     extractor: str = "classifier",
     resizer: str | None = None,
     trained_on: Dataset | None = None,
@@ -28,8 +35,9 @@ def open_reference(
     """The real images, to be seen by an extractor.
 
     Args:
-        data: a prepared dataset, shards, or an npz of moments (`mu`, `sigma`).
-        resolution: of shards; by default that of their images.
+        data: a prepared dataset or shards; images as they lie somewhere, of which "classifier" has
+            a prepared copy made in the cache; or an npz of moments (`mu`, `sigma`).
+        split: "train" or "test", of images that are not prepared, where there are both.
         extractor: "classifier", the dataset's own; "inception"; or the file of a network, ONNX or
             TorchScript.
         resizer: of "inception": "tf", "clean" or "pytorch".
@@ -43,24 +51,32 @@ def open_reference(
     """
     device = torch.device(device)
     dataset = data if isinstance(data, Dataset) else None
-    moments = None
-    if isinstance(data, Path) and data.suffix == ".npz":
-        moments = load_moments(data, device=device)
-        if extractor == "classifier":
-            raise DataError(
-                f"{data}: moments of a network's features; say which with --extractor inception, or"
-                " the network's file"
-            )
-    elif dataset is None:
+    moments = pictures = None
+    if dataset is None:
         assert isinstance(data, Path)
-        dataset = open_dataset(data, resolution=resolution)
+        if holds_moments(data):
+            moments = load_moments(data, device=device)
+            if extractor == "classifier":
+                raise DataError(
+                    f"{data}: moments of a network's features; say which with --extractor"
+                    " inception, or the network's file"
+                )
+        elif is_dataset(data):
+            dataset = open_dataset(data)
+        else:
+            pictures = Pictures(data, split=split)
+            if extractor == "classifier":
+                dataset = _prepared(pictures, data, split, cache, progress)
     return Reference(
         dataset,
         lambda: open_extractor(
             extractor, dataset, resizer=resizer, device=device, progress=progress
         ),
+        pictures=pictures,
+        classes=pictures.classes if pictures else (),
         moments=moments,
-        name=str(dataset.path if dataset else data),
+        any_size=extractor != "classifier",
+        name=str(data.path if isinstance(data, Dataset) else data),
         trained_on=trained_on,
         device=device,
         cache=cache,
@@ -68,10 +84,29 @@ def open_reference(
     )
 
 
+def _prepared(
+    pictures: Pictures, path: Path, split: str, cache: Path | None, progress: Progress | None
+) -> Dataset:
+    """A prepared copy in the cache, where it is cleared away with what has been measured."""
+    name = sha256_bytes(f"prepared {pictures.key}".encode())[:32]
+    made = (cache or default_cache()) / name
+    if not is_prepared(made):
+        show = partial(progress, "preparing the data") if progress else None
+        try:
+            prepare(str(path), made, split=split, strict=True, progress=show)
+        except DataError as error:
+            raise DataError(
+                f"{path}: {error}. The extractor 'classifier' takes images of one size; --extractor"
+                " inception takes any"
+            ) from None
+    return Dataset(made)
+
+
 def reference_of(
     target: Target,
     data: Path | None,
     *,
+    split: str = "train",
     extractor: str = "classifier",
     resizer: str | None = None,
     device: torch.device | str = "cpu",
@@ -81,33 +116,41 @@ def reference_of(
     """What a target is compared with: the data that are given, or those it was trained on.
 
     Raises:
-        DataError: there are none, or they are of other classes than the target.
+        DataError: there are none, they are not those that it was trained on and were not given,
+            or they have classes that the generator has not.
     """
     place = data or target.place
     if place is None:
         raise DataError("these images do not say what they are compared with; give --data")
-    real: Path | Dataset = place
-    trained_on = None
-    if place.suffix != ".npz":
-        real = _open_real(place, target, progress)
-        _check_classes(real, target, given=data is not None)
-        if real.sha256 != target.trained_on and target.place and target.place.exists():
-            trained_on = _open_real(target.place, target, progress)
-    return open_reference(
+    real = _open_real(place, target, progress) if data is None or is_dataset(place) else place
+    sha256 = real.sha256 if isinstance(real, Dataset) else None
+    if data is None and sha256 != target.trained_on:
+        raise DataError(
+            f"{place}: sha256 {str(sha256)[:12]}...; the generator was trained on"
+            f" {str(target.trained_on)[:12]}...; give its data with --data"
+        )
+    reference = open_reference(
         real,
+        split=split,
         extractor=extractor,
         resizer=resizer,
-        trained_on=trained_on,
+        trained_on=None if sha256 == target.trained_on else _training_set(target, progress),
         device=device,
         cache=cache,
         progress=progress,
     )
+    _check_classes(reference, target)
+    return reference
+
+
+def is_dataset(path: Path) -> bool:
+    """Is it prepared, or shards, whose images are decoded where they are looked at?"""
+    return is_prepared(path) or bool(shard_files(path))
 
 
 def _open_real(place: Path, target: Target, progress: Progress | None) -> Dataset:
     """A prepared dataset, or shards whose images are made as large as the target's."""
-    prepared = (place / "dataset.json").exists()
-    resolution = None if prepared else target.source.read(range(1)).shape[1]
+    resolution = None if is_prepared(place) else target.source.read(range(1)).shape[1]
     return open_dataset(
         place,
         resolution=resolution,
@@ -115,13 +158,22 @@ def _open_real(place: Path, target: Target, progress: Progress | None) -> Datase
     )
 
 
-def _check_classes(dataset: Dataset, target: Target, *, given: bool) -> None:
-    """Refuse other classes than the target's and, unless they were given, other data."""
-    fits = not target.classes or len(target.classes) == dataset.num_classes
-    if not fits or (not given and dataset.sha256 != target.trained_on):
-        trained_sha256 = f", {target.trained_on[:12]}..." if target.trained_on else ""
+def _training_set(target: Target, progress: Progress | None) -> Dataset | None:
+    """What a generator was trained on, if it is still there."""
+    if target.place is None or not is_dataset(target.place):
+        return None
+    dataset = _open_real(target.place, target, progress)
+    return dataset if dataset.sha256 == target.trained_on else None
+
+
+def _check_classes(reference: Reference, target: Target) -> None:
+    """Refuse data with classes that the generator cannot be asked for."""
+    if not isinstance(target.source, Generated) or not target.classes:
+        return
+    if strange := [name for name in reference.classes if name not in target.classes]:
         raise DataError(
-            f"{dataset.path}: {dataset.num_classes} classes, sha256 {dataset.sha256[:12]}...; the"
-            f" generator was trained on {len(target.classes)} classes{trained_sha256}; give its"
-            " data with --data"
+            f"{reference.name}: {len(reference.classes)} classes, and the generator has no"
+            f" {some(strange)}; it was trained on {len(target.classes)} classes"
+            f" ({some(target.classes)}): classes are matched by name; give data of these with"
+            " --data"
         )

@@ -2,41 +2,32 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 
-from ganinfer.errors import ConfigError, DataError
+from ganinfer.errors import ConfigError
 from ganinfer.lookup import Held, Kind, find_part, held_function
 from ganinfer.progress import Progress
 from gantrain.data.dataset import Dataset
 from gantrain.distributed import alone, rank
+from gantrain.evaluation.measuring import COLUMNS, measure_images
 from gantrain.evaluation.targets import network_draw
-from gantrain.extractors._base import Extractor
+from gantrain.metrics._classes import counts_by_name
 from gantrain.metrics._generated import Generated
-from gantrain.metrics._measured import (
-    SEEN,
-    Batch,
-    Measured,
-    MeasuredSource,
-    Source,
-    in_batches,
-    measure_once,
-)
+from gantrain.metrics._measured import SEEN, Batch, Source, in_batches
 from gantrain.metrics._reference import Reference
 from gantrain.metrics._score import Score
 from gantrain.models._base import GeneratorModule
 
-COLUMNS = ("images", *SEEN)
+NEEDED = (*COLUMNS, "labels")
 METRIC = Kind(
     "gantrain.metrics",
     {
         "scores": held_function("reference", "fake"),
         "NEEDS": Held(
-            f"a tuple of {', '.join(COLUMNS)}",
-            lambda found: isinstance(found, tuple) and all(c in COLUMNS for c in found),
+            f"a tuple of {', '.join(NEEDED)}",
+            lambda found: isinstance(found, tuple) and all(c in NEEDED for c in found),
         ),
         "BETTER": Held(
             'a dict: score -> "lower", "higher", the best value, or None',
@@ -75,6 +66,7 @@ def score_images(
     reference: Reference,
     *,
     metrics: Sequence[str],
+    classes: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Score images.
@@ -85,6 +77,8 @@ def score_images(
             reference's cache.
         reference: the real images and the extractor.
         metrics: names of modules in gantrain.metrics, or package.module of one's own.
+        classes: names of the classes that the labels count; those of the real images by default.
+            They are matched with those by name.
         progress: called with (what is being done, done, in all).
 
     Returns:
@@ -92,15 +86,12 @@ def score_images(
 
     Raises:
         ConfigError: an unknown metric, or one that gives something else than scores of its own.
-        DataError: too few images, other images than the dataset's, or a metric that the data
-            does not have.
+        DataError: too few images, images or classes that are not like the dataset's, or a metric
+            that the data does not have.
     """
-    modules, needs = metric_modules(metrics), needed(metrics)
-    fake = _measured(images, reference, needs, progress)
-    fake.need(*needs)
-    if reference.has_images:
-        reference.real.need(*needs)
-        reference.training.need(*needs)
+    modules = metric_modules(metrics)
+    needs = needs_of(modules.values())
+    fake = measure_images(images, reference, needs, classes=classes, progress=progress)
     scores: dict[str, Score] = {}
     if rank() == 0:
         with alone():
@@ -119,6 +110,11 @@ def score_images(
     )
 
 
+def needs_of(modules: Iterable[Any]) -> list[str]:
+    """What some metrics look at: names of COLUMNS, and labels."""
+    return sorted({need for module in modules for need in module.NEEDS})
+
+
 def metric_modules(names: Sequence[str]) -> dict[str, Any]:
     """What holds the metrics, modules as a rule, by name.
 
@@ -126,23 +122,6 @@ def metric_modules(names: Sequence[str]) -> dict[str, Any]:
         ConfigError: an unknown one.
     """
     return {name: find_part(METRIC, name, where="--metrics") for name in names}
-
-
-def needed(metrics: Sequence[str]) -> list[str]:
-    """The columns that metrics look at; errors as of `metric_modules`."""
-    return sorted({c for module in metric_modules(metrics).values() for c in module.NEEDS})
-
-
-def to_be_seen(images: Source, reference: Reference) -> list[MeasuredSource]:
-    """What `score_images` looks at, chunk by chunk: these images, and the reference's.
-
-    Raises:
-        DataError: other images than the dataset's.
-    """
-    found = [_measured(images, reference, [], None)]
-    if reference.has_images:
-        found += [reference.real, reference.training]
-    return [one for one in dict.fromkeys(found) if isinstance(one, MeasuredSource)]
 
 
 def score_network(
@@ -153,9 +132,15 @@ def score_network(
     truncation: float | None = None,
     device: torch.device | str = "cpu",
 ) -> dict[str, float]:
-    """The figures of a network in eval mode that a run records, over the seeds 0, 1, ..."""
+    """The figures of a network in eval mode that a run records, over the seeds 0, 1, ...
+
+    It is asked for each class as often as the dataset has it.
+    """
     draw = network_draw(network, truncation=truncation, device=device)
     source = Generated("a run's network", range(num_images), network.num_classes, draw)
+    labels, classes = reference.dataset.labels, reference.classes
+    if network.num_classes and labels is not None:
+        source = source.asked_by(counts_by_name(labels, classes, classes))
     names = default_metrics(reference.dataset, conditional=bool(network.num_classes))
     return score_images(in_batches(source), reference, metrics=names).values
 
@@ -179,42 +164,3 @@ def _checked_scores(
             " otherwise, or leave one out"
         )
     return found
-
-
-def _measured(
-    images: Iterable[Batch] | Source,
-    reference: Reference,
-    needs: Sequence[str],
-    progress: Progress | None,
-) -> Measured:
-    """The images, seen as far as they come only once."""
-
-    def extractor() -> Extractor:
-        return reference.extractor
-
-    if isinstance(images, Iterable):
-        checked = ((_checked(batch, reference), labels) for batch, labels in images)
-        return measure_once(checked, extractor, *needs)
-    _checked(images.read(range(1)), reference)
-    return MeasuredSource(
-        images,
-        extractor,
-        cache=reference.cache,
-        device=reference.device,
-        progress=partial(progress, "generating") if progress else None,
-    )
-
-
-def _checked(images: NDArray[Any], reference: Reference) -> NDArray[Any]:
-    """The images, if the dataset's are of the same kind."""
-    if not reference.has_images:
-        return images
-    dataset = reference.dataset
-    dtype, expected = dataset.images.dtype, dataset.images.shape[1:]
-    if images.dtype != dtype or images.shape[1:] != expected:
-        raise DataError(
-            f"images {images.dtype} {images.shape}: the dataset {dataset.path} has"
-            f" {dtype} (N, {', '.join(map(str, expected))}); give --data of that shape, or moments"
-            " (x.npz) with --extractor"
-        )
-    return images

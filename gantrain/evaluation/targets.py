@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from ganinfer.bundle.archive import is_bundle
 from ganinfer.drawing.images import to_uint8
 from ganinfer.errors import DataError
-from ganinfer.files import sha256_bytes
 from ganinfer.sampler import Sampler
 from gantrain.data.dataset import Dataset
-from gantrain.data.sources import open_source
+from gantrain.evaluation.pictures import Pictures, is_prepared
 from gantrain.metrics._generated import Draw, Generated
 from gantrain.metrics._measured import DatasetImages, Labels, Source
 from gantrain.metrics._neighbours import some_rows
@@ -35,6 +34,8 @@ class Target:
         trained_on, place: sha256 and folder of the data that the generator was trained on; None
             for images whose maker is not known.
         truncation: of the images, the default filled in.
+        frequencies: what says how often each class is asked for, "data", "training data" or
+            "uniform"; None where no classes are asked for.
     """
 
     source: Source
@@ -42,6 +43,7 @@ class Target:
     trained_on: str | None = None
     place: Path | None = None
     truncation: float | None = None
+    frequencies: str | None = None
 
 
 @contextmanager
@@ -76,7 +78,7 @@ def open_target(
             yield _of_bundle(sampler, seeds, truncation)
     elif path.suffix == ".safetensors" or (path / "checkpoints").is_dir():
         yield _of_run(path, seeds, truncation, device)
-    elif (path / "dataset.json").exists():
+    elif is_prepared(path):
         dataset = Dataset(path)
         yield Target(_some(DatasetImages(dataset), num_images), dataset.classes)
     elif not path.exists():
@@ -87,8 +89,8 @@ def open_target(
     else:
         if truncation is not None:
             raise DataError(f"{path}: no generator, so it takes no truncation; leave it out")
-        images = ImageFiles(path)
-        yield Target(_some(images, num_images), images.classes)
+        pictures = Pictures(path, most=num_images)
+        yield Target(pictures, pictures.classes)
 
 
 def _of_bundle(sampler: Sampler, seeds: range, truncation: float | None) -> Target:
@@ -134,39 +136,6 @@ def network_draw(
         return to_uint8(images).transpose(0, 2, 3, 1)
 
     return draw_network
-
-
-class ImageFiles:
-    """Images of a folder, zip, npz or shards, as they are: all of one size, grey or RGB."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._files = path, open_source(str(path), "train")
-        self.classes = self._files.classes
-        self._shape = _channels_last(self._files.read(0)).shape
-        times = [file.stat().st_mtime_ns for file in (path, *self._files.files)]
-        names = "\n".join([*self._files.names, *map(str, times)])
-        self.labels = self._files.labels
-        self.key = f"files {path.resolve()} {sha256_bytes(names.encode())}"
-
-    def __len__(self) -> int:
-        return len(self._files.names)
-
-    def read(self, numbers: range) -> NDArray[Any]:
-        """See Source."""
-        images = []
-        for number in numbers:
-            image = _channels_last(self._files.read(number))
-            if image.shape != self._shape:
-                raise DataError(
-                    f"{self._path}: {self._files.names[number]} is {image.shape} and the first"
-                    f" image {self._shape}; expected images of one size (gan prepare makes them so)"
-                )
-            images.append(image)
-        return np.stack(images)
-
-
-def _channels_last(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return image[:, :, None] if image.ndim == 2 else image
 
 
 def _some(source: Source, num_images: int) -> Source:

@@ -1,7 +1,7 @@
 """Images that a generator draws as they are asked for."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ganinfer.drawing.latents import draw_labels
+from ganinfer.drawing.latents import draw_labels, draw_labels_by_counts
 from gantrain.metrics._measured import Labels
 from gantrain.models._base import DiscriminatorModule, GeneratorModule
 
@@ -30,6 +30,8 @@ class Generated:
         network: the generator itself, in eval mode, where it is at hand.
         device: of the network.
         open_discriminator: the one that it was trained against, where there is one.
+        counts: how often each class is asked for, of sum(counts) images; () for all alike. A
+            seed's label depends on the counts and the seed alone.
     """
 
     key: str
@@ -39,6 +41,13 @@ class Generated:
     network: GeneratorModule | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     open_discriminator: Callable[[], DiscriminatorModule] | None = None
+    counts: tuple[int, ...] = ()
+
+    def asked_by(self, counts: Sequence[int]) -> "Generated":
+        """The same generator, asked for each class as often as it counts."""
+        if len(set(counts)) == 1:  # the labels that it draws anyway
+            return self
+        return replace(self, key=f"{self.key} classes {tuple(counts)}", counts=tuple(counts))
 
     def __len__(self) -> int:
         return len(self.seeds)
@@ -46,7 +55,13 @@ class Generated:
     @cached_property
     def labels(self) -> Labels:
         """See Source."""
-        return draw_labels(self.seeds, self.num_classes) if self.num_classes else None
+        return self.labels_of(self.seeds)
+
+    def labels_of(self, seeds: Sequence[int]) -> Labels:
+        """The class that each seed is asked for, int64 (N,); None if there are none."""
+        if self.counts:
+            return draw_labels_by_counts(seeds, self.counts)
+        return draw_labels(seeds, self.num_classes) if self.num_classes else None
 
     def read(self, numbers: range) -> NDArray[Any]:
         """See Source."""

@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -59,8 +60,11 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def read(self, numbers: range) -> NDArray[Any]:
-        """Images of these numbers, uint8 (N, H, W, C), or points float32 (N, 1, 1, C)."""
+    def read(self, numbers: range) -> NDArray[Any] | Sequence[NDArray[Any]]:
+        """Images of these numbers, uint8 (N, H, W, C), or points float32 (N, 1, 1, C).
+
+        A list of uint8 (H, W, C) where sizes differ.
+        """
 
 
 class DatasetImages:
@@ -83,7 +87,8 @@ def in_batches(source: Source, batch_size: int = _BATCH) -> Iterator[Batch]:
     for start in range(0, len(source), batch_size):
         numbers = range(start, min(start + batch_size, len(source)))
         labels = source.labels
-        yield source.read(numbers), None if labels is None else labels[start : numbers.stop]
+        images = np.asarray(source.read(numbers))
+        yield images, None if labels is None else labels[start : numbers.stop]
 
 
 class Measured:
@@ -176,7 +181,7 @@ class MeasuredSource(Measured):
             device: where figures are computed.
             progress: called with (images done, images in all).
         """
-        self._folder = (cache or user_cache_path("ganpipe") / "measured") / _short(source.key)
+        self._folder = (cache or default_cache()) / _short(source.key)
         files = [
             _ChunkFile(self._folder, range(start, min(start + CHUNK, len(source))), open_extractor)
             for start in range(0, len(source), CHUNK)
@@ -285,24 +290,42 @@ class _ChunkFile(Mapping[str, NDArray[Any]]):
         return bool(num_rows >= len(self.numbers))
 
 
+def default_cache() -> Path:
+    """The user's folder of what has been measured."""
+    return user_cache_path("ganpipe") / "measured"
+
+
 def _see(
-    images: NDArray[Any], open_extractor: Callable[[], Extractor], columns: set[str]
+    images: NDArray[Any] | Sequence[NDArray[Any]],
+    open_extractor: Callable[[], Extractor],
+    columns: set[str],
 ) -> dict[str, NDArray[Any]]:
     """The columns of some images; "number" counts them."""
     found: dict[str, NDArray[Any]] = {}
     if "number" in columns:
         found["number"] = np.arange(len(images))
     if "images" in columns:
-        found["images"] = images
+        found["images"] = np.asarray(images)
     if wanted := [column for column in SEEN if column in columns]:
         extractor = open_extractor()
-        parts = [see(extractor, images[i : i + _BATCH]) for i in range(0, len(images), _BATCH)]
+        parts = [see(extractor, batch) for batch in _of_one_shape(images)]
         for column in wanted:
             rows = [getattr(part, column) for part in parts]
             if any(part is None for part in rows):
                 raise DataError(f"{extractor.name} gives no {column}; choose another extractor")
             found[column] = torch.cat(rows).cpu().numpy()
     return found
+
+
+def _of_one_shape(images: NDArray[Any] | Sequence[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    """Batches of at most _BATCH images, in order; where sizes differ, a new one at each change."""
+    if isinstance(images, np.ndarray):
+        runs = [images]
+    else:
+        runs = [np.stack(list(run)) for _, run in groupby(images, key=np.shape)]
+    for run in runs:
+        for start in range(0, len(run), _BATCH):
+            yield run[start : start + _BATCH]
 
 
 def _short(key: str) -> str:

@@ -1,7 +1,7 @@
 """The real images that generated ones are compared with, seen through an extractor."""
 
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -12,17 +12,20 @@ from ganinfer.errors import DataError
 from ganinfer.progress import Progress
 from gantrain.data.dataset import Dataset
 from gantrain.extractors._base import Extractor
-from gantrain.metrics._measured import DatasetImages, Measured, MeasuredSource
+from gantrain.metrics._measured import DatasetImages, Measured, MeasuredSource, Source
 from gantrain.metrics._moments import Moments
 
 
 class Reference:
-    """A dataset, and the extractor that looks at it and at what is compared with it.
+    """Real images, and the extractor that looks at them and at what is compared with them.
 
     Everything is computed when it is first asked for: a metric that needs no extractor builds none.
 
     Attributes:
         name: for records.
+        source: the real images; None if their moments are all that is known.
+        classes: names of the images' classes; empty without labels, and of moments.
+        any_size: the extractor takes images of any height and width, grey or not.
         trained_on: what the generator was trained on, where that is known and another dataset.
         cache: folder of what has been measured.
         device: where figures are computed.
@@ -33,7 +36,10 @@ class Reference:
         dataset: Dataset | None,
         open_extractor: Callable[[], Extractor],
         *,
+        pictures: Source | None = None,
+        classes: Sequence[str] = (),
         moments: Moments | None = None,
+        any_size: bool = False,
         name: str | None = None,
         trained_on: Dataset | None = None,
         device: torch.device | str = "cpu",
@@ -43,33 +49,48 @@ class Reference:
         """Nothing is computed yet.
 
         Args:
-            dataset: the real images; None if nothing but their moments is known.
+            dataset: the real images; None if they are not prepared.
             open_extractor: makes the extractor.
+            pictures: the real images as they lie somewhere, if they are not prepared.
+            classes: of the pictures.
             moments: of the features of all real images, if they are known.
+            any_size: see the class.
             name: for records; the dataset's folder by default.
             trained_on, device: see the class.
             cache: the user's cache folder by default.
             progress: called with (what is being done, done, in all).
         """
         self._dataset, self._open_extractor, self._progress = dataset, open_extractor, progress
-        self.trained_on, self.device, self.cache = trained_on, torch.device(device), cache
+        self.source = pictures if dataset is None else DatasetImages(dataset)
+        self.classes = list(classes) if dataset is None else dataset.classes
+        self.any_size, self.trained_on = any_size, trained_on
+        self.device, self.cache = torch.device(device), cache
         self.name = name or (str(dataset.path) if dataset else "moments")
         if moments is not None:
             self.moments = moments
 
     @property
     def dataset(self) -> Dataset:
-        """The real images.
+        """The real images, prepared.
 
         Raises:
-            DataError: their moments are all that is known.
+            DataError: they are not.
         """
         if self._dataset is None:
+            self._need_images()
+            raise DataError(
+                f"{self.name}: pictures of any size, and this metric needs a prepared dataset; make"
+                " one with gan prepare, and give it with --data"
+            )
+        return self._dataset
+
+    def _need_images(self) -> Source:
+        if self.source is None:
             raise DataError(
                 "the reference is an npz of moments, and this metric needs the real images; give a"
                 " prepared dataset with --data, or choose --metrics fid"
             )
-        return self._dataset
+        return self.source
 
     @property
     def sha256(self) -> str | None:
@@ -79,6 +100,11 @@ class Reference:
     @property
     def has_images(self) -> bool:
         """False if moments are all that is known."""
+        return self.source is not None
+
+    @property
+    def is_prepared(self) -> bool:
+        """Are the real images a prepared dataset?"""
         return self._dataset is not None
 
     @cached_property
@@ -93,19 +119,23 @@ class Reference:
 
     @cached_property
     def real(self) -> Measured:
-        """The real images."""
-        return self.measured(self.dataset)
+        """The real images.
+
+        Raises:
+            DataError: their moments are all that is known.
+        """
+        return self._measured(self._need_images())
 
     @cached_property
     def training(self) -> Measured:
         """What the generator was trained on: another dataset, or the same."""
-        return self.real if self.trained_on is None else self.measured(self.trained_on)
+        return self._measured(DatasetImages(self.trained_on)) if self.trained_on else self.real
 
-    def measured(self, dataset: Dataset) -> Measured:
-        """A dataset's images, seen by the extractor as they are needed."""
+    def _measured(self, images: Source) -> Measured:
+        """Images, seen by the extractor as they are needed."""
         show = partial(self._progress, "measuring the real images") if self._progress else None
         return MeasuredSource(
-            DatasetImages(dataset),
+            images,
             lambda: self.extractor,
             cache=self.cache,
             device=self.device,

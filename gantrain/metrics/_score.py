@@ -3,8 +3,14 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 # Which values are better, or the one that is best; None of what is only told for comparison.
 Better = Literal["lower", "higher"] | float | None
+
+# Of each generated image, float64 (N,): a score is their mean, up to a constant and to first order.
+Parts = dict[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True)

@@ -13,34 +13,37 @@ from ganinfer.errors import DataError
 from gantrain.data.dataset import to_floats
 from gantrain.data.streamed import StreamedImages
 from gantrain.extractors.classifier import Classifier, train_classifier
+from gantrain.metrics._classes import renumbered
 from gantrain.metrics._measured import Measured
 from gantrain.metrics._neighbours import some_rows
 from gantrain.metrics._reference import Reference
 from gantrain.metrics._score import Better, Score, proportion
 
-NEEDS = ("images",)
+NEEDS = ("images", "labels")
 BETTER: dict[str, Better] = {"cas": "higher", "cas_of_real": None, "cas_reverse": "higher"}
 _BATCH = 500
 
 
 def scores(reference: Reference, fake: Measured) -> dict[str, Score]:
     """{"cas", "cas_of_real", "cas_reverse"}: accuracies; give a test set as the dataset."""
-    dataset = reference.trained_on or reference.dataset
-    if dataset.labels is None or fake.labels is None or dataset.points is not None:
+    test, dataset = reference.dataset, reference.trained_on or reference.dataset
+    lacking = dataset.labels is None or test.labels is None or dataset.points is not None
+    if lacking or fake.labels is None:
         raise DataError(
             "cas: it needs a dataset of images with classes, and images asked for by class"
         )
-    test, test_labels = reference.dataset.images, reference.dataset.labels
-    assert test_labels is not None
+    assert dataset.labels is not None
+    assert test.labels is not None
     rows = some_rows(len(dataset), len(fake))
-    real, real_labels = np.asarray(dataset.images[rows]), np.asarray(dataset.labels[rows])
+    real = np.asarray(dataset.images[rows])
+    real_labels = renumbered(np.asarray(dataset.labels[rows]), dataset.classes, test.classes)
     of_fake, of_real = (
-        train_classifier(images, labels, len(dataset.classes), device=fake.device)
+        train_classifier(images, labels, len(test.classes), device=fake.device)
         for images, labels in ((fake.images, fake.labels), (real, real_labels))
     )
     return {
-        "cas": _accuracy(of_fake, test, test_labels, fake.device),
-        "cas_of_real": _accuracy(of_real, test, test_labels, fake.device),
+        "cas": _accuracy(of_fake, test.images, test.labels, fake.device),
+        "cas_of_real": _accuracy(of_real, test.images, test.labels, fake.device),
         "cas_reverse": _accuracy(of_real, fake.images, fake.labels, fake.device),
     }
 

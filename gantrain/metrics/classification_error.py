@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from ganinfer.errors import DataError
+from gantrain.metrics._classes import renumbered
 from gantrain.metrics._generated import Generated
 from gantrain.metrics._measured import Measured
 from gantrain.metrics._reference import Reference
@@ -25,11 +26,12 @@ def scores(reference: Reference, fake: Measured) -> dict[str, Score]:
             "classification_error: it needs a run, whose discriminator classifies, and a"
             " dataset with labels"
         )
-    discriminator = opened()
-    wrong = 0
+    discriminator, wrong = opened(), 0
+    trained_on = reference.trained_on or dataset
+    labels = renumbered(np.asarray(dataset.labels), dataset.classes, trained_on.classes)
     for start in range(0, len(dataset), _BATCH):
         chosen = np.arange(start, min(start + _BATCH, len(dataset)))
         features = discriminator.features(dataset.floats(chosen))
         found = classify(discriminator, features).argmax(1).numpy()
-        wrong += int((found != dataset.labels[chosen]).sum())
+        wrong += int((found != labels[chosen]).sum())
     return {"classification_error": proportion(wrong, len(dataset))}

@@ -11,7 +11,7 @@ from torch import Tensor
 from gantrain.metrics._measured import Measured
 from gantrain.metrics._neighbours import distance_blocks, nearest_within, some_features
 from gantrain.metrics._reference import Reference
-from gantrain.metrics._score import Better, Score, proportion
+from gantrain.metrics._score import Better, Parts, Score, proportion
 
 NEEDS = ("features",)
 BETTER: dict[str, Better] = {"density": "higher", "coverage": "higher"}
@@ -27,6 +27,19 @@ def scores(reference: Reference, fake: Measured) -> dict[str, Score]:
         "density": Score(float(balls.mean() / NUM_NEIGHBOURS), error, len(balls)),
         "coverage": proportion(int(covered.sum()), len(covered)),
     }
+
+
+def parts(reference: Reference, fake: Measured) -> Parts:
+    """Of density: in how many balls the image lies. Of coverage: how many hold no other."""
+    real, generated = some_features(reference.real), some_features(fake)
+    radii = nearest_within(real, NUM_NEIGHBOURS)[0][:, -1]
+    balls, alone = torch.zeros(2, len(generated), dtype=torch.float64, device=fake.device)
+    for rows, block in distance_blocks(real, generated):
+        inside = (block <= radii[rows, None]).double()
+        balls += inside.sum(dim=0)
+        alone += inside[inside.sum(dim=1) == 1].sum(dim=0)
+    jackknife = (len(generated) - 1) / len(real) * alone
+    return {"density": (balls / NUM_NEIGHBOURS).cpu().numpy(), "coverage": jackknife.cpu().numpy()}
 
 
 def density_coverage(real: Tensor, fake: Tensor, k: int = NUM_NEIGHBOURS) -> tuple[Tensor, Tensor]:

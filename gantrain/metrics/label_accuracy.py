@@ -5,9 +5,9 @@ import numpy as np
 from ganinfer.errors import DataError
 from gantrain.metrics._measured import Measured
 from gantrain.metrics._reference import Reference
-from gantrain.metrics._score import Better, Score, proportion
+from gantrain.metrics._score import Better, Parts, Score, proportion
 
-NEEDS = ("logits",)
+NEEDS = ("logits", "labels")
 BETTER: dict[str, Better] = {"label_accuracy": "higher", "label_accuracy_worst_class": "higher"}
 
 
@@ -25,5 +25,11 @@ def scores(reference: Reference, fake: Measured) -> dict[str, Score]:
     share = proportion(int(of_each[worst].sum()), len(of_each[worst]))
     return {
         "label_accuracy": proportion(int(right.sum()), len(right)),
-        "label_accuracy_worst_class": share.with_note(f"class {reference.dataset.classes[worst]}"),
+        "label_accuracy_worst_class": share.with_note(f"class {reference.classes[worst]}"),
     }
+
+
+def parts(reference: Reference, fake: Measured) -> Parts:
+    """Is each image of the class that was asked for?"""
+    right = fake.logits.argmax(axis=1) == fake.labels
+    return {"label_accuracy": right.astype(np.float64)}

@@ -27,7 +27,7 @@ def scores(reference: Reference, fake: Measured) -> dict[str, Score]:
     of the centre). modes_kl: KL divergence, in nats, from the data's histogram of classes to the
     generated one. high_quality: share of points within 3 sigma of a centre.
     """
-    labels, num_classes = reference.dataset.labels, reference.dataset.num_classes
+    labels, num_classes = reference.real.labels, len(reference.classes)
     if not reference.extractor.sees_classes or labels is None:
         raise DataError(
             "modes: the extractor does not see the dataset's classes; choose other metrics"

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ganinfer.drawing.latents import draw_labels, draw_latents
+from ganinfer.drawing.latents import draw_latents
 from ganinfer.errors import DataError
 from gantrain.metrics._generated import Generated
 from gantrain.metrics._measured import Measured
@@ -40,7 +40,7 @@ def scores(reference: Reference, fake: Measured) -> dict[str, Score]:
             seeds = range(_FIRST_SEED + 2 * start, _FIRST_SEED + 2 * (start + _BATCH))
             z = draw_latents(seeds, network.z_dim, distribution=network.z_distribution)
             t = np.random.default_rng(start).random(_BATCH) * (1 - EPSILON)
-            labels = draw_labels(seeds[:_BATCH], source.num_classes) if source.num_classes else None
+            labels = source.labels_of(seeds[:_BATCH])
             y = None if labels is None else torch.from_numpy(labels).to(source.device)
             ends = []
             for place in (t, t + EPSILON):

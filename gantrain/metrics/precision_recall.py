@@ -11,7 +11,7 @@ from torch import Tensor
 from gantrain.metrics._measured import Measured
 from gantrain.metrics._neighbours import distance_blocks, nearest_within, some_features
 from gantrain.metrics._reference import Reference
-from gantrain.metrics._score import Better, Score, proportion
+from gantrain.metrics._score import Better, Parts, Score, proportion
 
 NEEDS = ("features",)
 BETTER: dict[str, Better] = {"precision": "higher", "recall": "higher"}
@@ -26,6 +26,29 @@ def scores(reference: Reference, fake: Measured) -> dict[str, Score]:
         "precision": proportion(int(precise.sum()), len(precise)),
         "recall": proportion(int(recalled.sum()), len(recalled)),
     }
+
+
+def parts(reference: Reference, fake: Measured) -> Parts:
+    """Of precision: does the image lie in the real manifold? Of recall: what it loses without it.
+
+    Without an image its ball is gone, and those of its neighbours reach farther.
+    """
+    real, generated = some_features(reference.real), some_features(fake)
+    radii_real = nearest_within(real, NUM_NEIGHBOURS)[0][:, -1]
+    distances, neighbours = nearest_within(generated, NUM_NEIGHBOURS + 1)
+    precise = torch.zeros(len(generated), dtype=torch.bool, device=fake.device)
+    lost = torch.zeros(len(generated), dtype=torch.float64, device=fake.device)
+    for rows, block in distance_blocks(real, generated):
+        precise |= (block <= radii_real[rows, None]).any(dim=0)
+        inside = (block <= distances[:, -2]).to(torch.int32)
+        gained = (block <= distances[:, -1]).to(torch.int32) - inside
+        without = inside.sum(dim=1, keepdim=True, dtype=torch.int32) - inside
+        for column in neighbours[:, :-1].T:
+            without.index_add_(1, column, gained)
+        recalled = inside.any(dim=1, keepdim=True)
+        lost += (recalled.double() - (without > 0).double()).sum(dim=0)
+    jackknife = (len(generated) - 1) / len(real) * lost
+    return {"precision": precise.double().cpu().numpy(), "recall": jackknife.cpu().numpy()}
 
 
 def precision_recall(real: Tensor, fake: Tensor, k: int = NUM_NEIGHBOURS) -> tuple[Tensor, Tensor]:

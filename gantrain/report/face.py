@@ -5,6 +5,8 @@ from importlib.resources import files
 
 import jinja2
 
+from gantrain.metrics._score import Better
+
 STYLE = (files("gantrain.report") / "style.css").read_text()
 
 
@@ -13,6 +15,13 @@ def environment() -> jinja2.Environment:
     made = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     made.filters |= {"data_uri": _data_uri, "figure": _figure}
     return made
+
+
+def arrow(better: Better) -> str:
+    """Which values are better, beside a score's name."""
+    if better is None or isinstance(better, float):
+        return "" if better is None else f"\u2192 {better:g}"
+    return "\u2193" if better == "lower" else "\u2191"
 
 
 def _figure(value: float, digits: int) -> str:

@@ -17,10 +17,9 @@ from ganinfer.progress import Progress
 from gantrain.evaluation.evaluate import CURVE_METRICS, evaluate
 from gantrain.evaluation.references import open_reference
 from gantrain.evaluation.scores import default_metrics, metric_modules
-from gantrain.metrics._score import Better
 from gantrain.report import pictures
 from gantrain.report.charts import line_chart, quality_diversity
-from gantrain.report.face import STYLE, environment
+from gantrain.report.face import STYLE, arrow, environment
 from gantrain.report.parity import read_parity
 from gantrain.runs.checkpoint import load_generator
 from gantrain.runs.folder import begins_with
@@ -116,7 +115,7 @@ def write_report(
         "trained": trained,
         "dataset": dataset,
         "record": measured[0],
-        "arrows": _arrow,
+        "arrows": arrow,
         "better": {k: v for m in metric_modules(names).values() for k, v in m.BETTER.items()},
         "charts": [Markup(chart) for chart in _charts(stats)],
         "curve": Markup(quality_diversity(curve)) if curve else "",
@@ -157,9 +156,3 @@ def _charts(stats: Sequence[dict[str, Any]]) -> list[str]:
         if sum(map(len, points.values())) > len(points):
             charts.append(line_chart(title, points, x_label="kimg", rule=rule))
     return charts
-
-
-def _arrow(better: Better) -> str:
-    if better is None or isinstance(better, float):
-        return "" if better is None else f"\u2192 {better:g}"
-    return "\u2193" if better == "lower" else "\u2191"

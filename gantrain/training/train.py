@@ -161,6 +161,7 @@ def _train(
             "position": batches.position,
             "ancestry": ancestry,
             "best_fid": None if math.isinf(best_fid) else best_fid,
+            "best_fid_classes": "data",  # how often each was asked for
             "generator": generator.state_dict(),
             "discriminator": discriminator.state_dict(),
             "ema": ema.network.state_dict(),
@@ -195,7 +196,9 @@ def _train(
             saved = load_checkpoint(files[-1])
             game.images_seen, batches.position = saved["images_seen"], saved["position"]
             ancestry = saved.get("ancestry")
-            best_fid = math.inf if saved["best_fid"] is None else saved["best_fid"]
+            # Earlier versions asked for all classes alike: such a FID compares with none of now.
+            if not game.num_classes or saved.get("best_fid_classes") == "data":
+                best_fid = math.inf if saved["best_fid"] is None else saved["best_fid"]
             generator.load_state_dict(saved["generator"])
             discriminator.load_state_dict(saved["discriminator"])
             ema.network.load_state_dict(saved["ema"])

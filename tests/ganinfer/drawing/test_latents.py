@@ -8,6 +8,7 @@ from ganinfer.drawing.latents import (
     _centred_uniforms,
     _random_words,
     draw_labels,
+    draw_labels_by_counts,
     draw_latents,
     philox4x32,
     seed_array,
@@ -121,6 +122,20 @@ def test_labels_are_uniform_and_in_range() -> None:
     labels = draw_labels(range(10_000), 10)
     assert stats.chisquare(np.bincount(labels, minlength=10)).pvalue > 0.01
     assert draw_labels(range(100), 1).max() == 0
+
+
+def test_labels_come_as_often_as_they_count() -> None:
+    labels = draw_labels_by_counts(range(10_000), [950, 0, 50])
+    assert set(labels) == {0, 2}
+    assert stats.binomtest(int((labels == 2).sum()), 10_000, 0.05).pvalue > 0.01
+    part = draw_labels_by_counts(range(7000, 7100), np.array([950, 0, 50]))
+    assert np.array_equal(part, labels[7000:7100])  # a seed's label is its own
+
+
+def test_equal_counts_give_the_labels_that_seeds_draw_anyway() -> None:
+    expected = draw_labels(range(10_000), 7)
+    for count in (1, 3, 5417):
+        assert np.array_equal(draw_labels_by_counts(range(10_000), [count] * 7), expected)
 
 
 def test_labels_do_not_share_bits_with_latents() -> None:

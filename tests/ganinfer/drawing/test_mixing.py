@@ -80,3 +80,11 @@ def test_the_command_line_draws_mixtures(gan, mixable: Path, tmp_path: Path) -> 
     )
     assert drawn.returncode == 0, drawn.stderr
     assert (tmp_path / "x.png").exists()
+
+
+def test_a_range_is_of_names_where_names_are_numbers() -> None:
+    assert parse_labels("2-3", ["0", "1", "10", "11", "2", "3"]) == [4, 5]
+    assert parse_labels("0-2", ["0", "1", "2"]) == [0, 1, 2]
+    assert parse_labels("0-1", ["cat", "dog", "7"]) == [0, 1]
+    with pytest.raises(RequestError, match="--labels 1-3: there is no class 2; expected .* 1, 3"):
+        parse_labels("1-3", ["1", "3"])

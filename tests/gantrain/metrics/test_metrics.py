@@ -142,7 +142,7 @@ def test_label_accuracy_names_the_worst_class() -> None:
     seen = np.where((asked == 2) & (np.arange(300) % 2 == 0), 0, asked)
     known = SimpleNamespace(
         extractor=SimpleNamespace(sees_classes=True),
-        dataset=SimpleNamespace(classes=["circle", "square", "cross"]),
+        classes=["circle", "square", "cross"],
     )
     found = label_accuracy.scores(known, side(asked, logits=one_hot(seen, 3)))  # type: ignore[arg-type]
     assert found["label_accuracy"].value == pytest.approx(5 / 6)
@@ -178,7 +178,7 @@ def test_sfid_and_intra_fid_are_fids_of_other_sets(rng: np.random.Generator) -> 
     real = side(np.arange(500) % 2, features=a.astype(np.float32))
     fake = side(np.arange(400) % 2, features=b.astype(np.float32))
     known = reference(real)
-    known._dataset = SimpleNamespace(classes=["even", "odd"])  # type: ignore[assignment]
+    known.classes = ["even", "odd"]
     found = intra_fid.scores(known, fake)
     each = [frechet_distance(Moments.of([a[k::2]]), Moments.of([b[k::2]])) for k in (0, 1)]
     assert found["intra_fid"].value == pytest.approx(np.mean(each), rel=1e-4)
@@ -187,18 +187,50 @@ def test_sfid_and_intra_fid_are_fids_of_other_sets(rng: np.random.Generator) -> 
         intra_fid.scores(reference(side(features=a)), fake)
 
 
+def test_a_class_of_one_image_is_left_out_of_intra_fid_and_named(rng: np.random.Generator) -> None:
+    real, made = (rng.normal(size=(count, 4)).astype(np.float32) for count in (400, 301))
+    known = reference(side(np.arange(400) % 2, features=real))
+    known.classes = ["common", "rare"]
+    found = intra_fid.scores(known, side(np.arange(301) // 300, features=made))["intra_fid"]
+    expected = frechet_distance(Moments.of([real[::2]]), Moments.of([made[:300]]))
+    assert found.value == pytest.approx(expected, rel=1e-4)
+    assert found.note is not None
+    assert "left out, with fewer than two images of a side: rare" in found.note
+
+
 def test_kid_is_the_unbiased_mmd_of_its_kernel(rng: np.random.Generator) -> None:
-    x, y = rng.normal(size=(40, 8)), rng.normal(0.3, 1, (30, 8))
+    x, y = rng.normal(size=(40, 8)), rng.normal(0.3, 1, (40, 8))
     xx, yy, xy = ((a @ b.T / 8 + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
     expected = (
         (xx.sum() - np.trace(xx)) / (40 * 39)
-        + (yy.sum() - np.trace(yy)) / (30 * 29)
+        + (yy.sum() - np.trace(yy)) / (40 * 39)
         - 2 * xy.mean()
     )
     from gantrain.metrics._subsets import unbiased_mmd
 
-    found = unbiased_mmd(kid.polynomial, torch.from_numpy(x), torch.from_numpy(y))
+    found, *_ = unbiased_mmd(kid.polynomial, torch.from_numpy(x), torch.from_numpy(y))
     assert found == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.5])
+def test_the_error_of_a_kid_of_few_images_is_its_spread(
+    shift: float, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gantrain.metrics._subsets.NUM_SUBSETS", 5)
+    found = [
+        kid.scores(
+            reference(side(features=rng.normal(size=(60, 16)).astype(np.float32))),
+            side(features=rng.normal(shift, 1, (60, 16)).astype(np.float32)),
+        )["kid"]
+        for _ in range(100)
+    ]
+    told = np.mean([score.standard_error for score in found])
+    assert told == pytest.approx(np.std([score.value for score in found]), rel=0.3)
+    assert found[0].note is not None
+    assert "60 images: its subsets are of 1,000" in found[0].note
+    with pytest.raises(DataError, match="takes 4 or more"):
+        one = side(features=np.zeros((1, 16), np.float32))
+        kid.scores(reference(one), one)
 
 
 def test_kid_and_mmd_are_zero_between_equal_distributions_and_not_else(
