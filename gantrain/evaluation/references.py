@@ -24,6 +24,7 @@ from gantrain.metrics._reference import Reference, load_moments
 def open_reference(
     data: Path | Dataset,
     *,
+    resolution: int | None = None,
     split: str = "train",
     extractor: str = "classifier",
     resizer: str | None = None,
@@ -37,6 +38,7 @@ def open_reference(
     Args:
         data: a prepared dataset or shards; images as they lie somewhere, of which "classifier" has
             a prepared copy made in the cache; or an npz of moments (`mu`, `sigma`).
+        resolution: of shards; by default that of their images.
         split: "train" or "test", of images that are not prepared, where there are both.
         extractor: "classifier", the dataset's own; "inception"; or the file of a network, ONNX or
             TorchScript.
@@ -62,7 +64,7 @@ def open_reference(
                     " inception, or the network's file"
                 )
         elif is_dataset(data):
-            dataset = open_dataset(data)
+            dataset = open_dataset(data, resolution=resolution)
         else:
             pictures = Pictures(data, split=split)
             if extractor == "classifier":
