@@ -152,7 +152,7 @@ def is_dataset(path: Path) -> bool:
 
 def _open_real(place: Path, target: Target, progress: Progress | None) -> Dataset:
     """A prepared dataset, or shards whose images are made as large as the target's."""
-    resolution = None if is_prepared(place) else target.source.read(range(1)).shape[1]
+    resolution = None if is_prepared(place) else target.source.read(range(1))[0].shape[0]
     return open_dataset(
         place,
         resolution=resolution,

@@ -18,7 +18,7 @@ class Tracker(_base.Tracker):
     needs = "wandb"
 
     def __init__(self, run: Path, config: Mapping[str, Any], images_seen: int) -> None:
-        mode = os.environ.get("WANDB_MODE", "offline")
+        mode: Any = os.environ.get("WANDB_MODE", "offline")
         if mode == "offline":  # reports of errors would be sent all the same
             os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb

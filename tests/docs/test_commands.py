@@ -61,6 +61,8 @@ def test_commands_and_options_in_code_spans_exist(page: Path) -> None:
     for span in code_spans(page):
         if span.startswith("gan "):
             name, *rest = next(gan_commands(span))
+            if name in flags_of(GAN) and not rest:  # `gan --version`
+                continue
             assert name in GAN.commands, f"{name_of(page)}: {span}"
             unknown = {word for word in rest if word[:2] == "--"} - flags_of(GAN.commands[name])
             assert not unknown, f"{name_of(page)}: {span}"
