@@ -10,7 +10,7 @@ from ganinfer import Sampler
 from ganinfer.errors import RequestError
 from ganinfer.shards import INDEX, Index, plan, write_shards
 from ganinfer.shards.duplicates import find_duplicates, perceptual_hash
-from ganinfer.shards.folder import Folder
+from ganinfer.shards.local import LocalFolder
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_images_that_share_a_hash_are_counted_across_shards(
         same = [seed for seed, key in enumerate(hashes) if f"{key:016x}" == group.hash]
         assert (group.seeds, group.count) == (same[:5], len(same))
     assert found.words in (tmp_path / "README.md").read_text()
-    assert find_duplicates(Folder(tmp_path), written.shards, at_once=30) == found
+    assert find_duplicates(LocalFolder(tmp_path), written.shards, at_once=30) == found
 
 
 def test_lost_and_damaged_hashes_are_written_again(sampler: Sampler, tmp_path: Path) -> None:
