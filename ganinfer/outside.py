@@ -106,8 +106,10 @@ def sources_sha256(name: str) -> str:
     """Of all Python files of the package that a name lies in, once it has been loaded."""
     root = sys.modules[name.partition(":")[0].partition(".")[0]]
     digest = hashlib.sha256()
-    for folder in getattr(root, "__path__", []):
-        for file in sorted(Path(folder).rglob("*.py")):
+    # One without __init__.py is found once for each way that leads to it.
+    folders = dict.fromkeys(Path(folder).resolve() for folder in getattr(root, "__path__", []))
+    for folder in folders:
+        for file in sorted(folder.rglob("*.py")):
             digest.update(f"{file.relative_to(folder).as_posix()}\0".encode())
             digest.update(hashlib.sha256(file.read_bytes()).digest())
     if not hasattr(root, "__path__") and root.__file__:

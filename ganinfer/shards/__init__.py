@@ -17,9 +17,10 @@ from ganinfer.engines.ray import spread
 from ganinfer.errors import RequestError
 from ganinfer.progress import Progress
 from ganinfer.sampler import Sampler
+from ganinfer.shards.asked import plan, positive
 from ganinfer.shards.folder import lasting_name
 from ganinfer.shards.keeping import FILTER
-from ganinfer.shards.plan import FORMAT, Plan, Standing, known_check, plan, positive
+from ganinfer.shards.plan import FORMAT, Plan, Standing, known_check
 from ganinfer.shards.records import INDEX, REQUEST, Finished, Index, MadeBy, Request, Shard
 
 __all__ = [
