@@ -129,6 +129,7 @@ EXTRAS = {
     "aiohttp": "remote",
     "av": "video",
     "pyarrow": "parquet",
+    "lmdb": "lmdb",
     "starlette": "serve",
     "uvicorn": "serve",
     "google": "serve-grpc",

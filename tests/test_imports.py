@@ -65,6 +65,7 @@ GROUND_FLOOR_DOORS = {
     "drawing.images",
     "drawing.latents",
     "bundle.archive",
+    "bundle.hub",
     "bundle.manifest",
     "sampler",
     "cli.console",

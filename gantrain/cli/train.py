@@ -1,9 +1,11 @@
 """gan prepare, gan train."""
 
+import itertools
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,18 +18,58 @@ if TYPE_CHECKING:
     from gantrain.game.config import Config
     from gantrain.training.record import Progress as TrainingProgress
 
+_MOST_LINES = 20  # of skipped images
+
+
+class Crop(Enum):
+    """--crop."""
+
+    centre = "centre"
+    random = "random"
+    none = "none"
+
+
+def _size(text: str) -> tuple[int, int]:
+    """64, or 128x256, as width and height."""
+    sides = text.lower().split("x")
+    if not all(side.isdecimal() for side in sides) or len(sides) > 2:
+        raise typer.BadParameter(
+            f"--resolution {text}: expected 64, or width x height as in 128x256"
+        )
+    return int(sides[0]), int(sides[-1])
+
 
 def prepare(
     source: Annotated[
         str,
         typer.Argument(
-            help="'digits', 'ring8', 'grid25', or a path: IDX, images, zip, npz, CIFAR binary."
+            help="'digits', 'ring8', 'grid25', hf://datasets/..., or a path: images, zip, tar,"
+            " Parquet, npz, npy, LMDB, IDX, CIFAR."
         ),
     ],
     destination: Annotated[Path, typer.Argument(help="Folder to make.", show_default=False)],
-    resolution: Annotated[int | None, typer.Option(help="Crop to a square and resize.")] = None,
+    resolution: Annotated[
+        str | None,
+        typer.Option(metavar="N|WxH", help="Make all a square of N pixels, or W wide and H high."),
+    ] = None,
     grayscale: Annotated[bool, typer.Option("--grayscale", help="Convert to one channel.")] = False,
-    split: Annotated[str, typer.Option(help="train or test, where there are both.")] = "train",
+    split: Annotated[str, typer.Option(help="train, test or val, where there are such.")] = "train",
+    labels: Annotated[
+        Path | None, typer.Option(help="A label file: .csv, .tsv, .jsonl or .json.")
+    ] = None,
+    no_labels: Annotated[bool, typer.Option("--no-labels", help="Leave labels out.")] = False,
+    crop: Annotated[
+        Crop, typer.Option(help="Of images of another shape; none skips them.")
+    ] = Crop.centre,
+    pad: Annotated[
+        bool, typer.Option("--pad", help="Give these a border of the background instead.")
+    ] = False,
+    squash: Annotated[
+        bool, typer.Option("--squash", help="Change the shape of these instead.")
+    ] = False,
+    background: Annotated[
+        str, typer.Option(help="Colour behind what is transparent, by name or as #rrggbb.")
+    ] = "white",
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse the set for one broken image.")
     ] = False,
@@ -38,21 +80,36 @@ def prepare(
     """Decode a dataset once into images.npy, labels.npy and dataset.json."""
     from gantrain.data.prepare import prepare as run
 
+    if pad + squash + (crop != Crop.centre) > 1:
+        raise typer.BadParameter("expected one of --crop, --pad and --squash")
+    if no_labels and labels is not None:
+        raise typer.BadParameter("expected one of --labels and --no-labels")
     with progress_bars() as report:
         made = run(
             source,
             destination,
-            resolution=resolution,
+            resolution=None if resolution is None else _size(resolution),
             grayscale=grayscale,
             split=split,
             strict=strict,
             stack=stack,
+            labels=labels,
+            labelled=not no_labels,
+            framing="pad" if pad else "squash" if squash else crop.value,
+            background=background,
             progress=lambda done, total: report("reading images", done, total),
         )
-    for name in made.skipped:
-        console.print(f"skipped {name}: broken image", style="yellow")
+    for name, reason in itertools.islice(made.skipped.items(), _MOST_LINES):
+        console.print(f"skipped {name}: {reason}", style="yellow", soft_wrap=True)
+    if len(made.skipped) > _MOST_LINES:
+        console.print(
+            f"skipped {len(made.skipped):,} in all; {made.path}/dataset.json names them",
+            style="yellow",
+        )
+    for warning in made.warnings:
+        console.print(warning, style="yellow", soft_wrap=True)
     console.print(
-        f"{made.num_images:,} images {made.resolution}x{made.resolution}x{made.channels},"
+        f"{made.num_images:,} images {made.width}x{made.height}x{made.channels},"
         f" {len(made.classes) or 'no'} classes -> {made.path}"
     )
 
