@@ -103,7 +103,8 @@ ORDER = {
         ),
     ],
     "gantrain": [
-        *("distributed", "data", "models", "game", "regularizers", "objectives", "runs"),
+        *("distributed", "pickle_machine", "data", "models", "game"),
+        *("regularizers", "objectives", "runs"),
         *("extractors", "metrics", "evaluation", "training", "report", "cli"),
     ],
     "ganexport": [
