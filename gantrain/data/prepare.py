@@ -25,7 +25,7 @@ from gantrain.data.stacking import stack as stack_images
 from gantrain.data.toys import TOYS, prepare_points
 
 FORMAT_VERSION = 1
-NOT_SQUARE_VERSION = 2  # has width and height, where 1 has resolution
+NOT_SQUARE_VERSION = 3  # has width and height, where others have resolution
 
 
 @dataclass(frozen=True)
