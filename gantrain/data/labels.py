@@ -39,8 +39,8 @@ def read_label_file(name: str, data: bytes) -> dict[str, str] | None:
         data: its content.
 
     Returns:
-        The name of a picture, relative to the file's folder -> of its class. None if the file
-        says that there are no labels, or is about something else.
+        The name of a picture, relative to the file's folder -> of its class; empty if the file is
+        about something else. None if it says that there are no labels.
 
     Raises:
         DataError: it cannot be read, or a picture has two labels or something that is no class.
@@ -73,7 +73,7 @@ def read_label_file(name: str, data: bytes) -> dict[str, str] | None:
 
 
 def _stylegan(content: Any) -> list[tuple[str, Any]] | None:
-    labels = content.get("labels") if isinstance(content, dict) else content
+    labels = content.get("labels", ()) if isinstance(content, dict) else content
     if labels is None:
         return None
     return list(labels.items()) if isinstance(labels, dict) else [(f, label) for f, label in labels]

@@ -14,7 +14,6 @@ from gantrain.data.sources.parts import Part
 def parquet(file: Path) -> Part:
     """A column of images: files, alone or beside their paths, as the Hub has them."""
     try:
-        import pyarrow as pa
         import pyarrow.parquet as pq
     except ModuleNotFoundError as error:
         raise missing_extra("pyarrow", error) from None
@@ -24,7 +23,9 @@ def parquet(file: Path) -> Part:
             counts = [opened.metadata.row_group(i).num_rows for i in range(groups)]
             image, label, classes = _columns(file, schema)
             labels = opened.read([label])[label].to_pylist() if label else None
-    except (pa.ArrowException, OSError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # whatever a damaged file leads to
         raise DataError(f"{file}: cannot be read as Parquet ({error})") from None
     if labels is not None and None in labels:
         raise DataError(f"{file}: {label}: row {labels.index(None)} has none")

@@ -106,6 +106,9 @@ def _numbered(
     where: str, values: Sequence[int | str], told: list[str]
 ) -> tuple[list[str], NDArray[np.int64]]:
     """Names of the classes, and labels; the order of the names that shards tell is kept."""
+    strange = next((value for value in values if not isinstance(value, int | str)), None)
+    if strange is not None:
+        raise DataError(f"{where}: found the label {strange}; expected whole numbers or names")
     numbers = [value for value in values if isinstance(value, int)]
     if numbers and min(numbers) < 0:
         raise DataError(
@@ -133,7 +136,7 @@ def _npz(file: Path) -> Part:
         with np.load(file, allow_pickle=False) as archive:
             labels = archive["labels"].tolist() if "labels" in archive else None
         count, *shape = _shape_of(file)
-    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # whatever a damaged file leads to
         raise DataError(f"{file}: expected an npz with images ({error})") from None
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3)):
         raise DataError(

@@ -66,8 +66,10 @@ def pictures_of(tree: Tree, split: str, labelling: Labelling) -> Source:
     files = [name for name in tree.names if not is_litter(name)]
     pictures = sorted(filter(is_picture, files), key=natural)
     if not pictures:
-        found = f"; found {counted_suffixes(files)}" if files else ""
-        raise DataError(f"{tree.where}: no image files in it{found}")
+        raise DataError(
+            f"{tree.where}: no image files in it; found {counted_suffixes(files) or 'nothing'};"
+            " expected pictures such as .png and .jpg, or another kind of source"
+        )
     root, pictures, warnings = _split(tree.where, pictures, split)
     label_file, values, told = _labels(tree, files, root, pictures, labelling)
     others = [
@@ -77,6 +79,9 @@ def pictures_of(tree: Tree, split: str, labelling: Labelling) -> Source:
     ]
     if others:
         warnings.append(f"left out what is no picture: {counted_suffixes(others)}")
+    tables = [name for name in others if name.lower().endswith((".csv", ".tsv", ".jsonl"))]
+    if tables and values is None and labelling.wanted:
+        warnings.append(f"if {tables[0]} tells the classes, give it as --labels")
     classes, labels = in_order(values) if values else ([], None)
     if values and label_file is None:
         warnings += _empty_folders(tree, root, pictures)
@@ -156,10 +161,11 @@ def _labels(
     while True:  # beside the pictures, or further up
         here = [f for f in files if f.startswith(folder) and "/" not in f[len(folder) :]]
         here = [name for name in here if _is_label_file(name)]
-        told = {name: read_label_file(name, tree.open(name)) for name in here}
-        if len([name for name in told if told[name]]) > 1:
+        read = {name: read_label_file(name, tree.open(name)) for name in here}
+        told = {name: labels for name, labels in read.items() if labels != {}}
+        if sum(labels is not None for labels in told.values()) > 1:
             raise DataError(f"{tree.where}: found {listed(here)}; choose one by --labels")
-        if here:
+        if told:
             name = next((name for name in told if told[name]), here[0])
             if not (labels := told[name]):
                 return name, None, [f"{name} tells no labels"]
@@ -182,7 +188,7 @@ def _told_by(
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror})") from None
     told = read_label_file(str(file), data)
-    if told is None:
+    if not told:
         raise DataError(f"{file}: tells no labels; expected a column label, or give --no-labels")
     name, folders = None, ["", root]
     if tree.place is not None and file.resolve().is_relative_to(tree.place.resolve()):

@@ -55,13 +55,21 @@ def test_label_files_of_every_kind_say_the_same(name: str, text: str) -> None:
     ("name", "text"),
     [
         ("dataset.json", '{"labels": null}'),
-        ("dataset.json", '{"info": 1}'),
         ("metadata.jsonl", '{"file_name": "a.png", "text": "a cat"}'),
         ("metadata.csv", "file_name,text\na.png,a cat\n"),
     ],
 )
 def test_a_file_may_tell_no_labels(name: str, text: str) -> None:
     assert read_label_file(name, text.encode()) is None
+
+
+def test_a_file_about_something_else_is_no_label_file(tmp_path: Path) -> None:
+    root = files(tmp_path, "cat/a.png", "dog/a.png", dataset__json='{"info": 1}')
+    assert opened(root) == {"cat/a.png": "cat", "dog/a.png": "dog"}
+    with pytest.raises(DataError, match=r"dataset.json: tells no labels"):
+        opened(root, file=root / "dataset.json")
+    flat = files(tmp_path / "flat", "a.png", mine__csv="a.png,1")
+    assert "if mine.csv tells the classes, give it as --labels" in open_source(str(flat)).warnings
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,7 @@ def test_a_tar_of_something_else_is_refused(tmp_path: Path, members: dict, words
     [
         ({"pixels": [b""]}, "found the columns pixels; expected one of images, called image"),
         ({"image": [b""], "label": [None]}, "label: row 0 has none"),
+        ({"image": [b""], "label": [0.5]}, "found the label 0.5; expected whole numbers or names"),
     ],
 )
 def test_a_table_of_something_else_is_refused(tmp_path: Path, columns: dict, words: str) -> None:
