@@ -82,6 +82,8 @@ def prepare(
 
     if pad + squash + (crop != Crop.centre) > 1:
         raise typer.BadParameter("expected one of --crop, --pad and --squash")
+    if resolution is None and (pad or squash or crop is Crop.random):
+        raise typer.BadParameter("--crop, --pad and --squash go with --resolution")
     if no_labels and labels is not None:
         raise typer.BadParameter("expected one of --labels and --no-labels")
     with progress_bars() as report:

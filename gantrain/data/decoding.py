@@ -1,5 +1,6 @@
 """The pictures of a source, one by one, into images.npy; killed, it goes on from a note."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -19,7 +20,7 @@ _IMAGES_A_STEP = 1000  # between two notes of how far the work has come
 _RULES = 2  # how pictures become pixels; an interrupted call goes on only by the same rules
 
 
-class ColourFoundError(Exception):
+class _ColourFoundError(Exception):
     """A colour image came up in a set that had looked grey."""
 
 
@@ -44,7 +45,7 @@ def decode_all(
     form: Form,
     strict: bool,
     progress: Callable[[int, int], None] | None,
-) -> Done:
+) -> tuple[Done, Form]:
     """Append every readable image to partial/images.npy.
 
     Args:
@@ -55,11 +56,29 @@ def decode_all(
         strict: refuse all for one broken image.
         progress: called with (images done, images in all).
 
+    Returns:
+        What was done, and the form; if it was grey only because no colours had been seen, it may
+        be of colours now.
+
     Raises:
-        ColourFoundError: the form is grey, and not because that was asked for.
         DataError: an image is broken under `strict`, or of another size and none was asked for.
         OSError: the disk is full.
     """
+    try:
+        return _decode(images, partial, task, form, strict, progress), form
+    except _ColourFoundError:  # begin again
+        form = dataclasses.replace(form, channels=3)
+        return _decode(images, partial, task, form, strict, progress), form
+
+
+def _decode(
+    images: Source,
+    partial: Path,
+    task: dict[str, Any],
+    form: Form,
+    strict: bool,
+    progress: Callable[[int, int], None] | None,
+) -> Done:
     count, shape = len(images.names), (form.height, form.width, form.channels)
     names_sha256 = hashlib.sha256("\n".join(images.names).encode(errors="surrogateescape"))
     task = {
@@ -80,9 +99,9 @@ def decode_all(
                 picture = decode(images.open(index), form.background)
                 _check_size(picture, task, form, name)
                 if form.channels == 1 and picture.is_colour and not task["grayscale"]:
-                    raise ColourFoundError
+                    raise _ColourFoundError
                 picture = fit(picture, form, name)
-            except (GanError, ColourFoundError):
+            except (GanError, _ColourFoundError):
                 raise
             except Exception as error:  # whatever a broken image leads to
                 if strict:

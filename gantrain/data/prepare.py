@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ganinfer.errors import DataError, GanError
 from ganinfer.files import write_atomic
-from gantrain.data.decoding import ColourFoundError, Done, decode_all, in_words
+from gantrain.data.decoding import Done, decode_all, in_words
 from gantrain.data.labels import doubts
 from gantrain.data.names import listed
 from gantrain.data.pictures import FRAMINGS, Colour, Form, Framing, Picture, decode
@@ -103,12 +103,7 @@ def prepare(
         num_points = prepare_points(source, destination, format_version=FORMAT_VERSION)
         classes = [str(n) for n in range(len(TOYS[source]()[0]))]
         return Prepared(destination, num_points, 1, 1, 2, classes)
-    size = (resolution, resolution) if isinstance(resolution, int) else resolution
-    if size is not None and not all(4 <= side <= 4096 for side in size):
-        raise DataError(f"resolution {'x'.join(map(str, size))}: expected 4 to 4096 pixels")
-    if framing not in FRAMINGS:
-        raise DataError(f"framing {framing!r}: expected one of {', '.join(FRAMINGS)}")
-    colour = _colour(background)
+    size, colour = _size(resolution), _colour(background)
     images = open_source(source, split, Labelling(file=labels, wanted=labelled))
     stacked = len(images.classes) if stack else 0
     if stack:
@@ -116,16 +111,7 @@ def prepare(
     if strict and images.skipped:
         name, reason = next(iter(images.skipped.items()))
         raise DataError(f"{name}: broken image ({reason})")
-    first = _first_readable(images, colour)
-    width, height = size or _native_size(first, images.names[0])
-    coloured = first.is_colour or (framing == "pad" and len(set(colour)) > 1)
-    form = Form(
-        width=width,
-        height=height,
-        channels=3 if coloured and not grayscale else 1,
-        framing=framing if size else "none",
-        background=colour,
-    )
+    form = _form(images, size, framing, colour, grayscale)
     task = {
         "source": source if "://" in source or source == "digits" else str(Path(source).resolve()),
         "split": split,
@@ -138,11 +124,7 @@ def prepare(
     destination.parent.mkdir(parents=True, exist_ok=True)
     partial = destination.with_name(f".{destination.name}.partial")
     try:
-        try:
-            done = decode_all(images, partial, task, form, strict, progress)
-        except ColourFoundError:  # the first image was grey and this one is not: begin again
-            form = Form(**{**vars(form), "channels": 3})
-            done = decode_all(images, partial, task, form, strict, progress)
+        done, form = decode_all(images, partial, task, form, strict, progress)
         made = _describe(partial, images, done, form, task)
     except (GanError, OSError):
         shutil.rmtree(partial, ignore_errors=True)
@@ -151,6 +133,32 @@ def prepare(
         shutil.rmtree(destination)
     partial.rename(destination)
     return Prepared(destination, **made)
+
+
+def _size(resolution: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    """Width and height, if they are asked for."""
+    size = (resolution, resolution) if isinstance(resolution, int) else resolution
+    if size is not None and not all(4 <= side <= 4096 for side in size):
+        raise DataError(f"resolution {'x'.join(map(str, size))}: expected 4 to 4096 pixels")
+    return size
+
+
+def _form(
+    images: Source, size: tuple[int, int] | None, framing: Framing, colour: Colour, grayscale: bool
+) -> Form:
+    """What all become, as the first readable image tells; grey, until one has colours."""
+    if framing not in FRAMINGS:
+        raise DataError(f"framing {framing!r}: expected one of {', '.join(FRAMINGS)}")
+    first = _first_readable(images, colour)
+    width, height = size or _native_size(first, images.names[0])
+    coloured = first.is_colour or (framing == "pad" and len(set(colour)) > 1)
+    return Form(
+        width=width,
+        height=height,
+        channels=3 if coloured and not grayscale else 1,
+        framing=framing if size else "none",
+        background=colour,
+    )
 
 
 def _colour(background: str) -> Colour:

@@ -100,6 +100,7 @@ def test_the_command_tells_every_skip_and_doubt(tmp_path: Path) -> None:
     [
         (["--resolution", "16x"], "expected 64, or width x height"),
         (["--pad", "--squash"], "expected one of --crop, --pad and --squash"),
+        (["--pad"], "--crop, --pad and --squash go with --resolution"),
         (["--labels", "x.csv", "--no-labels"], "expected one of --labels and --no-labels"),
         (["--crop", "middle"], "centre"),
     ],
