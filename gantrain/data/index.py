@@ -283,8 +283,9 @@ class _Index:
         """Labels that no shard before has; what cannot be a class is refused here already."""
         if not part.labels:
             return []
-        numbered(self._task["source"], part.labels, self._classes or part.classes)
-        return [value for value in dict.fromkeys(part.labels) if value not in self._values]
+        labels: Sequence[int | str] = part.labels
+        numbered(self._task["source"], labels, self._classes or part.classes)
+        return [value for value in dict.fromkeys(labels) if value not in self._values]
 
     def _write_labels(
         self, count: int, seen: Callable[[bytes], None]
