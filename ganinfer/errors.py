@@ -129,6 +129,7 @@ EXTRAS = {
     "aiohttp": "remote",
     "av": "video",
     "pyarrow": "parquet",
+    "lmdb": "lmdb",
     "ray": "ray",
     "wandb": "wandb",
     "mlflow": "mlflow",

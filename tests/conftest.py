@@ -154,7 +154,7 @@ def downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shards are read some images at a time, as if they were large."""
-    monkeypatch.setattr("gantrain.data.shards.BLOCK_BYTES", 4096)
+    monkeypatch.setattr("gantrain.data.sources.parts.BLOCK_BYTES", 4096)
 
 
 @pytest.fixture

@@ -76,6 +76,7 @@ GROUND_FLOOR_DOORS = {
     "drawing.images",
     "drawing.latents",
     "bundle.archive",
+    "bundle.hub",
     "bundle.manifest",
     "sampler",
     "engines.cluster",
@@ -128,8 +129,9 @@ ORDER = {
         ),
     ],
     "gantrain": [
-        *("distributed", "data", "models", "trackers", "game", "regularizers", "objectives"),
-        *("runs", "extractors", "metrics", "evaluation", "training", "report", "cli"),
+        *("distributed", "pickle_machine", "data", "models", "trackers", "game"),
+        *("regularizers", "objectives", "runs"),
+        *("extractors", "metrics", "evaluation", "training", "report", "cli"),
     ],
     "ganexport": [
         *("graph", "subjects", "importers", "options", "engines", "proof", "bundling"),

@@ -16,7 +16,7 @@ import torch
 from numpy.lib.stride_tricks import as_strided
 from torch import Tensor
 
-from ganexport.subjects.pickle_machine import Global, Machine, Stateful, broken, key_of, spend
+from gantrain.pickle_machine import Global, Machine, Stateful, broken, key_of, spend
 
 MOST_AXES = 5
 OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # what torch.save wrote before zip files
@@ -126,7 +126,7 @@ def _storage(left: list[int], data: Any) -> Storage:
     """The bytes that torch.save gives for one storage, in its format from before zip files.
 
     Raises:
-        ExportError: they hold something else, or fewer numbers than they declare.
+        PickleRefused: they hold something else, or fewer numbers than they declare.
     """
     if not isinstance(data, bytes) or not data.startswith(OLD_TORCH):
         raise broken("tensors in another format than the one that pickle makes torch.save take")
@@ -207,7 +207,7 @@ def _dict(_: object) -> dict[Any, Any]:
     return {}
 
 
-def _set(left: list[int], items: Any = ()) -> set[str | int]:
+def _set(left: list[int], items: Any = ()) -> set[str | bytes | int]:
     if not isinstance(items, list):
         raise broken("a set that is not made of a list")
     spend(left, len(items))

@@ -1,7 +1,8 @@
 """Networks that stylegan2-ada-pytorch and stylegan3 pickled, read without running anything.
 
 Such a `.pkl` holds the source of its classes beside their attributes, and `pickle.load` runs it. It
-is read by `pickle_machine` instead, which knows the globals of `pickle_values` and no other.
+is read by `gantrain.pickle_machine` instead, which knows the globals of `pickle_values` and no
+other.
 """
 
 import logging
@@ -13,13 +14,14 @@ from typing import Any
 
 from torch import Tensor
 
-from ganexport.subjects.pickle_machine import Machine, broken
 from ganexport.subjects.pickle_values import KNOWN, OLD_TORCH, Instance, Stored
 from ganinfer.errors import ExportError
+from gantrain.pickle_machine import Machine, PickleRefused, broken
 
 log = logging.getLogger(__name__)
 
 LARGEST = 4 * 2**30  # bytes; the largest that are published have 400 million
+REMEDY = "if you trust who made it, save torch.save(G_ema.state_dict(), 'g.pt') where it was made"
 DEEPEST = 32  # of modules within modules
 LONGEST = 64  # of a module's or a tensor's own name
 WRITTEN_BY_TORCH = (b"PK\x03\x04", OLD_TORCH)
@@ -65,8 +67,8 @@ def read_pickled(
             if len(data) > LARGEST:
                 raise broken(f"{len(data):,} bytes")
             tree = Machine(KNOWN).run(data)
-    except ExportError as error:
-        raise ExportError(f"{path}: {error}") from None
+    except PickleRefused as error:
+        raise _in_words(path, error) from None
     except (OSError, ValueError) as error:  # it is empty, or ends too soon
         raise ExportError(f"{path}: no whole pickle ({error}); fetch it again") from None
     taken = "G_ema" if key is None else key
@@ -86,8 +88,25 @@ def read_pickled(
         raise ExportError(f"{path}: {taken} is a {kind}; expected a network of NVIDIA's")
     try:
         return _flattened(tree, path.stat().st_size)
-    except ExportError as error:
-        raise ExportError(f"{path}: {error}") from None
+    except PickleRefused as error:
+        raise _in_words(path, error) from None
+
+
+def _in_words(path: Path, error: PickleRefused) -> ExportError:
+    if error.named is None:
+        return ExportError(
+            f"{path}: not a network as NVIDIA's code pickles it: {error}; nothing in it was run;"
+            f" {REMEDY}"
+        )
+    if error.named.module.startswith("dnnlib.tflib"):
+        return ExportError(
+            f"{path}: a network of the original StyleGAN or StyleGAN2, for TensorFlow; convert it"
+            " by legacy.py of stylegan2-ada-pytorch, and export what that writes"
+        )
+    return ExportError(
+        f"{path}: names {error.named}, which no StyleGAN needs; nothing in the file was run;"
+        f" {REMEDY}"
+    )
 
 
 def _flattened(network: Instance, size: int) -> Published:

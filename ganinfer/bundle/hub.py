@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ganinfer.errors import BundleError, missing_extra
+from ganinfer.errors import BundleError, GanError, missing_extra
 
 MODEL = "model.gan"
 CARD = "README.md"
@@ -41,7 +41,7 @@ def fetched(name: str) -> tuple[str, Path]:
         from huggingface_hub import hf_hub_download
     except ModuleNotFoundError as error:
         raise missing_extra("huggingface_hub", error) from None
-    with _errors_in_words(f"hf://{name}"):
+    with errors_in_words(f"hf://{name}"):
         file = Path(hf_hub_download(repository, MODEL, revision=revision or None))
     return f"hf://{repository}@{file.parent.name}", file  # .../snapshots/<commit>/model.gan
 
@@ -91,7 +91,7 @@ def push(
         files: dict[str, Path | bytes] = {MODEL: single, CARD: model_card(manifest, name)}
         if PREVIEW in manifest.files:
             files[PREVIEW] = tree[PREVIEW]
-        with _errors_in_words(name):
+        with errors_in_words(name):
             api = HfApi()
             # None leaves it to the owner's settings, which may be private as well.
             api.create_repo(repository, private=private or None, exist_ok=True)
@@ -126,14 +126,15 @@ def _card_is_edited(repository: str, revision: str | None) -> bool:
 
 
 @contextmanager
-def _errors_in_words(name: str) -> Iterator[None]:
+def errors_in_words(name: str, kind: type[GanError] = BundleError) -> Iterator[None]:
+    """What huggingface_hub raises becomes an error of this kind that says what to do."""
     # Of the HTTP client that this huggingface_hub is built on, whichever that is.
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
     try:
         yield
     except (HTTPError, OSError, ValueError, RuntimeError) as error:
-        raise BundleError(f"{name}: {_in_words(error)}") from None
+        raise kind(f"{name}: {_in_words(error)}") from None
 
 
 def _in_words(error: BaseException) -> str:

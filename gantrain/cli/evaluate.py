@@ -15,7 +15,7 @@ from ganinfer.errors import ConfigError
 if TYPE_CHECKING:
     from gantrain.evaluation.evaluate import Record
 
-Split = Literal["train", "test"]
+Split = Literal["train", "test", "val"]
 ClassFrequencies = Literal["data", "uniform"]
 
 
@@ -38,7 +38,7 @@ def evaluate(
         ),
     ] = None,
     split: Annotated[
-        Split, typer.Option(help="Of data that are not prepared, where they have both.")
+        Split, typer.Option(help="Of data that are not prepared, where they have several.")
     ] = "train",
     metrics: Annotated[
         str | None,

@@ -1,10 +1,12 @@
 """gan prepare, gan train, gan runs."""
 
+import itertools
 import json
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,18 +21,63 @@ if TYPE_CHECKING:
     from gantrain.game.config import Config
     from gantrain.training.record import Progress as TrainingProgress
 
+_MOST_LINES = 20  # of skipped images
+_NOT_STREAMED = (
+    "--stream leaves images as they are in their shards, cropped at the centre on white, with their"
+    " labels; leave it out, or leave out --stack, --crop, --pad, --squash, --background, --labels"
+    " and --no-labels"
+)
+
+
+class Crop(Enum):
+    """--crop."""
+
+    centre = "centre"
+    random = "random"
+    none = "none"
+
+
+def _size(text: str) -> tuple[int, int]:
+    """64, or 128x256, as width and height."""
+    sides = text.lower().split("x")
+    if not all(side.isdecimal() for side in sides) or len(sides) > 2:
+        raise typer.BadParameter(
+            f"--resolution {text}: expected 64, or width x height as in 128x256"
+        )
+    return int(sides[0]), int(sides[-1])
+
 
 def prepare(
     source: Annotated[
         str,
         typer.Argument(
-            help="'digits', 'ring8', 'grid25', or a path: IDX, images, zip, npz, shards, CIFAR."
+            help="'digits', 'ring8', 'grid25', hf://datasets/..., or a path: images, zip, tar,"
+            " Parquet, npz, npy, LMDB, IDX, CIFAR."
         ),
     ],
     destination: Annotated[Path, typer.Argument(help="Folder to make.", show_default=False)],
-    resolution: Annotated[int | None, typer.Option(help="Crop to a square and resize.")] = None,
+    resolution: Annotated[
+        str | None,
+        typer.Option(metavar="N|WxH", help="Make all a square of N pixels, or W wide and H high."),
+    ] = None,
     grayscale: Annotated[bool, typer.Option("--grayscale", help="Convert to one channel.")] = False,
-    split: Annotated[str, typer.Option(help="train or test, where there are both.")] = "train",
+    split: Annotated[str, typer.Option(help="train, test or val, where there are such.")] = "train",
+    labels: Annotated[
+        Path | None, typer.Option(help="A label file: .csv, .tsv, .jsonl or .json.")
+    ] = None,
+    no_labels: Annotated[bool, typer.Option("--no-labels", help="Leave labels out.")] = False,
+    crop: Annotated[
+        Crop, typer.Option(help="Of images of another shape; none skips them.")
+    ] = Crop.centre,
+    pad: Annotated[
+        bool, typer.Option("--pad", help="Give these a border of the background instead.")
+    ] = False,
+    squash: Annotated[
+        bool, typer.Option("--squash", help="Change the shape of these instead.")
+    ] = False,
+    background: Annotated[
+        str, typer.Option(help="Colour behind what is transparent, by name or as #rrggbb.")
+    ] = "white",
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse the set for one broken image.")
     ] = False,
@@ -45,14 +92,26 @@ def prepare(
     from gantrain.data.index import index_shards
     from gantrain.data.prepare import prepare as run
 
-    if stream and stack:
-        raise DataError("--stack makes new images, and --stream leaves them as they are; choose")
+    if pad + squash + (crop != Crop.centre) > 1:
+        raise typer.BadParameter("expected one of --crop, --pad and --squash")
+    if resolution is None and (pad or squash or crop is Crop.random):
+        raise typer.BadParameter("--crop, --pad and --squash go with --resolution")
+    if no_labels and labels is not None:
+        raise typer.BadParameter("expected one of --labels and --no-labels")
+    size = None if resolution is None else _size(resolution)
     with progress_bars() as report:
         if stream:
+            copied = stack or pad or squash or no_labels or labels is not None
+            if copied or crop is not Crop.centre or background != "white":
+                raise DataError(_NOT_STREAMED)
+            if size and size[0] != size[1]:
+                raise DataError(
+                    f"--resolution {resolution}: --stream makes images square; give one number"
+                )
             made = index_shards(
                 Path(source),
                 destination,
-                resolution=resolution,
+                resolution=None if size is None else size[0],
                 grayscale=grayscale,
                 split=split,
                 strict=strict,
@@ -62,17 +121,28 @@ def prepare(
             made = run(
                 source,
                 destination,
-                resolution=resolution,
+                resolution=size,
                 grayscale=grayscale,
                 split=split,
                 strict=strict,
                 stack=stack,
+                labels=labels,
+                labelled=not no_labels,
+                framing="pad" if pad else "squash" if squash else crop.value,
+                background=background,
                 progress=partial(report, "reading images"),
             )
-    for name in made.skipped:
-        console.print(f"skipped {name}: broken image", style="yellow")
+    for name, reason in itertools.islice(made.skipped.items(), _MOST_LINES):
+        console.print(f"skipped {name}: {reason}", style="yellow", soft_wrap=True)
+    if len(made.skipped) > _MOST_LINES:
+        console.print(
+            f"skipped {len(made.skipped):,} in all; {made.path}/dataset.json names them",
+            style="yellow",
+        )
+    for warning in made.warnings:
+        console.print(warning, style="yellow", soft_wrap=True)
     console.print(
-        f"{made.num_images:,} images {made.resolution}x{made.resolution}x{made.channels},"
+        f"{made.num_images:,} images {made.width}x{made.height}x{made.channels},"
         f" {len(made.classes) or 'no'} classes -> {made.path}"
     )
 
@@ -139,7 +209,7 @@ def train(
 def _open_data(recipe: "Config") -> None:
     """Look at shards that were not looked at yet, and show how far that is."""
     from gantrain.data.opening import open_dataset
-    from gantrain.data.shards import shard_files
+    from gantrain.data.sources.shards import shard_files
     from gantrain.distributed import local_rank
 
     data = recipe.data

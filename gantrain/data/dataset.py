@@ -1,6 +1,6 @@
 """A prepared dataset, and the endless, seeded, resumable order in which training sees it.
 
-N images, H = W = resolution, C channels, K classes.
+N images, H high and W wide, C channels, K classes.
 """
 
 import json
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ganinfer.errors import DataError
-from gantrain.data.prepare import FORMAT_VERSION, INDEX_VERSION
+from gantrain.data.prepare import FORMAT_VERSION, INDEX_VERSION, NOT_SQUARE_VERSION
 from gantrain.data.streamed import StreamedImages
 from gantrain.distributed import my_share
 
@@ -25,7 +25,7 @@ class Dataset:
     Attributes:
         images: uint8 (N, H, W, C), or float32 (N, 1, 1, C) in [-1, 1] if they are points.
         labels: int64 (N,) in [0, K), or None when unlabelled.
-        resolution, channels: of the images. classes: the K class names, empty when unlabelled.
+        width, height, channels: of the images. classes: the K class names, empty when unlabelled.
         points: None for images; for points the K modes they were drawn around.
         stacked: how many classes each channel of a stacked set has; 0 otherwise.
         sha256: of the images and labels; names the dataset in caches and bundles.
@@ -47,20 +47,22 @@ class Dataset:
         except (OSError, ValueError) as error:
             raise DataError(f"{path}/dataset.json: {error}; prepare it again") from None
         version = description.get("format_version")
-        if version not in (FORMAT_VERSION, INDEX_VERSION):
+        if version not in (FORMAT_VERSION, INDEX_VERSION, NOT_SQUARE_VERSION):
             raise DataError(
-                f"{path}/dataset.json: format_version {version}, expected {FORMAT_VERSION} or"
-                f" {INDEX_VERSION}; prepare it again"
+                f"{path}/dataset.json: format_version {version}, expected {FORMAT_VERSION} to"
+                f" {NOT_SQUARE_VERSION}; prepare it again"
             )
         self.path = path
-        self.resolution: int = description["resolution"]
+        side = description.get("resolution")
+        self.width: int = description.get("width", side)
+        self.height: int = description.get("height", side)
         self.channels: int = description["channels"]
         self.classes: list[str] = description["classes"]
         self.sha256: str = description["sha256"]
         self.stacked: int = description.get("stacked", 0)
         modes = description.get("modes")
         self.points = None if modes is None else Modes(np.array(modes["centres"]), modes["sigma"])
-        shape = (description["num_images"], self.resolution, self.resolution, self.channels)
+        shape = (description["num_images"], self.height, self.width, self.channels)
         dtype = "uint8" if self.points is None else "float32"
         self.images: NDArray[Any] | StreamedImages
         if version == INDEX_VERSION:
@@ -81,6 +83,20 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def resolution(self) -> int:
+        """The side of the images, which networks take if they are square.
+
+        Raises:
+            DataError: they are not.
+        """
+        if self.width != self.height:
+            raise DataError(
+                f"{self.path}: its images are {self.width}x{self.height}, and models take square"
+                f" ones; prepare it again with --resolution {min(self.width, self.height)}"
+            )
+        return self.width
 
     @property
     def num_classes(self) -> int:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -18,19 +18,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ganinfer.errors import DataError
+from ganinfer.errors import DataError, GanError
 from ganinfer.files import npy_header, only_writer, write_atomic
 from ganinfer.host.limits import usable_cpus
+from gantrain.data.decoding import check_size, in_words
+from gantrain.data.labels import doubts, present
+from gantrain.data.names import listed
+from gantrain.data.pictures import decode
 from gantrain.data.prepare import (
-    BROKEN,
     INDEX_VERSION,
     Prepared,
-    check_request,
-    fit,
-    is_colour,
+    check_destination,
     native_size,
+    size_of,
 )
-from gantrain.data.shards import Stored, class_names, open_shard, pixels_of, shard_files, stored
+from gantrain.data.sources.parts import Part, Stored
+from gantrain.data.sources.shards import classes_of, numbered, open_shard, shard_files, stored
 
 _DTYPE = "<i8"
 _LABELS_A_STEP = 1 << 20
@@ -49,8 +52,9 @@ class Shard:
     """A line of the index.
 
     name: of the file, in the folder of the shards. size, mtime_ns: that it had. side: of its first
-    image, if it has any. colour, labelled: have its images colours, and labels? classes: that it
-    tells. skipped: names of broken images.
+    image, if it has any. colour, labelled: have its images colours, and labels? values: the labels
+    that no shard before it has. classes: that it tells. skipped: names of broken images -> the
+    reason.
     """
 
     name: str
@@ -59,8 +63,9 @@ class Shard:
     side: int | None
     colour: bool
     labelled: bool
+    values: list[int | str]
     classes: list[str]
-    skipped: list[str]
+    skipped: dict[str, str]
     blocks: list[Block]
 
     @property
@@ -104,13 +109,15 @@ def index_shards(
             `strict`. An older dataset at `destination` is left as it was.
         GanError: another process is at it.
     """
-    check_request(destination, resolution)
+    check_destination(destination)
+    size_of(resolution)
     source = source.resolve()
     files = shard_files(source, split)
     if not files:
         raise DataError(
-            f"{source}: found no shards; expected tar or Parquet files, or what gan sample wrote."
-            " Other images are copied: leave --stream out"
+            f"{source}: found no shards; expected a folder of tar or Parquet files, one of these"
+            " (a tar with .cls files), or what gan sample wrote; no tar may be compressed. Other"
+            " images are copied: leave --stream out"
         )
     task = {
         "source": str(source),
@@ -169,7 +176,8 @@ class _Index:
         self._side: int | None = task["resolution"]  # or else that of the first image
         self._colour, self._labelled = False, False
         self._classes: list[str] = []
-        self._skipped: list[str] = []
+        self._values: dict[int | str, int] = {}  # label -> its number in values.npy
+        self._skipped: dict[str, str] = {}
         self.num_shards = self._num_images = 0
 
     def resume(self, files: list[Path]) -> None:
@@ -189,12 +197,13 @@ class _Index:
         write_atomic(self._folder / "task.json", json.dumps(self._task).encode())
         write_atomic(self._folder / "shards.jsonl", "".join(lines).encode())
         self._begin("places.npy", (self._num_images, 2))
-        self._begin("labels.npy", (self._num_images if self._labelled else 0,))
+        self._begin("values.npy", (self._num_images if self._labelled else 0,))
 
     def _take(self, shard: Shard) -> None:
         self.num_shards += 1
         self._num_images += shard.num_images
-        self._skipped += shard.skipped
+        self._skipped |= shard.skipped
+        self._values |= {value: len(self._values) + i for i, value in enumerate(shard.values)}
         self._side = self._side or shard.side
         self._colour |= shard.colour
         self._labelled |= shard.labelled and bool(shard.blocks)
@@ -209,25 +218,30 @@ class _Index:
                 f"{self._task['source']}: found labels in some shards only, and {file.name} has"
                 f" {'some' if labelled else 'none'}; expected labels in all or in none"
             )
+        values = self._new_values(part)
         blocks: list[Block] = []
         whole = np.zeros(len(part.names), bool)
+        skipped: dict[str, str] = {}
         colour = False
         for rows in _blocks(part.blocks):
             images = _read(file, part.places[rows])
             names = [part.names[row] for row in rows]
             self._side = self._side or _side_of(images, names)
             for row, found in zip(rows, self._pool.map(self._look, images, names), strict=True):
-                whole[row] = found is not None
-                colour |= bool(found)
+                if isinstance(found, str):
+                    skipped[part.names[row]] = found
+                else:
+                    whole[row], colour = True, colour or found
             if kept := [image for image, good in zip(images, whole[rows], strict=True) if good]:
                 blocks.append(_block_of(kept))
         self._append("places.npy", part.places[whole])
         if part.labels is not None:
-            self._append("labels.npy", np.array(part.labels, np.int64)[whole])
+            known = self._values | {v: len(self._values) + i for i, v in enumerate(values)}
+            numbers = np.array([known[value] for value in part.labels], np.int64)
+            self._append("values.npy", numbers[whole])
         name = file.relative_to(self._base).as_posix()
-        skipped = [part.names[row] for row in np.flatnonzero(~whole)]
         about = (name, status.st_size, status.st_mtime_ns, self._side, colour, labelled)
-        shard = Shard(*about, part.classes, skipped, blocks)
+        shard = Shard(*about, values, part.classes, skipped, blocks)
         self._append("shards.jsonl", _line(shard).encode())
         self._take(shard)
 
@@ -241,15 +255,10 @@ class _Index:
         for block in (block for shard in read_shards(self._folder) for block in shard.blocks):
             digest.update(f"{block.num_images} {block.num_bytes} {block.sha256}\n".encode())
         self._begin("places.npy", (count, 2))
-        classes: list[str] = []
-        if self._labelled:
-            self._begin("labels.npy", (count,))
-            labels = np.load(self._folder / "labels.npy", mmap_mode="r")
-            classes = class_names(labels, self._classes, self._base, source)
-            for start in range(0, count, _LABELS_A_STEP):
-                digest.update(labels[start : start + _LABELS_A_STEP].tobytes())
-        else:
-            (self._folder / "labels.npy").unlink()
+        classes, lacking = self._write_labels(count, digest.update) if self._labelled else ([], [])
+        warnings = doubts(classes)
+        if lacking:
+            warnings.append(f"no classes, as no image of them can be read: {listed(lacking)}")
         description = {
             "format_version": INDEX_VERSION,
             "num_images": count,
@@ -261,24 +270,59 @@ class _Index:
             "folder": self._task["folder"],
             "split": self._task["split"],
             "num_skipped": len(self._skipped),
+            "skipped": self._skipped,
+            "warnings": warnings,
         }
         text = json.dumps(description, indent=2) + "\n"
         write_atomic(self._folder / "dataset.json", text.encode())
         (self._folder / "task.json").unlink()
-        return Prepared(destination, count, side, channels, classes, self._skipped)
+        (self._folder / "values.npy").unlink()
+        return Prepared(destination, count, side, side, channels, classes, self._skipped, warnings)
 
-    def _look(self, image: Stored, name: str) -> bool | None:
-        """Has the image colours? None if it is broken."""
+    def _new_values(self, part: Part) -> list[int | str]:
+        """Labels that no shard before has; what cannot be a class is refused here already."""
+        if not part.labels:
+            return []
+        labels: Sequence[int | str] = part.labels
+        numbered(self._task["source"], labels, self._classes or part.classes)
+        return [value for value in dict.fromkeys(labels) if value not in self._values]
+
+    def _write_labels(
+        self, count: int, seen: Callable[[bytes], None]
+    ) -> tuple[list[str], list[str]]:
+        """Write labels.npy, whose bytes are seen; the classes, and those without an image."""
+        (self._folder / "labels.npy").unlink(missing_ok=True)
+        for name in ("values.npy", "labels.npy"):
+            self._begin(name, (count,))
+        values = np.load(self._folder / "values.npy", mmap_mode="r")
+        labels = np.load(self._folder / "labels.npy", mmap_mode="r+")
+        first = self._base / next(read_shards(self._folder)).name
+        told = self._classes or classes_of(first.parent)
+        classes, numbers = numbered(self._task["source"], list(self._values), told)
+        steps = [slice(i, i + _LABELS_A_STEP) for i in range(0, count, _LABELS_A_STEP)]
+        size = len(classes)
+        counts = [np.bincount(numbers[values[step]], minlength=size) for step in steps]
+        classes, places, lacking = present(classes, np.sum(counts, axis=0))
+        for step in steps:
+            labels[step] = places[numbers[values[step]]]
+            seen(labels[step].tobytes())
+        labels.flush()
+        return classes, lacking
+
+    def _look(self, image: Stored, name: str) -> bool | str:
+        """Has the image colours? Why it is broken, if it is."""
         try:
-            pixels = pixels_of(image)
-        except BROKEN as error:
+            picture = decode(image)
+        except GanError:
+            raise
+        except Exception as error:  # whatever a broken image leads to
             if self._task["strict"]:
-                raise DataError(f"{name}: broken image ({error})") from None
-            return None
+                raise DataError(f"{name}: broken image ({in_words(error)})") from None
+            return in_words(error)
         if self._task["resolution"] is None:
             assert self._side is not None  # an image before, or this one, could be read
-            fit(pixels, name, self._side, 3, None)  # is it of that size?
-        return is_colour(pixels)
+            check_size(picture, (self._side, self._side), name)
+        return picture.is_colour
 
     def _begin(self, name: str, shape: tuple[int, ...]) -> None:
         """An array with this header, cut to its size; what is there of it stays."""
@@ -306,10 +350,12 @@ def _blocks(numbers: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     return np.split(np.arange(len(numbers)), np.flatnonzero(np.diff(numbers)) + 1)
 
 
-def _read(file: Path, places: NDArray[np.int64]) -> list[Stored]:
+def _read(file: Path, places: NDArray[np.int64]) -> Sequence[Stored]:
     try:
         return stored(file, places)
-    except BROKEN as error:
+    except GanError:
+        raise
+    except Exception as error:  # whatever a damaged file leads to
         raise DataError(f"{file}: cannot be read ({error}); get it again") from None
 
 
@@ -322,12 +368,14 @@ def _block_of(images: list[Stored]) -> Block:
     return Block(len(images), num_bytes, digest.hexdigest())
 
 
-def _side_of(images: list[Stored], names: list[str]) -> int | None:
+def _side_of(images: Sequence[Stored], names: list[str]) -> int | None:
     """Of the first image that can be read."""
     for image, name in zip(images, names, strict=True):
         try:
-            pixels = pixels_of(image)
-        except BROKEN:
+            picture = decode(image)
+        except GanError:
+            raise
+        except Exception:  # it will be told of
             continue
-        return native_size(pixels, name)
+        return native_size(picture, name)[0]
     return None

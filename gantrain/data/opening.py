@@ -10,7 +10,7 @@ from ganinfer.files import sha256_bytes
 from gantrain.data.dataset import Dataset
 from gantrain.data.index import index_shards, is_current
 from gantrain.data.prepare import prepare
-from gantrain.data.shards import shard_files
+from gantrain.data.sources.shards import shard_files
 from gantrain.distributed import barrier, leads, local_rank
 
 log = logging.getLogger(__name__)

@@ -3,54 +3,66 @@
 import hashlib
 import io
 import json
-import os
 import shutil
-import zipfile
-import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ganinfer.errors import DataError
-from ganinfer.files import npy_header, write_atomic
-from gantrain.data.pictures import Pixels, Source
+from ganinfer.errors import DataError, GanError
+from ganinfer.files import write_atomic
+from gantrain.data.decoding import Done, decode_all, in_words
+from gantrain.data.labels import doubts, present
+from gantrain.data.names import listed
+from gantrain.data.pictures import FRAMINGS, Colour, Form, Framing, Picture, decode
+from gantrain.data.source import Source
 from gantrain.data.sources import open_source
-from gantrain.data.sources import stack as stack_images
+from gantrain.data.sources.trees import Labelling
+from gantrain.data.stacking import stack as stack_images
 from gantrain.data.toys import TOYS, prepare_points
 
 FORMAT_VERSION = 1
 INDEX_VERSION = 2  # of a dataset whose images stay where they are
+NOT_SQUARE_VERSION = 3  # has width and height, where others have resolution
 INDEX_FILES = ("places.npy", "shards.jsonl")
-# What Pillow and zipfile raise for files that they cannot decode.
-BROKEN = (OSError, ValueError, SyntaxError, zipfile.BadZipFile, zlib.error)
-
-_IMAGES_A_STEP = 1000  # between two notes of how far the work has come
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What `prepare` made. skipped: the names of the broken images that were left out."""
+    """What `prepare` made.
+
+    Attributes:
+        path: of the dataset.
+        num_images, width, height, channels, classes: as they are in it.
+        skipped: names of the images that were left out -> the reason.
+        warnings: what else may not be as it was meant, in words.
+    """
 
     path: Path
     num_images: int
-    resolution: int
+    width: int
+    height: int
     channels: int
     classes: list[str]
-    skipped: list[str]
+    skipped: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
 
 def prepare(
     source: str,
     destination: Path,
     *,
-    resolution: int | None = None,
+    resolution: int | tuple[int, int] | None = None,
     grayscale: bool = False,
     split: str = "train",
     strict: bool = False,
     stack: bool = False,
+    labels: Path | None = None,
+    labelled: bool = True,
+    framing: Framing = "centre",
+    background: str = "white",
     progress: Callable[[int, int], None] | None = None,
 ) -> Prepared:
     """Decode a dataset once into arrays that training maps into memory.
@@ -58,16 +70,22 @@ def prepare(
     Killed and called again with the same arguments, it goes on from the last thousand images.
 
     Args:
-        source: "digits", a path (see `gantrain.data.sources`), or "ring8" or "grid25", points in
-            the plane (see `gantrain.data.toys`) to which no other argument applies.
+        source: "digits", a path or a dataset of the Hub (see `gantrain.data.sources`), or "ring8"
+            or "grid25", points in the plane (see `gantrain.data.toys`) to which no other argument
+            applies.
         destination: folder to make: images.npy, uint8 (N, H, W, C); labels.npy, int64 (N,), if
             the source has classes; dataset.json. An older dataset there is replaced.
-        resolution: images are centre-cropped to a square and resized to this many pixels; by
-            default all must be square and of one size already.
+        resolution: of all images, in pixels: the side of a square, or (width, height); by default
+            all must be square and of one size already.
         grayscale: convert to one channel.
-        split: "train" or "test", where the source has both.
+        split: "train", "test" or "val", where the source has them.
         strict: refuse the whole set for one broken image, instead of skipping it.
         stack: make colour images of three grey ones each, their classes all triples.
+        labels: a file that tells the class of each picture (see `gantrain.data.labels`).
+        labelled: False leaves all labels out.
+        framing: how an image of another shape is met: "centre" and "random" crop it, "pad" gives
+            it a border of the background, "squash" changes its shape, "none" skips it.
+        background: a colour, as CSS writes it, that lies behind what is transparent.
         progress: called with (images done, images in all).
 
     Returns:
@@ -76,65 +94,91 @@ def prepare(
     Raises:
         DataError: the source is missing or not understood, sizes differ, or an image is broken
             under `strict`. An older dataset at `destination` is left as it was.
+        MissingExtra: a package that reads it is not installed.
     """
-    check_request(destination, resolution)
+    check_destination(destination)
     if source in TOYS:
         num_points = prepare_points(source, destination, format_version=FORMAT_VERSION)
         classes = [str(n) for n in range(len(TOYS[source]()[0]))]
-        return Prepared(destination, num_points, 1, 2, classes, [])
-    images = open_source(source, split)
+        return Prepared(destination, num_points, 1, 1, 2, classes)
+    size, colour = size_of(resolution), _colour(background)
+    images = open_source(source, split, Labelling(file=labels, wanted=labelled))
     stacked = len(images.classes) if stack else 0
     if stack:
         images = stack_images(images)
-    first = _first_readable(images)
-    size = resolution or native_size(first, images.names[0])
-    channels = 3 if is_colour(first) and not grayscale else 1
+    if strict and images.skipped:
+        name, reason = next(iter(images.skipped.items()))
+        raise DataError(f"{name}: broken image ({reason})")
+    form = _form(images, size, framing, colour, grayscale)
     task = {
-        "source": source if source == "digits" else str(Path(source).resolve()),
+        "source": source if "://" in source or source == "digits" else str(Path(source).resolve()),
         "split": split,
-        "resolution": resolution,
+        "resolution": size,
         "grayscale": grayscale,
         "stacked": stacked,
-        "channels": channels,
-        "names_sha256": hashlib.sha256("\n".join(images.names).encode()).hexdigest(),
+        "framing": framing,
+        "background": colour,
     }
     destination.parent.mkdir(parents=True, exist_ok=True)
     partial = destination.with_name(f".{destination.name}.partial")
     try:
-        try:
-            skipped = _decode(images, partial, task, size, resolution, strict, progress)
-        except _ColourFoundError:  # the first image was grey and this one is not: begin again
-            task["channels"] = channels = 3
-            skipped = _decode(images, partial, task, size, resolution, strict, progress)
-        num_images = len(images.names) - len(skipped)
-        _describe(partial, images, skipped, (num_images, size, size, channels), task)
-    except (DataError, OSError):
+        done, form = decode_all(images, partial, task, form, strict, progress)
+        made = _describe(partial, images, done, form, task)
+    except (GanError, OSError):
         shutil.rmtree(partial, ignore_errors=True)
         raise
     if destination.exists():
         shutil.rmtree(destination)
     partial.rename(destination)
-    names = [images.names[i] for i in skipped]
-    return Prepared(destination, num_images, size, channels, images.classes, names)
+    return Prepared(destination, **made)
 
 
-def check_request(destination: Path, resolution: int | None) -> None:
-    """Raise a DataError if something else lies at the destination, or no image has that size."""
-    if destination.exists() and not _is_ours(destination):
+def check_destination(folder: Path) -> None:
+    """Raise a DataError if something else than a dataset of ours lies there."""
+    if folder.exists() and not _is_ours(folder):
+        raise DataError(f"{folder}: exists and is not a dataset of ours; choose another folder")
+
+
+def size_of(resolution: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    """Width and height, if they are asked for.
+
+    Raises:
+        DataError: no image has that size.
+    """
+    size = (resolution, resolution) if isinstance(resolution, int) else resolution
+    if size is not None and not all(4 <= side <= 4096 for side in size):
+        raise DataError(f"resolution {'x'.join(map(str, size))}: expected 4 to 4096 pixels")
+    return size
+
+
+def _form(
+    images: Source, size: tuple[int, int] | None, framing: Framing, colour: Colour, grayscale: bool
+) -> Form:
+    """What all become, as the first readable image tells; grey, until one has colours."""
+    if framing not in FRAMINGS:
+        raise DataError(f"framing {framing!r}: expected one of {', '.join(FRAMINGS)}")
+    first = _first_readable(images, colour)
+    width, height = size or native_size(first, images.names[0])
+    coloured = first.is_colour or (framing == "pad" and len(set(colour)) > 1)
+    return Form(
+        width=width,
+        height=height,
+        channels=3 if coloured and not grayscale else 1,
+        framing=framing if size else "none",
+        background=colour,
+    )
+
+
+def _colour(background: str) -> Colour:
+    from PIL import ImageColor
+
+    try:
+        red, green, blue, *_ = ImageColor.getrgb(background)
+    except ValueError:
         raise DataError(
-            f"{destination}: exists and is not a dataset of ours; choose another folder"
-        )
-    if resolution is not None and not 4 <= resolution <= 4096:
-        raise DataError(f"resolution {resolution}: expected 4 to 4096 pixels")
-
-
-class _ColourFoundError(Exception):
-    """A colour image came up in a set that had looked grey."""
-
-
-def is_colour(image: Pixels) -> bool:
-    """Has it three channels?"""
-    return image.ndim == 3 and image.shape[2] == 3
+            f"background {background!r}: no colour; expected a name or #rrggbb, as in CSS"
+        ) from None
+    return red, green, blue
 
 
 def _is_ours(folder: Path) -> bool:
@@ -148,136 +192,93 @@ def _is_ours(folder: Path) -> bool:
     return known and names <= {"images.npy", "labels.npy", "dataset.json", *INDEX_FILES}
 
 
-def _first_readable(images: Source) -> Pixels:
+def _first_readable(images: Source, background: Colour) -> Picture:
+    reason = ""
     for index in range(len(images.names)):
         try:
-            return images.read(index)
-        except BROKEN:
-            continue
-    raise DataError(f"none of the {len(images.names)} images can be read, {images.names[0]} first")
+            return decode(images.open(index), background)
+        except GanError:
+            raise
+        except Exception as error:  # whatever a broken image leads to
+            reason = reason or in_words(error)
+    raise DataError(
+        f"none of the {len(images.names)} images can be read, {images.names[0]} first: {reason}"
+    )
 
 
-def native_size(image: Pixels, name: str) -> int:
-    """The side of a square image.
+def native_size(first: Picture, name: str) -> tuple[int, int]:
+    """Of a square picture, for a set whose size is not asked for.
 
     Raises:
-        DataError: it is none.
+        DataError: it is not square.
     """
-    height, width = int(image.shape[0]), int(image.shape[1])
+    height, width = first.pixels.shape[:2]
     if height != width:
         raise DataError(
-            f"{name}: {width}x{height} is not square; give --resolution to crop and resize"
+            f"{name}: {width}x{height} is not square; give --resolution 64 to crop and resize, or"
+            f" --resolution {width}x{height} for a set of this shape"
         )
-    return height
-
-
-def _decode(
-    images: Source,
-    partial: Path,
-    task: dict[str, Any],
-    size: int,
-    resolution: int | None,
-    strict: bool,
-    progress: Callable[[int, int], None] | None,
-) -> list[int]:
-    """Append every readable image to partial/images.npy; the indices of the broken ones."""
-    count, channels = len(images.names), task["channels"]
-    state = _resume(partial, task)
-    done, skipped = state["done"], state["skipped"]
-    image_bytes = size * size * channels
-    header = npy_header((0, size, size, channels))
-    with (partial / "images.npy").open("r+b" if done else "wb") as file:
-        file.write(header)
-        file.seek(len(header) + (done - len(skipped)) * image_bytes)
-        file.truncate()
-        for index in range(done, count):
-            try:
-                image = images.read(index)
-            except BROKEN as error:
-                if strict:
-                    raise DataError(f"{images.names[index]}: broken image ({error})") from None
-                skipped.append(index)
-            else:
-                if channels == 1 and not task["grayscale"] and is_colour(image):
-                    raise _ColourFoundError
-                file.write(fit(image, images.names[index], size, channels, resolution).tobytes())
-            if (index + 1) % _IMAGES_A_STEP == 0 or index + 1 == count:
-                file.flush()
-                os.fsync(file.fileno())
-                note = json.dumps({"task": task, "done": index + 1, "skipped": skipped})
-                write_atomic(partial / "progress.json", note.encode())
-                if progress:
-                    progress(index + 1, count)
-        file.seek(0)
-        file.write(npy_header((count - len(skipped), size, size, channels)))
-    return list(skipped)
-
-
-def _resume(partial: Path, task: dict[str, Any]) -> dict[str, Any]:
-    """How far an interrupted call with the same task had come; a clean start otherwise."""
-    try:
-        state: dict[str, Any] = json.loads((partial / "progress.json").read_text())
-        if state["task"] == task:
-            return state
-    except (OSError, ValueError, KeyError):
-        pass
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    return {"done": 0, "skipped": []}
-
-
-def fit(image: Pixels, name: str, size: int, channels: int, resolution: int | None) -> Pixels:
-    """Crop, resize and convert one image to (size, size, channels).
-
-    Raises:
-        DataError: it has another size, and no resolution was asked for.
-    """
-    from PIL import Image
-
-    height, width = image.shape[:2]
-    if resolution is None and (height, width) != (size, size):
-        raise DataError(
-            f"{name}: {width}x{height}, and the first image is {size}x{size};"
-            " give --resolution to crop and resize them all"
-        )
-    picture = Image.fromarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image)
-    if (height, width) != (size, size):
-        side = min(height, width)
-        left, top = (width - side) // 2, (height - side) // 2
-        box = (left, top, left + side, top + side)
-        picture = picture.crop(box).resize((size, size), Image.Resampling.LANCZOS)
-    picture = picture.convert("L" if channels == 1 else "RGB")
-    return np.asarray(picture).reshape(size, size, channels)
+    return width, height
 
 
 def _describe(
-    partial: Path,
-    images: Source,
-    skipped: list[int],
-    shape: tuple[int, int, int, int],
-    task: dict[str, Any],
-) -> None:
-    """Write labels.npy and dataset.json."""
+    partial: Path, images: Source, done: Done, form: Form, task: dict[str, Any]
+) -> dict[str, Any]:
+    """Write labels.npy and dataset.json; what `Prepared` has of them."""
+    skipped = {images.names[index]: reason for index, reason in done.skipped}
+    num_images = done.done - len(skipped)
+    if num_images == 0:
+        name, reason = next(iter(skipped.items()))
+        raise DataError(f"no image is left: {name}: {reason}")
     digest = hashlib.sha256()
     with (partial / "images.npy").open("rb") as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
+    classes, warnings = images.classes, [*images.warnings]
     if images.labels is not None:
+        labels = np.delete(images.labels, [index for index, _ in done.skipped])
+        if not task["stacked"]:
+            counts = np.bincount(labels, minlength=len(classes))
+            classes, numbers, lacking = present(classes, counts)
+            labels = numbers[labels]
+            if lacking:
+                warnings.append(f"no classes, as no image of them can be read: {listed(lacking)}")
+            warnings += doubts(classes)
         buffer = io.BytesIO()
-        np.save(buffer, np.delete(images.labels, skipped), allow_pickle=False)
+        np.save(buffer, labels, allow_pickle=False)
         digest.update(buffer.getvalue())
         write_atomic(partial / "labels.npy", buffer.getvalue())
+    for note, (number, example) in done.notes.items():
+        warnings.append(f"{note}: {number:,}, {example}" + (" first" if number > 1 else ""))
+    if done.high - done.low < 256 / 8:
+        warnings.append(
+            f"all pixels lie between {done.low} and {done.high} of 0 to 255, less than an eighth of"
+            " the range; are the pictures meant to be so?"
+        )
+    skipped = {**images.skipped, **skipped}
+    square = form.width == form.height
     description = {
-        "format_version": FORMAT_VERSION,
-        "num_images": shape[0],
-        "resolution": shape[1],
-        "channels": shape[3],
-        "classes": images.classes,
+        "format_version": FORMAT_VERSION if square else NOT_SQUARE_VERSION,
+        "num_images": num_images,
+        **({"resolution": form.width} if square else {"width": form.width, "height": form.height}),
+        "channels": form.channels,
+        "classes": classes,
         "stacked": task["stacked"],
         "sha256": digest.hexdigest(),
         "source": task["source"],
         "split": task["split"],
         "num_skipped": len(skipped),
+        "skipped": skipped,
+        "warnings": warnings,
     }
     write_atomic(partial / "dataset.json", (json.dumps(description, indent=2) + "\n").encode())
     (partial / "progress.json").unlink()
+    return {
+        "num_images": num_images,
+        "width": form.width,
+        "height": form.height,
+        "channels": form.channels,
+        "classes": classes,
+        "skipped": skipped,
+        "warnings": warnings,
+    }

@@ -1,16 +1,18 @@
 """The images of indexed shards, as an array that is read and decoded where it is looked at."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ganinfer.errors import DataError
+from ganinfer.errors import DataError, GanError
+from gantrain.data.decoding import in_words
 from gantrain.data.index import Shard, read_shards
-from gantrain.data.pictures import Pixels
-from gantrain.data.prepare import BROKEN, fit
-from gantrain.data.shards import Stored, pixels_of, stored
+from gantrain.data.pictures import Form, Pixels, prepared
+from gantrain.data.sources.parts import Stored
+from gantrain.data.sources.shards import stored
 
 
 class StreamedImages:
@@ -76,7 +78,7 @@ class StreamedImages:
                 found[place] = self.decode(image, int(row))
         return found
 
-    def block(self, number: int) -> list[Stored]:
+    def block(self, number: int) -> Sequence[Stored]:
         """All images of a block, as they are stored.
 
         Raises:
@@ -86,22 +88,27 @@ class StreamedImages:
 
     def decode(self, image: Stored, row: int) -> Pixels:
         """A stored image -> uint8 (H, W, C); row: its number, for a message."""
+        _, height, width, channels = self.shape
+        form = Form(width=width, height=height, channels=channels)
         try:
-            pixels = pixels_of(image)
-        except BROKEN as error:
+            return prepared(image, form, "").pixels
+        except GanError:
+            raise
+        except Exception as error:  # whatever a broken image leads to
             shard = self._shards[self._owners[np.searchsorted(self.starts, row, side="right") - 1]]
             raise DataError(
                 f"{self._folder / shard.name}: image {row} of {self._path} can no longer be read"
-                f" ({error}); prepare it again"
+                f" ({in_words(error)}); prepare it again"
             ) from None
-        return fit(pixels, "", self.shape[1], self.shape[3], self.shape[1])
 
-    def _stored(self, block: int, rows: NDArray[np.int64]) -> list[Stored]:
+    def _stored(self, block: int, rows: NDArray[np.int64]) -> Sequence[Stored]:
         shard = self._shards[self._owners[block]]
         self._check(shard)
         try:
             return stored(self._folder / shard.name, self._places[rows])
-        except BROKEN as error:
+        except GanError:
+            raise
+        except Exception as error:  # whatever a damaged file leads to
             raise DataError(f"{self._folder / shard.name}: cannot be read ({error})") from None
 
     def _check(self, shard: Shard) -> None:

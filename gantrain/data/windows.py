@@ -18,7 +18,7 @@ from torch import Tensor
 from ganinfer.host.limits import usable_cpus
 from gantrain.data.dataset import Dataset, RealBatches, mirrored, to_floats
 from gantrain.data.pictures import Pixels
-from gantrain.data.shards import Stored
+from gantrain.data.sources.parts import Stored
 from gantrain.data.streamed import StreamedImages
 from gantrain.distributed import my_share, processes_here
 

@@ -11,7 +11,7 @@ from ganinfer.progress import Progress
 from gantrain.data.dataset import Dataset
 from gantrain.data.opening import open_dataset
 from gantrain.data.prepare import prepare
-from gantrain.data.shards import shard_files
+from gantrain.data.sources.shards import shard_files
 from gantrain.evaluation.pictures import Pictures, holds_moments, is_prepared
 from gantrain.evaluation.targets import Target
 from gantrain.extractors._open import open_extractor

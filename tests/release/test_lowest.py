@@ -14,6 +14,7 @@ TRIED = (
     "export",
     "hub",
     "layers",
+    "lmdb",
     "openvino",
     "parquet",
     "remote",

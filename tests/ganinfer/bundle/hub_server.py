@@ -55,10 +55,12 @@ class HubServer:
 
 _REPO = r"(?P<repo>[^/]+/[^/]+)"
 _ROUTES = {
-    rf"(GET|HEAD) /{_REPO}/resolve/(?P<revision>[^/]+)/(?P<file>.+)": "resolve",
+    rf"(GET|HEAD) (/datasets)?/{_REPO}/resolve/(?P<revision>[^/]+)/(?P<file>.+)": "resolve",
     r"POST /api/repos/create": "create",
     r"POST /api/validate-yaml": "validate",
     rf"GET /api/models/{_REPO}": "info",
+    rf"GET /api/datasets/{_REPO}/revision/(?P<revision>[^/]+)": "dataset",
+    rf"GET /api/datasets/{_REPO}/tree/(?P<revision>[^/]+)": "tree",
     rf"POST /api/models/{_REPO}/branch/(?P<branch>[^/]+)": "branch",
     rf"POST /api/models/{_REPO}/preupload/(?P<revision>[^/]+)": "preupload",
     rf"POST /api/models/{_REPO}/commit/(?P<revision>[^/]+)": "commit",
@@ -129,6 +131,25 @@ class _Handler(BaseHTTPRequestHandler):
     def _info(self, repo: str) -> object:
         return {"id": repo, "private": self._found(repo).private, "tags": [], "siblings": []}
 
+    def _commit_of(self, repo: str, revision: str) -> str:
+        repository = self._found(repo)
+        commit = repository.branches.get(revision, revision)
+        if commit not in repository.commits:
+            raise Refusal(404, "RevisionNotFound")
+        return commit
+
+    def _dataset(self, repo: str, revision: str) -> object:
+        commit = self._commit_of(repo, revision)
+        names = [{"rfilename": name} for name in self.hub.repositories[repo].commits[commit]]
+        return {"id": repo, "sha": commit, "private": False, "tags": [], "siblings": names}
+
+    def _tree(self, repo: str, revision: str) -> object:
+        files = self.hub.repositories[repo].commits[self._commit_of(repo, revision)]
+        return [
+            {"type": "file", "path": name, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
+            for name, data in files.items()
+        ]
+
     def _branch(self, repo: str, branch: str) -> object:
         branches = self._found(repo, write=True).branches
         if branch in branches:
@@ -174,11 +195,9 @@ class _Handler(BaseHTTPRequestHandler):
         return {"commitUrl": f"{self.hub.url}/{repo}/commit/{name}", "commitOid": name}
 
     def _resolve(self, repo: str, revision: str, file: str) -> object:
-        repository = self._found(repo)
-        commit = repository.branches.get(revision, revision)
-        if commit not in repository.commits:
-            raise Refusal(404, "RevisionNotFound")
-        if file not in repository.commits[commit]:
+        commit = self._commit_of(repo, revision)
+        files = self.hub.repositories[repo].commits[commit]
+        if file not in files:
             raise Refusal(404, "EntryNotFound")
-        data = repository.commits[commit][file]
+        data = files[file]
         return data, {"X-Repo-Commit": commit, "ETag": f'"{hashlib.sha256(data).hexdigest()}"'}

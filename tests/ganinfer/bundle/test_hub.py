@@ -1,3 +1,5 @@
+import io
+import os
 import shutil
 import subprocess
 import sys
@@ -7,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hub_server import TOKEN, HubServer, Repository
+from PIL import Image
 
 from ganinfer import BundleError, Sampler
 from ganinfer.bundle.archive import Bundle, sign_bundle
 from ganinfer.bundle.hub import push
 from ganinfer.bundle.places import local_path
 from ganinfer.bundle.tree import write_tree
+from ganinfer.errors import DataError
 
 # huggingface_hub's own, of the HTTP client it is built on.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -49,6 +53,12 @@ def hub(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> HubServer:
 def name(request: pytest.FixtureRequest) -> str:
     """A repository of the test's own, as downloads are kept by name."""
     return f"owner/{request.node.name.replace('[', '-').replace(']', '')[:90]}"
+
+
+def png(image: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "png")
+    return buffer.getvalue()
 
 
 def test_what_was_pushed_gives_the_same_images(hub: HubServer, bundle: Path, name: str) -> None:
@@ -254,3 +264,39 @@ except MissingExtra as error:
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "pip install 'ganpipe[hub]'" in result.stdout, result.stderr
+
+
+def test_a_dataset_of_the_hub_is_prepared(hub: HubServer, tmp_path: Path, name: str) -> None:
+    # Here, as the Hub that a process talks to is chosen once, when huggingface_hub is imported.
+    from gantrain.data.prepare import prepare
+
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
+    repository = hub.repositories[name] = Repository(private=False)
+    repository.commit("main", {f"pics/train/{n % 2}/{n}.png": png(i) for n, i in enumerate(images)})
+    repository.commit("main", {"pics/test/0/9.png": b"", "README.md": b"#", "load.py": b"exit()"})
+    for n, source in enumerate((f"hf://datasets/{name}", f"hf://datasets/{name}@main/pics")):
+        made = prepare(source, tmp_path / f"data{n}")
+        assert (made.num_images, made.classes) == (4, ["0", "1"])
+        found = np.load(tmp_path / f"data{n}" / "images.npy")
+        assert np.array_equal(found, images[[0, 2, 1, 3]])
+    blob = next(
+        path for path in Path(os.environ["HF_HOME"]).rglob("blobs/*") if name[6:] in str(path)
+    )
+    blob.write_bytes(b"damaged")
+    with pytest.raises(DataError, match="is damaged; remove it, and it is fetched again"):
+        prepare(f"hf://datasets/{name}", tmp_path / "again")
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("hf://datasets/nobody/nothing", "there is no such repository"),
+        ("hf://datasets/only-owner", "expected hf://datasets/owner/name"),
+        ("hf://models/a/b", "expected hf://datasets/owner/name"),
+    ],
+)
+def test_a_dataset_that_is_not_there_is_told(hub, tmp_path: Path, source: str, words: str) -> None:
+    from gantrain.data.prepare import prepare
+
+    with pytest.raises(DataError, match=f"{source}: {words}"):
+        prepare(source, tmp_path / "data")

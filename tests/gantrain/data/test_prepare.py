@@ -46,7 +46,7 @@ def class_folders(tmp_path: Path) -> Path:
 def test_digits_are_sklearns(tmp_path: Path) -> None:
     made = prepare("digits", tmp_path / "digits")
     dataset = Dataset(tmp_path / "digits")
-    assert (made.num_images, made.resolution, made.channels) == (1797, 8, 1)
+    assert (made.num_images, made.width, made.channels) == (1797, 8, 1)
     assert dataset.images.max() == 255
     assert dataset.images.shape == (1797, 8, 8, 1)
     assert np.bincount(dataset.labels).min() > 170
@@ -106,7 +106,7 @@ def test_cifar_binary(tmp_path: Path, label_bytes: int, files: list[str], test_f
     prepare(str(tmp_path), tmp_path / "out")
     dataset = Dataset(tmp_path / "out")
     assert dataset.images.shape == (4 * len(files), 32, 32, 3)
-    assert dataset.num_classes == (10 if label_bytes == 1 else 100)
+    assert dataset.classes == [str(n) for n in range(len(files))]
     assert dataset.labels[-1] == len(files) - 1
     first = np.fromfile(tmp_path / files[0], np.uint8)[label_bytes : label_bytes + 3072]
     assert np.array_equal(dataset.images[0], first.reshape(3, 32, 32).transpose(1, 2, 0))
@@ -119,14 +119,14 @@ def test_resolution_crops_the_centre_and_resizes(tmp_path: Path) -> None:
     Image.fromarray(wide).save(tmp_path / "in" / "wide.png")
     picture((50, 40)).save(tmp_path / "in" / "z.jpg")
     made = prepare(str(tmp_path / "in"), tmp_path / "data", resolution=5, grayscale=True)
-    assert (made.resolution, made.channels) == (5, 1)
+    assert (made.width, made.height, made.channels) == (5, 5, 1)
     assert (Dataset(tmp_path / "data").images[0] == 200).all()
 
 
 def test_broken_images_are_named_and_skipped(class_folders: Path, tmp_path: Path) -> None:
     (class_folders / "cat" / "1.png").write_bytes(b"not an image")
     made = prepare(str(class_folders), tmp_path / "data")
-    assert made.skipped == ["cat/1.png"]
+    assert made.skipped == {"cat/1.png": "not an image, or damaged at its beginning"}
     assert list(Dataset(tmp_path / "data").labels) == [0, 0, 1, 1, 1]
 
 
@@ -153,7 +153,7 @@ def test_hidden_files_are_no_images(class_folders: Path, tmp_path: Path) -> None
             archive.write(path, path.relative_to(class_folders))
             archive.writestr(f"__MACOSX/{path.parent.name}/._{path.name}", b"x")
     made = prepare(str(tmp_path / "mac.zip"), tmp_path / "data")
-    assert (made.classes, made.skipped) == (["cat", "dog"], [])
+    assert (made.classes, made.skipped) == (["cat", "dog"], {})
 
 
 @pytest.mark.parametrize("split", ["test", "tset"])
@@ -187,7 +187,7 @@ def test_images_of_two_sizes_need_a_resolution(class_folders: Path, tmp_path: Pa
 
 
 def test_a_killed_preparation_goes_on(class_folders, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("gantrain.data.prepare._IMAGES_A_STEP", 2)
+    monkeypatch.setattr("gantrain.data.decoding._IMAGES_A_STEP", 2)
     (class_folders / "cat" / "0.png").write_bytes(b"broken")
     seen = []
 

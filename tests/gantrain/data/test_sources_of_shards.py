@@ -48,7 +48,7 @@ def test_what_was_written_is_prepared_again(bundle: Path, tmp_path: Path, kind: 
         write_shards(sampler, 25, tmp_path / "shards", format=kind, shard_size=10)
         images, classes = sampler.sample(25), sampler.classes
     made = prepare(str(tmp_path / "shards"), tmp_path / "data")
-    assert (made.num_images, made.classes, made.skipped) == (25, classes, [])
+    assert (made.num_images, made.classes, made.skipped) == (25, classes, {})
     assert np.array_equal(np.load(tmp_path / "data" / "images.npy"), images)
     labels = np.load(tmp_path / "data" / "labels.npy").tolist()
     assert labels == draw_labels(range(25), 3).tolist()
@@ -89,8 +89,11 @@ def test_a_column_of_bare_files_has_no_classes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("members", "words"),
     [
-        ({"1.txt": b"a caption"}, "found no images; expected images"),
-        ({"1.png": png(GREY), "1.jpg": b""}, "1.jpg: a second image of the sample 1"),
+        ({"1.txt": b"a caption"}, "no image files in it; found 1 .txt"),
+        (
+            {"1.png": png(GREY), "1.jpg": b"", "1.cls": b"0"},
+            "1.jpg: a second image of the sample 1",
+        ),
         ({"1.png": png(GREY), "1.cls": b"cat"}, "1.cls: expected a class number"),
         ({"1.png": png(GREY), "1.cls": b"-1"}, "found the label -1; expected 0 or more"),
         ({"1.png": png(GREY), "2.png": b"", "2.cls": b"0"}, "sample 1: expected an image and a"),
@@ -106,6 +109,7 @@ def test_a_tar_of_something_else_is_refused(tmp_path: Path, members: dict, words
     [
         ({"pixels": [b""]}, "found the columns pixels; expected one of images, called image"),
         ({"image": [b""], "label": [None]}, "label: row 0 has none"),
+        ({"image": [b""], "label": [0.5]}, "found the label 0.5; expected whole numbers or names"),
     ],
 )
 def test_a_table_of_something_else_is_refused(tmp_path: Path, columns: dict, words: str) -> None:
@@ -122,7 +126,7 @@ def test_what_is_damaged_is_told_by_its_name(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=f"{name}: cannot be read as"):
             open_source(str(tmp_path / name), "train")
     broken = tar(tmp_path / "z.tar", {"1.png": png(GREY), "2.png": b"none"})
-    assert prepare(str(broken), tmp_path / "data").skipped == ["z.tar/2.png"]
+    assert prepare(str(broken), tmp_path / "data").skipped.keys() == {"2.png"}
 
 
 def test_mixed_folders_are_not_guessed(tmp_path: Path) -> None:

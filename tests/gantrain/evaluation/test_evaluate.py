@@ -204,7 +204,8 @@ def test_points_are_judged_by_their_centres(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_stacked_set_is_seen_channel_by_channel(tmp_path: Path) -> None:
-    from gantrain.data.sources import open_source, stack
+    from gantrain.data.sources import open_source
+    from gantrain.data.stacking import stack
 
     source = stack(open_source("digits", "train"), 3000)
     assert len(source.classes) == 1000

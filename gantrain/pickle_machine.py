@@ -15,10 +15,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
-from ganinfer.errors import ExportError
+from ganinfer.errors import GanError
 
-NUM_OPERATIONS = 500_000  # G, D and G_ema of 1024x1024 take about 30,000
-REMEDY = "if you trust who made it, save torch.save(G_ema.state_dict(), 'g.pt') where it was made"
+NUM_OPERATIONS = 500_000  # G, D and G_ema of 1024x1024 take about 30,000, CIFAR-100 300,000
+
+
+class PickleRefused(GanError):
+    """A pickle does what none of its kind does; the text is what was found.
+
+    Attributes:
+        named: the global that it names, if that was all.
+    """
+
+    def __init__(self, found: str, named: "Global | None" = None) -> None:
+        super().__init__(found)
+        self.named = named
 
 
 @dataclass(frozen=True)
@@ -66,7 +77,7 @@ class Machine:
         """What one pickle builds.
 
         Raises:
-            ExportError: it does what it must not. ValueError: it ends too soon.
+            PickleRefused: it does what it must not. ValueError: it ends too soon.
         """
         self._stack, self._memo = [], {}
         for operation, argument, _ in pickletools.genops(source):  # type: ignore[arg-type]
@@ -81,7 +92,7 @@ class Machine:
             elif name in ACTIONS:
                 ACTIONS[name](self, argument)
             elif name not in ("PROTO", "FRAME", "STOP"):
-                raise broken(f"the operation {name}, which none of these networks needs")
+                raise broken(f"the operation {name}, which none of its kind needs")
         return self._pop()
 
     def _pop(self, kind: type | tuple[type, ...] = object) -> Any:
@@ -152,21 +163,14 @@ class Machine:
 
     def _name(self, module: str, name: str) -> None:
         found = Global(module, name)
-        if module.startswith("dnnlib.tflib"):
-            raise ExportError(
-                "a network of the original StyleGAN or StyleGAN2, for TensorFlow; convert it by"
-                " legacy.py of stylegan2-ada-pytorch, and export what that writes"
-            )
         if (module, name) not in self._known:
-            raise ExportError(
-                f"names {found}, which no StyleGAN needs; nothing in the file was run; {REMEDY}"
-            )
+            raise PickleRefused(f"the name {found}, which none of its kind needs", found)
         self._stack.append(found)
 
     def instance(self, names: str) -> None:
         """INST calls a class of protocol 0; none of these files does."""
         self.global_(names)
-        raise broken("the operation INST, which none of these networks needs")
+        raise broken("the operation INST, which none of its kind needs")
 
     def reduce(self, _: object) -> None:
         """Call a global, or make an object of it: do what there is for it."""
@@ -189,7 +193,7 @@ class Machine:
 
     def persistent(self, _: object) -> None:
         if not self._persistent:
-            raise broken("a persistent id, which none of these networks needs")
+            raise broken("a persistent id, which none of its kind needs")
         self._stack.append(self._pop(tuple))
 
 
@@ -197,6 +201,7 @@ MARK = object()
 PUSHED = {
     *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE"),
     *("BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+    *("SHORT_BINSTRING", "BINSTRING"),  # of Python 2: bytes, which come as latin-1
 }
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_SET": set}
@@ -241,22 +246,20 @@ def spend(left: list[int], count: int) -> None:
     """Count operations.
 
     Raises:
-        ExportError: none are left.
+        PickleRefused: none are left.
     """
     left[0] -= count
     if left[0] < 0:
         raise broken(f"more than {NUM_OPERATIONS:,} operations")
 
 
-def key_of(value: Any) -> str | int:
+def key_of(value: Any) -> str | bytes | int:
     """A key that hashes without going down into anything, and not as many others do."""
-    if not isinstance(value, str) and not (isinstance(value, int) and abs(value) < 2**31):
+    if not isinstance(value, str | bytes) and not (isinstance(value, int) and abs(value) < 2**31):
         raise broken(f"a key that is a {type(value).__name__}, or a huge number")
     return value
 
 
-def broken(found: str) -> ExportError:
-    """What to raise for what no network's pickle does."""
-    return ExportError(
-        f"not a network as NVIDIA's code pickles it: {found}; nothing in it was run; {REMEDY}"
-    )
+def broken(found: str) -> PickleRefused:
+    """What to raise for what no pickle of its kind does."""
+    return PickleRefused(found)
