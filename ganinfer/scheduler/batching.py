@@ -161,6 +161,16 @@ class Batcher:
                 answer()
         return request.future
 
+    def run_whole(self, request: Request) -> None:
+        """Run a request as one batch in this thread: on one thread of the device, and on all.
+
+        Raises:
+            What the backend does.
+        """
+        backend, n = self.backends[0], len(request.images)
+        for alone in sorted({True, backend.parallel_runs == 1}):
+            self._run(backend, [Piece(request, 0, n)], alone=alone)
+
     def run_on_device(self, inputs: Inputs) -> "SupportsDLPack":
         """Run one batch whose images stay on the first device, beside the queue.
 

@@ -126,7 +126,7 @@ class Runner:
         for backend in self.backends:
             with self._apart(backend, largest) as batcher:
                 for size in sizes:
-                    batcher.submit(self.asking.of_seeds(size)).result()
+                    batcher.run_whole(self.asking.of_seeds(size))
 
     def mapping(self) -> "MappingNetwork":
         """What makes styles of latents, in a bundle that has it; `ready` comes first."""

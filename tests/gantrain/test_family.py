@@ -162,4 +162,4 @@ def test_regularizers_that_exclude_each_other_are_refused(tiny_shapes: Path) -> 
             build_game(config, 8, 3, 3, torch.device("cpu"))
         except ConfigError:
             refused.append(pair)
-    assert refused == [("spectral_norm", "weight_clipping")]
+    assert refused == [("feature_matching", "top_k"), ("spectral_norm", "weight_clipping")]

@@ -452,19 +452,6 @@ def test_short_runs_are_made_one_after_the_other(watched: Watched) -> None:
     assert next_batch(7, 8, watched, running=0, short=True) == 7
 
 
-def test_a_run_that_was_long_has_another_beside_it(watched: Watched) -> None:
-    watched.parallel_runs = 2
-    batcher = batcher_of(watched)
-    batcher._last_run_s[watched] = 1.0
-    first = hold(watched, batcher)
-    second = batcher.submit(request(watched, 1))
-    assert watched.entered.acquire(timeout=20)
-    watched.gate.set()
-    assert first.result(20).any()
-    assert second.result(20).any()
-    batcher.close()
-
-
 # The same through Sampler, on every backend of this host.
 
 
