@@ -175,7 +175,5 @@ def test_fid_needs_moments_and_a_network_that_takes_such_images(
     assert later.values["fid"] > 0.1
     with pytest.raises(DataError, match=r"takes images .C, H, W. = \(5, 'h', 'w'\)"):
         evaluate(exported.path, real, num_images=200, extractor=other)
-    with pytest.raises(
-        DataError, match=r"16, 16, 3\); give --data of that shape, or"
-    ):
+    with pytest.raises(DataError, match=r"16, 16, 3\); give --data of that shape, or"):
         evaluate(exported.path, shapes, num_images=200)
