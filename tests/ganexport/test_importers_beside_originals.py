@@ -134,6 +134,7 @@ def test_checkpoint_of_fastgan_gives_the_generator_by_its_key(tmp_path: Path) ->
         of_import("fastgan", tmp_path / "50000.pth", None, {})
 
 
+@pytest.mark.slow
 def test_bundle_of_an_imported_network_passes_its_gates(tmp_path: Path) -> None:
     case = BY_NAME["torch_mimicry-cgan_pd_32"]
     exported = export(*case.read(), tmp_path / "x.gan", ExportOptions(num_images=1000))

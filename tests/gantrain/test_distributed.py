@@ -131,6 +131,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_two_processes_share_an_evaluation(run: Path, tmp_path: Path) -> None:
     script = tmp_path / "evaluate.py"
     script.write_text(EVALUATE)

@@ -83,6 +83,7 @@ def test_the_graph_has_no_branch_and_keeps_places_in_float32(standing: Subject) 
     assert all(types[node.output[0]] == onnx.TensorProto.FLOAT for node in floors)
 
 
+@pytest.mark.slow
 def test_a_biggan_of_several_truncations_is_the_same_as_onnx() -> None:
     torch.manual_seed(0)
     network = biggan.Generator(32, 3, 4, width=8)

@@ -94,6 +94,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
 
+@pytest.mark.slow
 def test_ten_times_the_data_take_the_same_memory(tmp_path: Path) -> None:
     """One epoch of training over 7 MB of pixels, and over 74."""
     peaks = []
