@@ -84,7 +84,7 @@ def compare(
         DataError: they cannot be measured against the same data, and why.
     """
     if len(paths) < 2:
-        raise ConfigError(f"found {len(paths)} targets to compare; expected two or more")
+        raise ConfigError(f"targets to compare: found {len(paths)}; expected two or more")
     device = torch.device(device)
     opened = partial(open_target, seed=seed, truncation=truncation, device=device)
     for path in paths:

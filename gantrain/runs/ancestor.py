@@ -47,6 +47,11 @@ def open_ancestor(path: Path) -> Ancestor:
     Raises:
         CheckpointError: there is nothing of that kind. What may be a pickle is not opened.
     """
+    if (path / "manifest.json").exists():
+        raise CheckpointError(
+            f"{path}: a bundle, which has graphs and no weights to train on; begin with the run"
+            " that it was exported from"
+        )
     if path.is_dir() or is_checkpoint(path):
         file, saved = load_newest(path)
         return Ancestor(

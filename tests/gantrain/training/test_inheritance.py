@@ -13,6 +13,7 @@ from torch.linalg import matrix_norm
 from ganinfer.errors import CheckpointError, ConfigError
 from gantrain.game.build import build_game, build_optimizer
 from gantrain.game.config import parse_config
+from gantrain.runs.ancestor import open_ancestor
 from gantrain.runs.checkpoint import checkpoint_files, load_checkpoint, load_generator
 from gantrain.runs.samples import generate
 from gantrain.training.ema import Ema
@@ -186,6 +187,11 @@ def test_a_pickle_is_not_opened(shapes: Path, tmp_path: Path, monkeypatch, name:
     with pytest.raises(CheckpointError, match=rf"{name}: no weights to begin with .* may run code"):
         train(parse_config(tree, where="x"), Path("run"))
     assert {path.name for path in tmp_path.iterdir()} == {name}
+
+
+def test_a_bundle_is_no_beginning(bundle: Path) -> None:
+    with pytest.raises(CheckpointError, match="begin with the run that it was exported from"):
+        open_ancestor(bundle)
 
 
 def test_a_run_of_which_nothing_fits_is_refused(shapes: Path, run: Path, tmp_path: Path) -> None:
