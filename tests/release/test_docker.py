@@ -107,7 +107,7 @@ def test_the_cpu_images_commands_give_gan_and_sampler_without_torch(
     shutil.copytree(bundle, home / "tiny.gan")
     image, path = final_stage(name), f"{place / 'bin'}:/usr/bin:/bin"
     gan = json.loads(image["ENTRYPOINT"])
-    assert "Commands" in call(*gan, *json.loads(image["CMD"]), cwd=home, PATH=path)
+    assert "Sample and serve" in call(*gan, *json.loads(image["CMD"]), cwd=home, PATH=path)
     call(*gan, "verify", "tiny.gan", cwd=home, PATH=path)
     call(*gan, "sample", "tiny.gan", "--seeds", "0-3", "-o", "four.png", cwd=home, PATH=path)
     assert (home / "four.png").is_file()
