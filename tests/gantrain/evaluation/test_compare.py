@@ -186,7 +186,7 @@ def test_the_page_needs_nothing_else_and_tells_what_differs(
 
 
 def test_what_cannot_be_compared_is_refused(run: Path, tmp_path: Path, shapes: Path) -> None:
-    with pytest.raises(ConfigError, match="found 1 targets"):
+    with pytest.raises(ConfigError, match="found 1; expected two"):
         compare([run])
     with pytest.raises(DataError, match="give --data"):
         compare([run, shapes], num_images=10)
