@@ -7,66 +7,24 @@ threads as this process (their `cpus`): with others torch's convolutions round o
 
 import atexit
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-import torch
 from platformdirs import user_cache_path
 
 from ganinfer.engines.cluster import Cluster
 from ganinfer.engines.ray import spread
 from ganinfer.errors import DataError
 from ganinfer.progress import Progress
-from gantrain.evaluation.frequencies import Frequencies, asked_as
+from gantrain.evaluation.asked import Asked
 from gantrain.evaluation.measuring import COLUMNS, to_be_seen
-from gantrain.evaluation.references import reference_of
 from gantrain.evaluation.scores import metric_modules, needs_of
-from gantrain.evaluation.targets import Target, open_target
+from gantrain.evaluation.targets import Target
 from gantrain.metrics._reference import Reference
 
 Chunk = tuple[int, int]  # of which images, and its number
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What is measured against what: the arguments of `evaluate`."""
-
-    path: Path
-    data: Path | None
-    num_images: int
-    seed: int
-    truncation: float | None
-    class_frequencies: Frequencies
-    split: str
-    extractor: str
-    resizer: str | None
-    device: torch.device
-    cache: Path | None
-
-    @contextmanager
-    def opened(self, progress: Progress | None = None) -> Iterator[tuple[Target, Reference]]:
-        """Open it; nothing is drawn yet."""
-        with open_target(
-            self.path,
-            num_images=self.num_images,
-            seed=self.seed,
-            truncation=self.truncation,
-            device=self.device,
-        ) as target:
-            reference = reference_of(
-                target,
-                self.data,
-                split=self.split,
-                extractor=self.extractor,
-                resizer=self.resizer,
-                device=self.device,
-                cache=self.cache,
-                progress=progress,
-            )
-            yield asked_as(target, reference, self.class_frequencies), reference
 
 
 def measure_by(

@@ -2,7 +2,6 @@
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,10 @@ from numpy.typing import NDArray
 
 from ganinfer.errors import ConfigError, DataError
 from ganinfer.progress import Progress
+from gantrain.evaluation.asked import Asked
 from gantrain.evaluation.evaluate import Record, record_of
-from gantrain.evaluation.frequencies import Frequencies, asked_as
+from gantrain.evaluation.frequencies import Frequencies
 from gantrain.evaluation.measuring import measure_images
-from gantrain.evaluation.references import reference_of
 from gantrain.evaluation.resampling import Difference, Found, differences
 from gantrain.evaluation.scores import metric_modules, needs_of
 from gantrain.evaluation.targets import Target, open_target
@@ -86,31 +85,34 @@ def compare(
     if len(paths) < 2:
         raise ConfigError(f"targets to compare: found {len(paths)}; expected two or more")
     device = torch.device(device)
-    opened = partial(open_target, seed=seed, truncation=truncation, device=device)
     for path in paths:
-        with opened(path, num_images=num_images) as target:
+        with open_target(
+            path, num_images=num_images, seed=seed, truncation=truncation, device=device
+        ) as target:
             num_images = min(num_images, len(target.source))
     records, found, samples = [], [], []
     datasets: dict[str, str] = {}
     for path in paths:
-        with opened(path, num_images=num_images) as target:
-            reference = reference_of(
-                target,
-                data,
-                split=split,
-                extractor=extractor,
-                resizer=resizer,
-                device=device,
-                cache=cache,
-                progress=progress,
-            )
+        asked = Asked(
+            path=path,
+            data=data,
+            num_images=num_images,
+            seed=seed,
+            truncation=truncation,
+            class_frequencies=class_frequencies,
+            split=split,
+            extractor=extractor,
+            resizer=resizer,
+            device=device,
+            cache=cache,
+        )
+        with asked.opened(progress) as (target, reference):
             datasets[reference.sha256 or reference.name] = reference.name
             if len(datasets) > 1:
                 raise DataError(
                     f"found generators of {' and '.join(datasets.values())}; say with --data what"
                     " all are compared with"
                 )
-            target = asked_as(target, reference, class_frequencies)
             modules = metric_modules(metrics or (METRICS if reference.has_images else ["fid"]))
             record = record_of(
                 path, target, reference, metrics=list(modules), seed=seed, progress=progress

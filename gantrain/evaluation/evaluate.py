@@ -11,7 +11,8 @@ import torch
 from ganinfer import __version__
 from ganinfer.engines.cluster import Cluster
 from ganinfer.progress import Progress
-from gantrain.evaluation.by_actors import Asked, measure_by
+from gantrain.evaluation.asked import Asked
+from gantrain.evaluation.by_actors import measure_by
 from gantrain.evaluation.frequencies import Frequencies
 from gantrain.evaluation.scores import Evaluation, default_metrics, score_images
 from gantrain.evaluation.targets import Target, open_target
