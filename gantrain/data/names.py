@@ -65,7 +65,8 @@ def counted_suffixes(names: Iterable[str]) -> str:
     return ", ".join(f"{count:,} {end}" for end, count in ends.most_common())
 
 
-def listed(names: Iterable[str]) -> str:
-    """The first few of many names."""
+def listed(names: Iterable[str], most: int = 5) -> str:
+    """The first few of many names, and how many more there are."""
     names = list(names)
-    return ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -14,11 +14,14 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ganinfer.errors import CheckpointError
+from gantrain.data.names import listed
 from gantrain.game.build import build_discriminator, build_generator, load_optimizer
 from gantrain.game.config import Config, Part, parse_config
 from gantrain.game.parts import Game
 from gantrain.models._layers import PER_CLASS
 from gantrain.runs.ancestor import Ancestor, Tensors, open_ancestor
+
+_NAMED = 3  # tensors or classes in a message, at most
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,8 @@ class Ancestry:
         age = "" if self.images_seen is None else f" at {self.images_seen / 1000:g} kimg"
         text = f"begins with {self.path}{age}: {self.loaded} tensors fit"
         if self.fresh:
-            text += f"; fresh: {_some([f'{name} ({why})' for name, why in self.fresh.items()])}"
-        return f"{text}; left out: {_some(self.left_out)}" if self.left_out else text
+            text += f"; fresh: {_reasons(self.fresh)}"
+        return f"{text}; left out: {listed(self.left_out, _NAMED)}" if self.left_out else text
 
 
 def inherit(
@@ -90,7 +93,7 @@ def inherit(
     if not any(value.ndim > 1 for value in loaded):  # a bias or two mean nothing
         raise CheckpointError(
             f"{ancestor.path}: no weights of its layers fit these networks,"
-            f" {_some([f'{name} ({why})' for name, why in fresh.items()])};"
+            f" {_reasons(fresh)};"
             " begin with a run of the same [model], or leave --from and [start] out"
         )
     if start.state:
@@ -135,7 +138,7 @@ def fit(
                 if kind in old:
                     value[row] = given[old.index(kind)].to(value)
             if missing := [kind for kind in new if kind not in old]:
-                reasons[name] = f"for {_some(missing)}"
+                reasons[name] = f"for {listed(missing, _NAMED)}"
         elif given.shape != value.shape:
             reasons[name] = _shapes(given, value)
         else:
@@ -224,7 +227,5 @@ def _shapes(given: Tensor, value: Tensor) -> str:
     return f"it is {tuple(given.shape)} there, {tuple(value.shape)} here"
 
 
-def _some(names: Sequence[str]) -> str:
-    """The first three, and how many more."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
+def _reasons(fresh: Mapping[str, str]) -> str:
+    return listed((f"{name} ({why})" for name, why in fresh.items()), _NAMED)
