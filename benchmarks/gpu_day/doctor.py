@@ -30,7 +30,7 @@ def run(day: Day) -> None:
     day.row("what is missing", what_is_missing)
     day.row("driver", driver)
     day.row("torch", lambda: torch_facts(on_card=day.on_card))
-    day.row("onnxruntime", lambda: providers_that_open(on_card=day.on_card))
+    day.row("onnxruntime", providers_that_open)
     day.row("tensorrt", lambda: tensorrt_facts("tensorrt"))
     day.row("tensorrt_rtx", lambda: tensorrt_facts("tensorrt_rtx"))
     day.row("cuda-python", cuda_facts)
@@ -131,26 +131,11 @@ def torch_facts(*, on_card: bool) -> Values:
     }
 
 
-def providers_that_open(*, on_card: bool) -> Values:
-    """Execution providers, and which of them really take a graph: y = x + x."""
-    import onnxruntime
-    from onnx import TensorProto, helper
+def providers_that_open() -> Values:
+    """Execution providers, and which of them really take a graph."""
+    from ganinfer.backends.onnxruntime import installed, providers_here
 
-    if hasattr(onnxruntime, "preload_dlls") and on_card:
-        onnxruntime.preload_dlls()
-    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
-    graph = helper.make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "g", [x], [y])
-    opset = helper.make_opsetid("", 20)
-    model = helper.make_model(graph, opset_imports=[opset], ir_version=10).SerializeToString()
-    found: Values = {"version": onnxruntime.__version__}
-    for name in onnxruntime.get_available_providers():
-        try:
-            session = onnxruntime.InferenceSession(model, providers=[name], enable_fallback=0)
-            opened = session.get_providers()[0]
-            found[name] = "opens" if opened == name else f"falls back to {opened}"
-        except Exception as error:  # it raises a dozen unrelated classes
-            found[name] = " ".join(str(error).split())[:200]
-    return found
+    return {"version": installed()[0], **providers_here()}
 
 
 def tensorrt_facts(product: str) -> Values:

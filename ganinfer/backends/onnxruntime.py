@@ -358,7 +358,7 @@ def providers_here() -> dict[str, str]:
     found = {}
     for name in ort.get_available_providers():
         try:
-            session = ort.InferenceSession(_ADDITION, options, providers=[name])
+            session = ort.InferenceSession(_ADDITION, options, providers=[name], enable_fallback=0)
             opened = session.get_providers()[0]
             found[name] = "opens" if opened == name else f"falls back to {opened}"
         except Exception as error:  # it raises a dozen unrelated classes
