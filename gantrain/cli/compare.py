@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ganinfer.cli.console import console, fetched_path, progress_bars
-from gantrain.cli.evaluate import ClassFrequencies, Split
+from gantrain.cli.evaluate import ClassFrequencies, ExtractorName, FirstSeed, Resizer, Split
 
 if TYPE_CHECKING:
     from gantrain.evaluation.compare import Comparison
@@ -27,9 +27,7 @@ def compare(
         Path | None,
         typer.Option(help="Dataset, prepared or not; by default what all were trained on."),
     ] = None,
-    split: Annotated[
-        Split, typer.Option(help="Of data that are not prepared, where they have both.")
-    ] = "train",
+    split: Split = "train",
     metrics: Annotated[
         str | None,
         typer.Option(
@@ -39,18 +37,11 @@ def compare(
     num: Annotated[
         int, typer.Option("--num", "--num-images", min=2, help="How many images of each, at most.")
     ] = 10_000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the first image.")] = 0,
+    seed: FirstSeed = 0,
     truncation: Annotated[float | None, typer.Option(help="Each training's by default.")] = None,
-    class_frequencies: Annotated[
-        ClassFrequencies,
-        typer.Option(help="Ask for each class as often as the data has it, or for all alike."),
-    ] = "data",
-    extractor: Annotated[
-        str, typer.Option(help="classifier, inception, or a network's file (.onnx, .pt).")
-    ] = "classifier",
-    resizer: Annotated[
-        str | None, typer.Option(help="Of inception: tf (default), clean or pytorch.")
-    ] = None,
+    class_frequencies: ClassFrequencies = "data",
+    extractor: ExtractorName = "classifier",
+    resizer: Resizer = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Also write a page, one HTML file.")
     ] = None,

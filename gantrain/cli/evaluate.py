@@ -15,8 +15,20 @@ from ganinfer.errors import ConfigError
 if TYPE_CHECKING:
     from gantrain.evaluation.evaluate import Record
 
-Split = Literal["train", "test", "val"]
-ClassFrequencies = Literal["data", "uniform"]
+# Options that several commands share.
+Split = Annotated[
+    Literal["train", "test", "val"],
+    typer.Option(help="Of data that are not prepared, where they have several."),
+]
+FirstSeed = Annotated[int, typer.Option(min=0, help="Of the first image.")]
+ClassFrequencies = Annotated[
+    Literal["data", "uniform"],
+    typer.Option(help="Ask for each class as often as the data has it, or for all alike."),
+]
+ExtractorName = Annotated[
+    str, typer.Option(help="classifier, inception, or a network's file (.onnx, .pt).")
+]
+Resizer = Annotated[str | None, typer.Option(help="Of inception: tf (default), clean or pytorch.")]
 
 
 @expanded
@@ -37,9 +49,7 @@ def evaluate(
             help="Dataset, prepared or not, or npz of moments; the run's own data by default."
         ),
     ] = None,
-    split: Annotated[
-        Split, typer.Option(help="Of data that are not prepared, where they have several.")
-    ] = "train",
+    split: Split = "train",
     metrics: Annotated[
         str | None,
         typer.Option(
@@ -50,22 +60,15 @@ def evaluate(
     num: Annotated[
         int, typer.Option("--num", "--num-images", min=2, help="How many images.")
     ] = 10_000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the first image.")] = 0,
+    seed: FirstSeed = 0,
     truncation: Annotated[float | None, typer.Option(help="The training's by default.")] = None,
-    class_frequencies: Annotated[
-        ClassFrequencies,
-        typer.Option(help="Ask for each class as often as the data has it, or for all alike."),
-    ] = "data",
+    class_frequencies: ClassFrequencies = "data",
     sweep: Annotated[
         str | None,
         typer.Option(help="truncation=FIRST:LAST:STEP, the quality-diversity curve."),
     ] = None,
-    extractor: Annotated[
-        str, typer.Option(help="classifier, inception, or a network's file (.onnx, .pt).")
-    ] = "classifier",
-    resizer: Annotated[
-        str | None, typer.Option(help="Of inception: tf (default), clean or pytorch.")
-    ] = None,
+    extractor: ExtractorName = "classifier",
+    resizer: Resizer = None,
     engine: Engine = None,
     cluster: Cluster,
     output: Annotated[
@@ -137,9 +140,7 @@ def report(
         ),
     ] = None,
     num: Annotated[int, typer.Option(min=2, help="Images that figures are taken from.")] = 10_000,
-    extractor: Annotated[
-        str, typer.Option(help="classifier, inception, or a network's file (.onnx, .pt).")
-    ] = "classifier",
+    extractor: ExtractorName = "classifier",
     sweep: Annotated[
         str | None, typer.Option(help="truncation=FIRST:LAST:STEP: draw the curve, too.")
     ] = None,
@@ -178,9 +179,7 @@ def statistics(
     extractor: Annotated[
         str, typer.Option(help="inception, or a network's file (.onnx, .pt).")
     ] = "inception",
-    resizer: Annotated[
-        str | None, typer.Option(help="Of inception: tf (default), clean or pytorch.")
-    ] = None,
+    resizer: Resizer = None,
 ) -> None:
     """Save the moments of images' features, as pytorch-fid reads and writes them."""
     from gantrain.evaluation.evaluate import target_moments

@@ -1,7 +1,6 @@
 """A page about several runs, bundles or folders: their figures, what differs, samples."""
 
 from collections.abc import Sequence
-from html import escape
 from importlib.resources import files
 from pathlib import Path
 
@@ -12,11 +11,9 @@ from ganinfer.drawing.images import Images, encode_png, grid
 from ganinfer.files import write_atomic
 from gantrain.evaluation.compare import Comparison
 from gantrain.evaluation.resampling import Difference
-from gantrain.report.face import STYLE, arrow, environment
+from gantrain.report.face import BAR_MARGIN, BAR_WIDTH, STYLE, arrow, bar, environment
 from gantrain.report.pictures import Picture
 from gantrain.runs.samples import scatter
-
-_WIDTH, _HEIGHT, _MARGIN = 180, 16, 5
 
 
 def write_comparison(comparison: Comparison, output: Path) -> None:
@@ -68,24 +65,13 @@ def _bars(differences: Sequence[Difference]) -> dict[Difference, str]:
 
 def difference_bar(difference: Difference, reach: float) -> str:
     """A difference with its interval, as SVG: 0 in the middle, -reach and reach at the ends."""
-    middle, y = _WIDTH / 2, _HEIGHT / 2
+    middle = BAR_WIDTH / 2
 
     def place(value: float) -> float:
-        return middle + (middle - _MARGIN) * value / (reach or 1)
+        return middle + (middle - BAR_MARGIN) * value / (reach or 1)
 
-    parts = [
-        f'<rect class="track" width="{_WIDTH}" height="{_HEIGHT}" rx="3"/>',
-        f'<line class="limit" x1="{middle}" x2="{middle}" y1="0" y2="{_HEIGHT}"/>',
-    ]
-    if difference.low is not None and difference.high is not None:
-        ends = f'x1="{place(difference.low):.1f}" x2="{place(difference.high):.1f}"'
-        parts.append(f'<line class="interval" {ends} y1="{y}" y2="{y}"/>')
-    parts.append(f'<circle class="value" cx="{place(difference.value):.1f}" cy="{y}" r="3.5"/>')
-    label = escape(f"{difference.score} {difference.value:+.3g}")
-    return (
-        f'<svg class="bar" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">'
-        f"{''.join(parts)}</svg>"
-    )
+    label = f"{difference.score} {difference.value:+.3g}"
+    return bar(difference.value, difference.low, difference.high, place, label=label)
 
 
 def _picture(images: Sequence[Images], caption: str) -> Picture:

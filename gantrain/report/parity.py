@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,8 @@ from markupsafe import Markup
 from ganinfer.bundle.archive import Bundle
 from ganinfer.bundle.manifest import GateResult
 from ganinfer.errors import BundleError
+from gantrain.report.face import BAR_HEIGHT, BAR_MARGIN, BAR_WIDTH, bar
 from gantrain.runs.checkpoint import TrainedGenerator
-
-_WIDTH, _HEIGHT, _MARGIN = 180, 16, 5
 
 MEANINGS = {
     "error / rounding": "The error against torch in float64, over what rounding makes of it.",
@@ -105,21 +103,12 @@ def gate_bar(result: GateResult) -> str:
     limit = float(number)
 
     def place(value: float) -> float:
-        return min(max(value / limit / 2 * _WIDTH, _MARGIN), _WIDTH - _MARGIN)
+        return min(max(value / limit / 2 * BAR_WIDTH, BAR_MARGIN), BAR_WIDTH - BAR_MARGIN)
 
-    middle, y = _WIDTH / 2, _HEIGHT / 2
-    parts = [
-        f'<rect class="track" width="{_WIDTH}" height="{_HEIGHT}" rx="3"/>',
+    middle = BAR_WIDTH / 2
+    allowed = (
         f'<rect class="allowed" x="{0 if sign == "<=" else middle}" width="{middle}"'
-        f' height="{_HEIGHT}" rx="3"/>',
-        f'<line class="limit" x1="{middle}" x2="{middle}" y1="0" y2="{_HEIGHT}"/>',
-    ]
-    if result.low is not None and result.high is not None:
-        ends = f'x1="{place(result.low):.1f}" x2="{place(result.high):.1f}"'
-        parts.append(f'<line class="interval" {ends} y1="{y}" y2="{y}"/>')
-    parts.append(f'<circle class="value" cx="{place(result.value):.1f}" cy="{y}" r="3.5"/>')
-    label = escape(f"{result.value:.3g}, limit {result.limit}")
-    return (
-        f'<svg class="bar" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">'
-        f"{''.join(parts)}</svg>"
+        f' height="{BAR_HEIGHT}" rx="3"/>'
     )
+    label = f"{result.value:.3g}, limit {result.limit}"
+    return bar(result.value, result.low, result.high, place, label=label, behind=allowed)
