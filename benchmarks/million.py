@@ -27,10 +27,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from road import processor
-from shards import GAN
+from shards import GAN, digests
 
-from ganinfer.files import sha256_file
-from ganinfer.shards.folder import RECORDS
+from ganinfer.shards.records import RECORDS
 
 BAR = 1.05  # Ray's seconds over those of plain processes
 NODES = 3
@@ -85,9 +84,6 @@ class Work:
             "to_the_first_shard": round(times[0] - self.began, 2),
             "after_a_tenth": round(times[-1] - times[len(times) // 10], 2),
         }
-
-    def digests(self) -> dict[str, str]:
-        return {file.name: sha256_file(file) for file in sorted(self.folder.glob("shard*"))}
 
 
 def kill(process: subprocess.Popen) -> None:
@@ -184,7 +180,7 @@ def main() -> None:
             work = Work(bundle, options.n, options.shard_size, Path(folder, "shards"))
             way(work)
             seconds[name] = work.seconds()
-            found = work.digests()
+            found = digests(work.folder)
         expected = expected or found
         differing[name] = [name for name, _ in sorted(expected.items() ^ found.items())]
         print(f"{name}: {seconds[name]}, {len(differing[name])} files differ", flush=True)

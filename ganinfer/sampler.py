@@ -28,6 +28,7 @@ from ganinfer.drawing.inputs import Wanted, draw_wanted
 from ganinfer.drawing.reading import AnyArray
 from ganinfer.errors import BundleError, RequestError
 from ganinfer.scheduler.asking import Asked, Chosen, Latents, Served, Streamed, Way
+from ganinfer.scheduler.batching import Soon
 from ganinfer.scheduler.opening import Opening, OpeningOptions
 from ganinfer.scheduler.request import Request
 from ganinfer.scheduler.rollout import Rollout
@@ -567,14 +568,15 @@ class Sampler:
         """Images for whoever waits here."""
         return _result(self._rollout.served(lambda runner: runner.ready().serve(request)))
 
-    def _submit(self, request: Request) -> "Future[Images]":
-        return self._rollout.served(lambda runner: runner.ready().submit(request))
+    def _submit(self, request: Request, soon: Soon | None = None) -> "Future[Images]":
+        return self._rollout.served(lambda runner: runner.ready().submit(request, soon))
 
     async def _served(self, request: Request) -> Images:
         """Images for a task of asyncio."""
         import asyncio
 
-        return await asyncio.wrap_future(self._submit(request))
+        loop = asyncio.get_running_loop()
+        return await asyncio.wrap_future(self._submit(request, loop.call_soon), loop=loop)
 
     def close(self, *, cancel: bool = False, timeout_s: float | None = None) -> None:
         """Finish what was asked for, free the backends and the bundle's file.

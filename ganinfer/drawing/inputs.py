@@ -107,8 +107,6 @@ def draw_wanted(model: "Model", parts: Sequence[Wanted | Inputs]) -> Inputs:
 
     What is drawn alike is drawn together: for a few images the time goes by calls, not numbers.
     """
-    if len(parts) == 1:
-        return parts[0] if isinstance(parts[0], Inputs) else _drawn(model, [parts[0]])
     alike: dict[tuple[float | None, str | None, bool], list[int]] = {}
     drawn: dict[int, Inputs] = {}
     for n, part in enumerate(parts):
@@ -120,6 +118,8 @@ def draw_wanted(model: "Model", parts: Sequence[Wanted | Inputs]) -> Inputs:
     for places in alike.values():
         group = [part for part in (parts[n] for n in places) if isinstance(part, Wanted)]
         inputs, start = _drawn(model, group), 0
+        if len(group) == len(parts):
+            return inputs
         for n, part in zip(places, group, strict=True):
             drawn[n] = inputs.rows(start, start + len(part.keys))
             start += len(part.keys)

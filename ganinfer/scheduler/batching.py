@@ -3,6 +3,10 @@
 Workers take batches greedily: what waits is run, nothing waits for company. Of several requests
 each gets its share of a batch, so that a large one holds up no small one. Latents are drawn by the
 worker that takes the batch, while another keeps the device busy.
+
+What takes next to no time is run where it is asked for, since a change of threads costs more: in
+the thread of a caller who waits, and for callers on an event loop in the loop's own, which takes
+all that one turn of it has brought.
 """
 
 import contextlib
@@ -24,7 +28,7 @@ from ganinfer.errors import Closed, DeadlineExceeded, QueueFull
 from ganinfer.host.budget import budget
 from ganinfer.scheduler.deadlines import Deadlines
 from ganinfer.scheduler.request import Piece, Request, share
-from ganinfer.scheduler.sizes import most, next_batch, padded_size
+from ganinfer.scheduler.sizes import RunTimes, most, next_batch, padded_size
 from ganinfer.scheduler.stats import Stats, outcome_of
 from ganinfer.scheduler.tracing import Tracing
 
@@ -33,10 +37,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Seconds of a run that is not worth another beside it, nor a second thread: what is around it is
-# Python, whose threads wait for one lock. The next run takes what waits meanwhile.
-_SHORT_S = 1e-3
-
+Soon = Callable[[Callable[[], None]], object]  # has something called by the loop's next turn
 Draw = Callable[[Sequence[Wanted | Inputs]], Inputs]
 
 
@@ -74,13 +75,18 @@ class Batcher:
         self._changed = threading.Condition()
         self._workers: list[threading.Thread] = []
         self._running: Counter[Backend] = Counter()
-        self._last_run_s: dict[Backend, float] = {}
+        self._run_times = RunTimes()
+        self._promised: Soon | None = None  # by the loop that will take what waits
         self._open: set[Request] = set()  # that were queued, and not yet told
         self._closed = False
         self._deadlines = Deadlines(self._expire)
 
-    def submit(self, request: Request) -> "Future[Images]":
+    def submit(self, request: Request, soon: Soon | None = None) -> "Future[Images]":
         """Queue a request; its future gets the images, or why there are none.
+
+        Args:
+            request: that is queued.
+            soon: `call_soon` of the caller's event loop, which then runs it if it is short.
 
         Raises:
             QueueFull: too many are waiting. Closed: this is closed.
@@ -91,6 +97,7 @@ class Batcher:
             self._settle(request)
             return request.future
         answers: list[Callable[[], None]] = []
+        promises = False
         with self._changed:
             if self._closed:
                 raise Closed("this Sampler is closed; open it again")
@@ -105,8 +112,12 @@ class Batcher:
                 self._stats.queued(request)
                 if not self._workers:
                     self._start()
-                if not all(self._is_soon_free(self._images, b) for b in self.backends):
-                    self._changed.notify_all()
+                if soon is not None and self._is_for_the_loop():
+                    promises, self._promised = self._promised != soon, soon
+                else:
+                    self._promised = None
+                    if not all(self._is_soon_free(self._images, b) for b in self.backends):
+                        self._changed.notify_all()
         _tell(answers)
         if full:
             self._stats.refused()
@@ -114,7 +125,29 @@ class Batcher:
             raise full
         if request.deadline is not None:
             self._deadlines.add(request)
+        if promises and soon is not None:
+            soon(self._keep_promise)
         return request.future
+
+    def _is_for_the_loop(self) -> bool:
+        """Whether what waits is sooner done without a change of threads."""
+        backend = self.backends[0]
+        idle = not any(self._running.values()) and not self._max_wait
+        return idle and backend.device == "cpu" and self._are_short(self._images, backend)
+
+    def _keep_promise(self) -> None:
+        """Run what waits, as one batch in this thread; leave it to the workers if it is more."""
+        backend, pieces = self.backends[0], None
+        with self._changed:
+            self._promised = None
+            answers = self._forget_done()
+            if self._queue and self._is_for_the_loop():
+                pieces, _ = self._cut(backend, self._images) or (None, False)
+            elif self._queue:
+                self._changed.notify_all()
+        _tell(answers)
+        if pieces:
+            _tell(self._attempt(backend, pieces, alone=False))
 
     def _full_for(self, request: Request) -> QueueFull | None:
         """Why the queue cannot take it, if that is so."""
@@ -211,7 +244,7 @@ class Batcher:
     def stop(self) -> None:
         """Take no more requests; finish those that are here, and wait for nothing."""
         with self._changed:
-            self._closed = True
+            self._closed, self._promised = True, None
             answers = self._forget_done()
             self._changed.notify_all()
         _tell(answers)
@@ -315,7 +348,8 @@ class Batcher:
     def _ended(self, backend: "Backend") -> None:
         with self._changed:
             self._running[backend] -= 1
-            self._changed.notify_all()
+            if self._queue or self._closed:  # else nobody waits for it
+                self._changed.notify_all()
 
     def _take(self, backend: "Backend") -> tuple[list[Piece], bool] | None:
         """The next batch for a backend, and whether nothing else is to do; None at the end."""
@@ -327,7 +361,7 @@ class Batcher:
                     pass  # they are given first, outside of the lock
                 elif pending and (rest := self._patience(pending, backend)) > 0:
                     self._changed.wait(rest)
-                elif pending and self._is_soon_free(pending, backend):
+                elif self._promised or (pending and self._is_soon_free(pending, backend)):
                     self._changed.wait()
                 elif self._queue:  # or all of it was cancelled at this moment
                     if taken := self._cut(backend, pending):
@@ -353,6 +387,8 @@ class Batcher:
             request.begun = request.begun or now
             if request.taken == len(request.images):
                 self._stats.left_queue(request)
+                self._queue.remove(request)
+                self._images -= len(request.images)
         self._running[backend] += 1
         return pieces, running == 0 and size == pending and not short
 
@@ -367,8 +403,8 @@ class Batcher:
 
     def _are_short(self, pending: int, backend: "Backend") -> bool:
         """Whether runs of so many images, less than a batch, take next to no time."""
-        short = self._last_run_s.get(backend, _SHORT_S) < _SHORT_S
-        return short and pending < self._largest and not backend.pads
+        whole = pending < self._largest and not backend.pads
+        return whole and self._run_times.are_short(backend, pending)
 
     def _is_soon_free(self, pending: int, backend: "Backend") -> bool:
         """Whether so few images are sooner done when the run that is under way has ended."""
@@ -462,7 +498,7 @@ class Batcher:
                 piece.images[:] = images[row : row + len(piece)]
                 row += len(piece)
         ended = time.monotonic()
-        self._last_run_s[backend] = ended - drawn
+        self._run_times.add(backend, n, ended - drawn)
         self._stats.batch(images=n, size=size, draw_s=drawn - began, run_s=ended - drawn)
 
 

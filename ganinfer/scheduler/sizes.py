@@ -1,9 +1,33 @@
-"""How many images a batch has."""
+"""How many images a batch has, and how long one runs."""
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ganinfer.backends._base import Backend
+
+# Seconds of a run that is not worth another beside it, nor a second thread: what is around it is
+# Python, whose threads wait for one lock. The next run takes what waits meanwhile.
+_SHORT_S = 1e-3
+
+
+class RunTimes:
+    """How long runs took, by their sizes: 1, 2 to 3, 4 to 7 and so on are one size."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[tuple[Backend, int], float] = {}  # of the last run
+
+    def add(self, backend: "Backend", n: int, seconds: float) -> None:
+        """A run of n images took so long."""
+        self._seconds[backend, n.bit_length()] = seconds
+
+    def are_short(self, backend: "Backend", n: int) -> bool:
+        """Whether a run of n images is known to be over at once; twice as many take twice as long.
+
+        The longest of them may just have waited for another thread, or have been the first.
+        """
+        size = n.bit_length()
+        known = ((size - k, self._seconds.get((backend, k), _SHORT_S)) for k in range(1, size + 1))
+        return any(seconds * 2**doublings < _SHORT_S for doublings, seconds in known)
 
 
 def doubled_up_to(largest: int) -> list[int]:

@@ -26,7 +26,7 @@ from ganinfer.errors import BackendUnavailable, BundleError, Closed
 from ganinfer.scheduler.batching import Batcher
 from ganinfer.scheduler.deadlines import Deadlines
 from ganinfer.scheduler.request import Request
-from ganinfer.scheduler.sizes import next_batch, padded_size
+from ganinfer.scheduler.sizes import RunTimes, next_batch, padded_size
 from ganinfer.scheduler.stats import Stats
 
 
@@ -37,6 +37,7 @@ class Watched(OnnxRuntimeBackend):
         super().__init__(graph, "cpu", "fp32")
         self.parallel_runs = 1
         self.sizes: list[int] = []
+        self.threads: set[threading.Thread] = set()
         self.entered, self.gate = threading.Semaphore(0), threading.Event()
         self.gate.set()
         self.failures = 0
@@ -46,6 +47,7 @@ class Watched(OnnxRuntimeBackend):
         self.entered.release()
         assert self.gate.wait(20)
         self.sizes.append(len(inputs))
+        self.threads.add(threading.current_thread())
         if self.failures:
             self.failures -= 1
             raise BackendUnavailable("the device fell off the bus")
@@ -436,10 +438,16 @@ def test_the_size_of_the_next_batch(watched, asked, runs, sizes, pads, running, 
         assert padded_size(expected, 64, watched) == 16
 
 
+def quick(backend: Watched) -> Batcher:
+    """As of a small network on a quiet machine."""
+    batcher = batcher_of(backend)
+    batcher._run_times.add(backend, 1, 1e-4)
+    return batcher
+
+
 def test_short_runs_are_made_one_after_the_other(watched: Watched) -> None:
     watched.parallel_runs = 2
-    batcher = batcher_of(watched)
-    batcher._last_run_s[watched] = 1e-4  # as of a small network on a quiet machine
+    batcher = quick(watched)
     first = hold(watched, batcher)
     few = [batcher.submit(request(watched, 2)) for _ in range(3)]
     assert not watched.entered.acquire(timeout=0.2)  # they are sooner done together
@@ -450,6 +458,67 @@ def test_short_runs_are_made_one_after_the_other(watched: Watched) -> None:
         assert future.result(20).any()
     batcher.close()
     assert next_batch(7, 8, watched, running=0, short=True) == 7
+
+
+def on_a_loop(backend: Watched, batcher: Batcher, *sizes: int) -> list[Images]:
+    """Ask for batches in one turn of an event loop."""
+
+    async def main() -> list[Images]:
+        soon = asyncio.get_running_loop().call_soon
+        asked = [request(backend, n, seed=10 * n) for n in sizes]
+        futures = [batcher.submit(one, soon) for one in asked]
+        return await asyncio.gather(*map(asyncio.wrap_future, futures))
+
+    return asyncio.run(main())
+
+
+def test_short_runs_are_made_by_the_event_loop_that_asks(watched: Watched) -> None:
+    batcher, me = quick(watched), threading.current_thread()
+    answers = on_a_loop(watched, batcher, 1, 2, 3)
+    assert watched.sizes == [6]
+    assert watched.threads == {me}
+    for n, answer in zip((1, 2, 3), answers, strict=True):
+        alone = batcher.submit(request(watched, n, seed=10 * n)).result(20)
+        assert np.array_equal(answer, alone)
+    for n in (1, 2, 6):
+        batcher._run_times.add(watched, n, 1.0)
+    watched.threads.clear()
+    on_a_loop(watched, batcher, 1, 2, 3)
+    assert me not in watched.threads
+    batcher.close()
+
+
+@pytest.mark.parametrize("rescue", ["a thread asks", "another loop asks", "it is closed"])
+def test_what_a_dead_event_loop_had_promised_is_done(watched: Watched, rescue: str) -> None:
+    batcher, dead = quick(watched), asyncio.new_event_loop()
+    forgotten = batcher.submit(request(watched, 1), dead.call_soon)
+    dead.close()
+    assert not watched.entered.acquire(timeout=0.1)
+    if rescue == "a thread asks":
+        batcher.submit(request(watched, 1)).result(20)
+    elif rescue == "another loop asks":
+        on_a_loop(watched, batcher, 1)
+    else:
+        batcher.close()
+    assert forgotten.result(20).any()
+    batcher.close()
+
+
+@pytest.mark.parametrize(
+    ("measured", "n", "short"),
+    [
+        ({}, 1, False),
+        ({1: 4e-4}, 3, True),  # twice as many take twice as long
+        ({1: 4e-4}, 4, False),
+        ({1: 4e-4, 5: 5e-4}, 4, True),  # as does what was measured
+        ({1: 4e-3, 5: 5e-4}, 1, False),  # smaller ones may be another matter
+    ],
+)
+def test_which_runs_are_short(watched: Watched, measured, n: int, short: bool) -> None:
+    times = RunTimes()
+    for size, seconds in measured.items():
+        times.add(watched, size, seconds)
+    assert times.are_short(watched, n) is short
 
 
 # The same through Sampler, on every backend of this host.
