@@ -121,7 +121,7 @@ def main() -> None:
         after = seconds(start(SAMPLE, bundle, n // 4))
         expected, found = digests(calm), digests(disturbed)
         differing = [name for name, _ in sorted(expected.items() ^ found.items())]
-        size = sum(path.stat().st_size for path in calm.glob("shard-*"))
+        shards, size = num_shards(calm), sum(path.stat().st_size for path in calm.glob("shard-*"))
     sampling_rate, writing_rate = 2 * (n // 4) / (before + after), n / writing
     constant = late <= 1.05 * early + 5
     result = {
@@ -131,7 +131,7 @@ def main() -> None:
         "images": n,
         "format": kind,
         "bytes": size,
-        "shards": num_shards(calm),
+        "shards": shards,
         "shards_finished_at_kills": finished,
         "files_that_differ": differing,
         "peak_mb_at_10_percent": early,

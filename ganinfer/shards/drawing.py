@@ -7,7 +7,7 @@ were asked for, though a filter likes some better than others.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,14 +64,23 @@ class Drawer:
 
     def each(self, shards: Iterable[Planned]) -> Iterator[Drawn]:
         """Batches of shards in their order, all of one size but for each shard's last."""
-        for shard in shards:
-            if self._filter is None:
-                for start in range(0, shard.count, self._batch_size):
-                    end = min(start + self._batch_size, shard.count)
-                    batch = self._draw(shard, np.arange(start, end))
-                    yield Drawn(shard, batch, end - start)
-            else:
+        if self._filter is None:
+            yield from self._all(shards)
+        else:
+            for shard in shards:
                 yield from self._kept(shard, self._filter)
+
+    def _all(self, shards: Iterable[Planned]) -> Iterator[Drawn]:
+        """Those of all seeds; the next one is drawn while one is taken."""
+        begun: Callable[[], Drawn] | None = None
+        for shard in shards:
+            for start in range(0, shard.count, self._batch_size):
+                places = np.arange(start, min(start + self._batch_size, shard.count))
+                current, begun = begun, self._begin(shard, places)
+                if current is not None:
+                    yield current()
+        if begun is not None:
+            yield begun()
 
     def _kept(self, shard: Planned, kept_by: Filter) -> Iterator[Drawn]:
         """Those that a filter keeps; a batch's images are those of ascending seeds."""
@@ -118,23 +127,32 @@ class Drawer:
         return draw_labels(_seeds(shard, places), max(1, len(self._sampler.classes)))
 
     def _draw(self, shard: Planned, places: Integers) -> Batch:
+        return self._begin(shard, places)().batch
+
+    def _begin(self, shard: Planned, places: Integers) -> Callable[[], Drawn]:
+        """Have images drawn; what waits for them."""
         request, sampler = self._request, self._sampler
         seeds = _seeds(shard, places)
         labels = self._classes(shard, places) if sampler.classes else None
-        images = sampler.sample(
+        images = sampler.submit(
             seeds=seeds,
             labels=labels,
             truncation=request.truncation,
             truncation_mode=request.truncation_mode,
         )
-        return Batch(
-            seeds,
-            labels,
-            images,
-            encoding=encoding_of(request.encoding or "png"),
-            classes=tuple(sampler.classes),
-            truncation=request.truncation,
-        )
+
+        def drawn() -> Drawn:
+            batch = Batch(
+                seeds,
+                labels,
+                images.result(),
+                encoding=encoding_of(request.encoding or "png"),
+                classes=tuple(sampler.classes),
+                truncation=request.truncation,
+            )
+            return Drawn(shard, batch, len(seeds))
+
+        return drawn
 
 
 def _seeds(shard: Planned, places: Integers) -> Seeds:
