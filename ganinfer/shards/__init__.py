@@ -10,15 +10,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Unpack
 
-from ganinfer.drawing.arguments import Labels
 from ganinfer.engines.cluster import Cluster
 from ganinfer.engines.ray import spread
 from ganinfer.errors import RequestError
 from ganinfer.progress import Progress
 from ganinfer.sampler import Sampler
-from ganinfer.shards.asked import plan, positive
-from ganinfer.shards.folder import lasting_name
+from ganinfer.shards.asked import Planning, plan, positive
+from ganinfer.shards.folder import folder_at, lasting_name
 from ganinfer.shards.keeping import FILTER
 from ganinfer.shards.plan import FORMAT, Plan, Standing, known_check
 from ganinfer.shards.records import INDEX, REQUEST, Finished, Index, MadeBy, Request, Shard
@@ -67,22 +67,12 @@ def write_shards(
     n: int,
     folder: Path | str,
     *,
-    seed: int = 0,
-    labels: Labels = None,
-    truncation: float | None = None,
-    truncation_mode: str | None = None,
-    format: str = "tar",  # noqa: A002
-    encoding: str | None = None,
-    shard_size: int = 10_000,
-    keep: str | None = None,
-    classifier: Path | None = None,
-    tries: int = 100,
-    duplicates: bool = False,
     workers: int | None = None,
     check: str = "size",
     strict: bool = False,
     cluster: Cluster | None = None,
     progress: Progress | None = None,
+    **asked: Unpack[Planning],
 ) -> Written:
     """Draw images into the files of a folder, in constant memory, and write their index.
 
@@ -90,8 +80,7 @@ def write_shards(
     the bytes are those of a call that nobody interrupted.
 
     Args:
-        sampler, n, seed, labels, truncation, truncation_mode, format, encoding, shard_size, keep,
-            classifier, tries, duplicates: as in `plan`.
+        sampler, n, asked: as in `plan`.
         folder: for the shards and their index; made if it is not there. Or a URL that fsspec
             knows, as in "s3://bucket/prefix" (extra `remote`); the bucket must be there.
         workers, check, strict, progress: as in `Plan.write_each`, `standing` and `finish`.
@@ -109,21 +98,7 @@ def write_shards(
             with `strict`, see `Plan.finish`.
         MissingExtra: a package for this kind of place is not installed.
     """
-    planned = plan(
-        sampler,
-        n,
-        seed=seed,
-        labels=labels,
-        truncation=truncation,
-        truncation_mode=truncation_mode,
-        format=format,
-        encoding=encoding,
-        shard_size=shard_size,
-        keep=keep,
-        classifier=classifier,
-        tries=tries,
-        duplicates=duplicates,
-    )
+    planned = plan(sampler, n, **asked)
     numbers = range(len(planned))
     written = write_missing(
         planned,
@@ -162,8 +137,9 @@ def write_missing(
     if workers is not None:
         positive("workers", workers)
     known_check(check)
-    planned.claim(folder)
-    before = planned.standing(folder, numbers, check=check, progress=progress)
+    place = folder_at(folder)
+    planned.claim(place)
+    before = planned.standing(place, numbers, check=check, progress=progress)
     records = dict(before.finished)
     done = sum(record.shard.count for record in records.values())
     total = sum(planned.planned(number).count for number in numbers)
@@ -174,7 +150,7 @@ def write_missing(
 
     todo = before.missing
     if cluster is None:
-        written = planned.write_each(todo, folder, workers=workers, progress=report)
+        written = planned.write_each(todo, place, workers=workers, progress=report)
         records |= dict(zip(todo, written, strict=True))
     else:
         make = partial(_writer, planned, lasting_name(folder), workers or cluster.cpus)
@@ -188,11 +164,12 @@ def write_missing(
 
 def _writer(planned: Plan, folder: Path | str, workers: int) -> Callable[[int], Finished]:
     """What an actor does, in a folder that was claimed where the work was planned."""
-    if not planned.holds(folder):
+    place = folder_at(folder)
+    if not planned.holds(place):
         raise RequestError(f"{folder}: it is not there; expected a folder that all nodes share")
 
     def write(number: int) -> Finished:
-        (record,) = planned.write_each([number], folder, workers=workers)
+        (record,) = planned.write_each([number], place, workers=workers)
         return record
 
     return write

@@ -1,6 +1,7 @@
 """What shards are asked for: a plan out of a caller's arguments, which are checked here."""
 
 from pathlib import Path
+from typing import TypedDict
 
 from ganinfer.drawing.arguments import Labels, checked_count, labels_in_turn
 from ganinfer.drawing.encoding import PNG, check_channels, encoding_of
@@ -11,6 +12,22 @@ from ganinfer.sampler import Sampler
 from ganinfer.shards.keeping import kept_by
 from ganinfer.shards.plan import FORMAT, Plan
 from ganinfer.shards.records import Request
+
+
+class Planning(TypedDict, total=False):
+    """Keyword arguments of `plan`."""
+
+    seed: int
+    labels: Labels
+    truncation: float | None
+    truncation_mode: str | None
+    format: str
+    encoding: str | None
+    shard_size: int
+    keep: str | None
+    classifier: Path | None
+    tries: int
+    duplicates: bool
 
 
 def plan(

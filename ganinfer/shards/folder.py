@@ -40,13 +40,15 @@ class Folder(Protocol):
         """Delete what processes that were killed have left aside; when nothing is to be written."""
 
 
-def folder_at(where: Path | str) -> Folder:
-    """The folder of a path, or of a URL that fsspec knows.
+def folder_at(where: Path | str | Folder) -> Folder:
+    """The folder of a path, or of a URL that fsspec knows; one that is opened, as it is.
 
     Raises:
         DataError: there is no such kind of place, or it cannot be opened.
         MissingExtra: a package for it is not installed.
     """
+    if not isinstance(where, Path | str):
+        return where
     scheme, rest = split_url(str(where))
     match scheme:
         case "":

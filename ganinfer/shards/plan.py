@@ -106,11 +106,12 @@ class Plan:
         """The numbers that are the i-th of `of` processes' to write, i from 0: every of-th."""
         return range(i, len(self), of)
 
-    def claim(self, folder: Path | str) -> None:
+    def claim(self, folder: Path | str | Folder) -> None:
         """Say in a folder whose shards it holds, if nobody has; what is there must be the same.
 
         Args:
-            folder: a path, or a URL that fsspec knows, as in "s3://bucket/prefix".
+            folder: a path, or a URL that fsspec knows, as in "s3://bucket/prefix"; for many calls
+                what `ganinfer.shards.folder.folder_at` has opened.
 
         Raises:
             RequestError: it holds the shards of another request.
@@ -120,7 +121,7 @@ class Plan:
         if not self.holds(folder):
             folder_at(folder).write(REQUEST, self.request.json_bytes)
 
-    def holds(self, folder: Path | str) -> bool:
+    def holds(self, folder: Path | str | Folder) -> bool:
         """Whether a folder says that it holds these shards; False if it says nothing yet.
 
         Raises:
@@ -142,7 +143,7 @@ class Plan:
 
     def standing(
         self,
-        folder: Path | str,
+        folder: Path | str | Folder,
         numbers: Sequence[int] | None = None,
         *,
         check: str = "size",
@@ -179,11 +180,11 @@ class Plan:
                     progress("checking", looked, total)
         return standing
 
-    def missing(self, folder: Path | str, *, check: str = "size") -> list[int]:
+    def missing(self, folder: Path | str | Folder, *, check: str = "size") -> list[int]:
         """The numbers of the shards that are not in a folder; see `standing`."""
         return self.standing(folder, check=check).missing
 
-    def write(self, number: int, folder: Path | str) -> Shard:
+    def write(self, number: int, folder: Path | str | Folder) -> Shard:
         """Draw a shard into a folder; see `write_each`."""
         (record,) = self.write_each([number], folder)
         return record.shard
@@ -191,7 +192,7 @@ class Plan:
     def write_each(
         self,
         numbers: Sequence[int],
-        folder: Path | str,
+        folder: Path | str | Folder,
         *,
         workers: int | None = None,
         progress: Progress | None = None,
@@ -241,7 +242,7 @@ class Plan:
 
     def finish(
         self,
-        folder: Path | str,
+        folder: Path | str | Folder,
         *,
         strict: bool = False,
         check: str = "size",
