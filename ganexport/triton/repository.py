@@ -26,7 +26,10 @@ from ganinfer.errors import BundleError, ExportError
 
 MARK = "ganpipe.json"
 # Of ganinfer; what NAME_latents and NAME_packing import, and nothing more.
-_DRAWING = ("errors.py", "drawing/inputs.py", "drawing/latents.py", "drawing/reading.py")
+_DRAWING = (
+    "errors.py",
+    *(f"drawing/{name}.py" for name in ("inputs", "latents", "normal", "philox", "reading")),
+)
 _PACKING = ("errors.py", "files.py", "drawing/images.py", "drawing/reading.py")
 _NOTHING = b"An ensemble has no file of its own; Triton wants this folder to be there.\n"
 
