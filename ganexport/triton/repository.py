@@ -11,7 +11,8 @@ from pathlib import Path
 
 import ganexport.triton
 import ganinfer
-from ganexport.graph.extract import extracted
+from ganexport.extraction.extract import extracted
+from ganexport.extraction.options import ExtractOptions
 from ganexport.triton import configs
 from ganexport.triton.options import TritonOptions, check_name
 from ganexport.triton.readme import readme
@@ -134,7 +135,7 @@ def _graph(bundle: Bundle, precision: str) -> bytes:
     chosen = pick_precision(bundle, precisions(bundle), precision, [precision])
     if bundle.manifest.model.style_input is None:
         return bundle.read_graph(chosen)
-    return extracted(bundle, precision=chosen, pixels="uint8", latents="z")
+    return extracted(bundle, ExtractOptions(precision=chosen))
 
 
 def _engine(bundle: Bundle, options: TritonOptions) -> Engine:
