@@ -125,11 +125,12 @@ def measured(target: dict[str, Any], callers: int, seconds: float) -> dict[str, 
 
 
 def serve_by_hand(python: str, bundle: Path, folder: Path) -> AbstractContextManager[Server]:
-    from ganexport.graph.extract import extracted
+    from ganexport.extraction.extract import extracted
+    from ganexport.extraction.options import ExtractOptions
 
     with Bundle(bundle) as opened:
         model = opened.manifest.model
-        graph = extracted(opened, precision="fp32", pixels="uint8", latents="z")
+        graph = extracted(opened, ExtractOptions())
     (folder / "model.onnx").write_bytes(graph)
     env = os.environ | {"MODEL": str(folder / "model.onnx"), "Z_DIM": str(model.z_dim)}
     env["NUM_CLASSES"] = str(len(model.classes))

@@ -135,7 +135,7 @@ ORDER = {
     ],
     "ganexport": [
         *("graph", "subjects", "importers", "options", "engines", "proof", "bundling"),
-        *("pipeline", "demo", "triton", "cli"),
+        *("pipeline", "demo", "extraction", "web", "triton", "cli"),
     ],
 }
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ganexport.extraction.options import ExtractOptions
 from ganexport.options import ExportOptions
 from ganinfer.cli.console import console, progress_bars
 from ganinfer.cli.options import BundlePath, expanded
@@ -119,19 +120,15 @@ def export(
         raise typer.Exit(3)
 
 
+@expanded
 def extract(
+    *,
     bundle: BundlePath,
     output: Annotated[Path, typer.Option("-o", "--output", help="The file, name.onnx.")],
-    precision: Annotated[
-        str, typer.Option(help="fp32, or another that the bundle holds.")
-    ] = "fp32",
-    pixels: Annotated[
-        str, typer.Option(help="uint8 (N, H, W, C), or float (N, C, H, W) before rounding.")
-    ] = "uint8",
-    latents: Annotated[str, typer.Option(help="z, or mapped: a StyleGAN's styles w.")] = "z",
+    options: ExtractOptions,
 ) -> None:
-    """Take a proven graph out of a bundle, for a program that feeds ONNX itself."""
-    from ganexport.graph.extract import extract
+    """Take a proven graph out of a bundle, for a program that feeds a runtime itself."""
+    from ganexport.extraction.extract import extract
 
-    extract(bundle, output, precision=precision, pixels=pixels, latents=latents)
+    extract(bundle, output, options)
     console.print(f"-> {output}")

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import ganexport.triton
 import ganinfer
-from ganexport.graph.extract import extracted
+from ganexport.extraction.extract import extracted
+from ganexport.extraction.options import ExtractOptions
 from ganexport.triton import configs
 from ganexport.triton.options import TritonOptions, check_name
 from ganexport.triton.readme import readme
@@ -26,7 +27,10 @@ from ganinfer.errors import BundleError, ExportError
 
 MARK = "ganpipe.json"
 # Of ganinfer; what NAME_latents and NAME_packing import, and nothing more.
-_DRAWING = ("errors.py", "drawing/inputs.py", "drawing/latents.py", "drawing/reading.py")
+_DRAWING = (
+    "errors.py",
+    *(f"drawing/{name}.py" for name in ("inputs", "latents", "normal", "philox", "reading")),
+)
 _PACKING = ("errors.py", "files.py", "drawing/images.py", "drawing/reading.py")
 _NOTHING = b"An ensemble has no file of its own; Triton wants this folder to be there.\n"
 
@@ -131,7 +135,7 @@ def _graph(bundle: Bundle, precision: str) -> bytes:
     chosen = pick_precision(bundle, precisions(bundle), precision, [precision])
     if bundle.manifest.model.style_input is None:
         return bundle.read_graph(chosen)
-    return extracted(bundle, precision=chosen, pixels="uint8", latents="z")
+    return extracted(bundle, ExtractOptions(precision=chosen))
 
 
 def _engine(bundle: Bundle, options: TritonOptions) -> Engine:

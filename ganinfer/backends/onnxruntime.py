@@ -29,7 +29,7 @@ from ganinfer.host.telemetry import quiet_onnxruntime
 log = logging.getLogger(__name__)
 
 # onnxruntime's CPU crashes in it (1.31) when it opens attention in half precision.
-_CRASH_IN_HALF = ("MatmulTransposeFusion",)
+CRASH_IN_HALF = ("MatmulTransposeFusion",)
 _SPINS_FOR_A_WHILE = (1, 31)  # older ones spin for as long as they like, or not at all
 _SPIN_US = "500"
 # Each has memory of its own, and a CUDA graph.
@@ -99,7 +99,7 @@ class OnnxRuntimeBackend:
         self._closed = False
         self.details = {"onnxruntime": ort.__version__, "threads": str(self._threads)}
         if on_cpu:
-            without = _CRASH_IN_HALF if precision == "fp16" else ()
+            without = CRASH_IN_HALF if precision == "fp16" else ()
             self._open = functools.partial(
                 _open_session, ort, graph, providers or [CPU], without=without
             )

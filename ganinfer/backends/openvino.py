@@ -37,7 +37,7 @@ def open(bundle: Bundle, device: str, precision: str) -> Backend:
     """
     if device not in ("auto", "cpu"):
         raise BackendUnavailable(f"openvino runs on the CPU; device {device!r} was asked for")
-    core = _new_core()
+    core = new_core()
     has_bfloat16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     available = [p for p in precisions(bundle) if p != "bf16" or has_bfloat16]
     chosen = pick_precision(bundle, available, precision, ["bf16", "fp32"])
@@ -141,10 +141,10 @@ def capabilities_here() -> list[str]:
     Raises:
         BackendUnavailable: there is no OpenVINO, or it does not start.
     """
-    return list(_new_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    return list(new_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 
 
-def _new_core() -> Any:
+def new_core() -> Any:
     """A core with its CPU plugin, and the stack for signal handlers as it was."""
     with _signal_stack_kept():
         ov = _import()

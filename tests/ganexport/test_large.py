@@ -14,9 +14,11 @@ import torch
 from conftest import rewrite_manifest
 from torch import nn
 
+from ganexport.extraction.check import seed_feed
+from ganexport.extraction.extract import extract
+from ganexport.extraction.options import ExtractOptions
 from ganexport.graph import large
 from ganexport.graph.drawing import draw_bundle, short
-from ganexport.graph.extract import extract
 from ganexport.graph.precision import convert
 from ganexport.options import ExportOptions
 from ganexport.pipeline import Exported, export
@@ -133,7 +135,7 @@ def test_half_precision_may_fit_into_one_file(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_an_extracted_graph_runs_beside_its_weights(exported: Exported, tmp_path: Path) -> None:
-    extract(exported.path, tmp_path / "g.onnx", pixels="float")
+    extract(exported.path, tmp_path / "g.onnx", ExtractOptions(pixels="float"))
     assert len(list(tmp_path.iterdir())) == 2
     session = onnxruntime.InferenceSession(str(tmp_path / "g.onnx"))
     with Bundle(exported.path) as bundle:
@@ -141,6 +143,16 @@ def test_an_extracted_graph_runs_beside_its_weights(exported: Exported, tmp_path
     with torch.no_grad():
         expected = network()(torch.from_numpy(inputs.z)).numpy()
     assert np.abs(session.run(None, inputs.feed())[0] - expected).max() < 1e-4
+
+
+def test_seeds_go_in_before_weights_that_lie_beside(exported: Exported, tmp_path: Path) -> None:
+    extract(exported.path, tmp_path / "g.onnx", ExtractOptions(latents="seed"))
+    assert len(list(tmp_path.iterdir())) == 2
+    session = onnxruntime.InferenceSession(str(tmp_path / "g.onnx"))
+    with Bundle(exported.path) as bundle:
+        (images,) = session.run(None, seed_feed(bundle.manifest.model, [1, 2**63]))
+    with Sampler(exported.path, backend="onnxruntime", precision="fp32") as sampler:
+        assert np.array_equal(images, sampler.sample(seeds=[1, 2**63]))
 
 
 def test_its_drawing_counts_the_weights(exported: Exported, tmp_path: Path) -> None:

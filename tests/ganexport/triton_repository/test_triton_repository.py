@@ -43,7 +43,7 @@ def test_it_holds_copies_and_nothing_is_to_be_installed(bundle: Path, tmp_path: 
         assert opened.sha256 in found["README.md"].decode()
         assert json.loads(found["ganpipe.json"])["bundle_sha256"] == opened.sha256
     copies = {name: data for name, data in found.items() if "/1/ganinfer/" in name and data}
-    assert len(copies) == 8
+    assert len(copies) == 10
     for name, data in copies.items():
         assert data == (OURS / name.partition("/ganinfer/")[2]).read_bytes()
     for name, data in found.items():

@@ -6,14 +6,13 @@ from scipy import special, stats
 
 from ganinfer.drawing.latents import (
     _centred_uniforms,
-    _random_words,
     draw_labels,
     draw_labels_by_counts,
     draw_latents,
-    philox4x32,
     seed_array,
     slerp,
 )
+from ganinfer.drawing.philox import philox4x32, random_words
 from ganinfer.errors import RequestError
 
 GOLDEN = Path(__file__).with_name("golden_latents.npz")
@@ -63,9 +62,9 @@ def golden_arrays() -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("stream", [0, 1, 2])
 def test_one_seed_by_itself_gets_the_words_that_it_gets_among_others(count, stream) -> None:
     keys = seed_array([0, 1, 2**32 - 1, 2**32, 2**63 + 5, 2**64 - 1])
-    together = _random_words(keys, count, stream)
+    together = random_words(keys, count, stream)
     for n in range(len(keys)):
-        assert np.array_equal(_random_words(keys[n : n + 1], count, stream), together[n : n + 1])
+        assert np.array_equal(random_words(keys[n : n + 1], count, stream), together[n : n + 1])
 
 
 def test_latents_match_the_golden_file_bit_for_bit() -> None:

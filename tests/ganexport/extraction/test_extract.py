@@ -6,7 +6,8 @@ import pytest
 import torch
 from test_importer_stylegan2 import CLASSES, state_of
 
-from ganexport.graph.extract import extract
+from ganexport.extraction.extract import extract
+from ganexport.extraction.options import ExtractOptions
 from ganexport.importers import stylegan2
 from ganexport.pipeline import Exported
 from ganinfer import Sampler, to_uint8
@@ -20,7 +21,7 @@ def session(file: Path) -> onnxruntime.InferenceSession:
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_float_images_round_to_those_of_the_bundle(bundle: Path, tmp_path, precision: str) -> None:
-    extract(bundle, tmp_path / "g.onnx", precision=precision, pixels="float")
+    extract(bundle, tmp_path / "g.onnx", ExtractOptions(precision=precision, pixels="float"))
     z, y = draw_latents(range(5), 16), np.arange(5) % 3
     (images,) = session(tmp_path / "g.onnx").run(["images"], {"z": z, "y": y})
     assert (images.dtype, images.shape[:2]) == (np.float32, (5, 3))
@@ -38,7 +39,7 @@ def test_the_graph_as_it_is(bundle: Path, tmp_path: Path) -> None:
 def test_mapped_latents_go_in_behind_the_mapping_network(
     styled: Exported, tmp_path: Path, precision: str
 ) -> None:
-    extract(styled.path, tmp_path / "g.onnx", precision=precision, latents="mapped")
+    extract(styled.path, tmp_path / "g.onnx", ExtractOptions(precision=precision, latents="mapped"))
     found = session(tmp_path / "g.onnx")
     assert {i.name: i.shape for i in found.get_inputs()} == {"w": ["batch", 6, 12]}
     with Sampler(styled.path, precision=precision) as sampler:
@@ -48,7 +49,7 @@ def test_mapped_latents_go_in_behind_the_mapping_network(
 
 
 def test_without_styles_the_graph_takes_what_it_took(styled: Exported, tmp_path: Path) -> None:
-    extract(styled.path, tmp_path / "g.onnx", pixels="float")
+    extract(styled.path, tmp_path / "g.onnx", ExtractOptions(pixels="float"))
     generator, _ = stylegan2.read(state_of(CLASSES))
     z, y = torch.from_numpy(draw_latents(range(3), 10)), torch.tensor([0, 1, 2])
     psi = torch.tensor([1.0, 0.5, 0.7])
@@ -62,9 +63,9 @@ def test_without_styles_the_graph_takes_what_it_took(styled: Exported, tmp_path:
 def test_what_a_bundle_has_not_is_said_by_name(bundle: Path, tmp_path: Path) -> None:
     file = tmp_path / "g.onnx"
     with pytest.raises(BundleError, match="no int8 graph; it holds fp32, fp16"):
-        extract(bundle, file, precision="int8")
+        extract(bundle, file, ExtractOptions(precision="int8"))
     with pytest.raises(ExportError, match="its graphs take no styles"):
-        extract(bundle, file, latents="mapped")
+        extract(bundle, file, ExtractOptions(latents="mapped"))
     with pytest.raises(ExportError, match="pixels 'half': expected uint8 or float"):
-        extract(bundle, file, pixels="half")
+        extract(bundle, file, ExtractOptions(pixels="half"))
     assert not file.exists()

@@ -1,0 +1,1 @@
+"""What runs in browsers and in Node.js: draw.mjs, the draw in JavaScript."""
