@@ -11,7 +11,7 @@ from ganinfer.drawing.latents import draw_labels, draw_latents, seed_array
 from ganinfer.drawing.philox import MULTIPLIERS, WEYL, random_words
 
 PAGE = ROOT / "docs/draw.md"
-POLYNOMIALS, VECTORS, TAIL, FURTHER, MASSES = (
+POLYNOMIALS, VECTORS, TAIL, FURTHER, SLIPS, MASSES = (
     block.text for block in blocks(PAGE) if block.language == "text"
 )
 
@@ -71,6 +71,18 @@ def test_the_further_answers_are_what_ganinfer_draws() -> None:
         drawn[f"{mode} {t}"] = draw_latents([42], 512, truncation=t, truncation_mode=mode)
     expected = [f"{name:12}  {bits(z[0, [4, 99, 511]])}" for name, z in drawn.items()]
     assert FURTHER.splitlines() == expected
+
+
+def test_what_shows_slips_is_what_ganinfer_draws() -> None:
+    words = random_words(seed_array([42]), 512, stream=0)
+    exact = normal.normal_quantile((words - 2147483647.5) * 2.0**-32)[0]
+    scaled = draw_latents([42], 512, truncation=0.7, truncation_mode="scale")[0]
+    in_float64 = draw_latents([42], 512)[0].astype(np.float64) * 0.7
+    *numbers, scale = (line.split() for line in SLIPS.splitlines())
+    for _, place, number in numbers:
+        assert exact[int(place)] == float(number)
+    assert scale[2] == bits(scaled[[int(scale[1])]])
+    assert scale[2] != bits(in_float64[[int(scale[1])]].astype(np.float32))
 
 
 def test_the_masses_are_those_of_ganinfer() -> None:
