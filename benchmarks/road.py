@@ -28,6 +28,7 @@ from ganinfer.host.limits import usable_cpus
 from gantrain.data.prepare import prepare
 from gantrain.game.config import load_config
 from gantrain.runs.checkpoint import load_generator
+from gantrain.training.record import Progress
 from gantrain.training.train import train
 
 BATCHES = (1, 16, 64, 256)
@@ -88,9 +89,12 @@ def main() -> None:
                 ],
             )
             speeds: list[float] = []
-            train(
-                config, folder / precision, on_progress=lambda p, s=speeds: s.append(p.images_per_s)
-            )
+
+            def note(progress: Progress, speeds: list[float] = speeds) -> None:
+                if progress.is_record:
+                    speeds.append(progress.images_per_s)
+
+            train(config, folder / precision, on_progress=note)
             training[precision] = round(statistics.median(speeds[1:]), 1)
         record["training_images_per_s"] = training
 

@@ -35,6 +35,7 @@ from gantrain.game.config import Config, parse_config
 from gantrain.game.parts import Game
 from gantrain.models._layers import DownConv2d, UpConv2d
 from gantrain.training.ema import Ema
+from gantrain.training.record import Progress
 from gantrain.training.summary import summarize
 from gantrain.training.train import losses, train
 
@@ -217,7 +218,9 @@ def loop_over_bare(
     ratios: list[float] = []
     resumed_at: list[float] = []
 
-    def on_progress(_: object) -> None:
+    def on_progress(progress: Progress) -> None:
+        if not progress.is_record:
+            return
         now = time.perf_counter()
         if resumed_at:
             inside = (now - resumed_at[-1]) / REPORT_EVERY

@@ -14,7 +14,8 @@ from ganinfer.cli.console import console, progress_bars
 from ganinfer.cli.tables import show_gates
 from ganinfer.drawing.images import grid, save_png
 from ganinfer.sampler import Sampler
-from gantrain.cli.train import stop_signals, training_bar
+from gantrain.cli.bar import training_bar
+from gantrain.cli.stopping import stop_signals
 from gantrain.data.prepare import prepare
 from gantrain.evaluation.evaluate import evaluate
 from gantrain.game.config import load_config
@@ -44,11 +45,17 @@ def run_demo(folder: Path, overrides: Sequence[str] = ()) -> None:
 
     config = load_config(Path(RECIPE), [f"data.path={data}", *overrides])
     _step("2 train", f"{RECIPE}: {config.train.total_kimg:g},000 images")
-    with training_bar() as report, stop_signals() as received:
-        outcome = train(config, run, on_progress=report, should_stop=lambda: bool(received))
+    with stop_signals(run) as signals, training_bar() as report:
+        outcome = train(
+            config,
+            run,
+            on_progress=report,
+            should_stop=signals.should_stop,
+            should_save=signals.should_save,
+        )
     if not outcome.finished:
         console.print("  stopped and saved; the same command goes on from there")
-        raise typer.Exit(128 + received[0])
+        raise typer.Exit(signals.exit_code)
     console.print(f"  -> {outcome.checkpoint}")
 
     _step("3 measure", f"{NUM_IMAGES:,} images of the averaged generator")

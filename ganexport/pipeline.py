@@ -21,6 +21,7 @@ from ganexport.graph.precision import PRECISIONS, Feed, convert
 from ganexport.graph.styles import cut_mapping
 from ganexport.options import ExportOptions
 from ganexport.proof.batches import check_any_batch
+from ganexport.proof.looks import look_at
 from ganexport.proof.overflow import Overflowing, what_overflows
 from ganexport.proof.parity import LeftOut, Prover, open_prover
 from ganexport.proof.rounding import LEAST_PSNR_DB
@@ -146,6 +147,11 @@ def export_subject(
     if options.with_discriminator and subject.open_discriminator is None:
         raise ExportError(f"{subject.where}: --with-discriminator goes with a run; leave it out")
     sign = None if options.sign_key is None else open_private_key(options.sign_key)
+    looks = look_at(subject, options.data)
+    if looks.refusal:
+        raise ExportError(looks.refusal)
+    for warning in looks.warnings:
+        log.warning("%s", warning)
 
     if options.standing:
         subject = with_standing_statistics(subject, options.standing, progress)
@@ -330,7 +336,8 @@ def _discriminator(
     progress: Progress | None,
 ) -> Shipped:
     """The run's discriminator, calibrated on held-out images, or else on its own."""
-    place = options.held_out or options.data or Path(subject.source.dataset_path or "")
+    place = options.held_out or options.data or subject.data
+    assert place is not None, "only a run has a discriminator"
     return ship_discriminator(
         subject,
         OnnxRuntimeBackend(graph, "cpu", "fp32"),

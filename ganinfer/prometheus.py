@@ -13,6 +13,7 @@ _COUNTERS = (
     ("failed", "failed_requests", "Requests that failed in the backend."),
     ("closed", "closed_requests", "Requests whose sampler was closed before their turn."),
     ("refused", "refused_requests", "Requests that found the queue full."),
+    ("invalid", "invalid_requests", "Requests for what the model cannot serve."),
     ("images", "images", "Images that were drawn."),
     ("padded", "padding_images", "Images that were run for nobody, to fill a batch."),
     ("batches", "batches", "Batches that were run."),

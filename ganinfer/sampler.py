@@ -27,7 +27,7 @@ from ganinfer.drawing.images import Images, check_picture, to_pil
 from ganinfer.drawing.inputs import Wanted, draw_wanted
 from ganinfer.drawing.reading import AnyArray
 from ganinfer.errors import BundleError, RequestError
-from ganinfer.scheduler.asking import Asked, Chosen, Latents, Served, Streamed, Way
+from ganinfer.scheduler.asking import Asked, Chosen, Latents, Served, Streamed, Way, check_names
 from ganinfer.scheduler.batching import Soon
 from ganinfer.scheduler.opening import Opening, OpeningOptions
 from ganinfer.scheduler.request import Request
@@ -147,6 +147,17 @@ class Sampler:
         """A process that gets this sampler opens the bundle for itself, and no other one."""
         origin, runner = self._rollout.origin, self._runner
         return functools.partial(_reopened, origin, runner.bundle.sha256, runner.opening), ()
+
+    def __repr__(self) -> str:
+        """Bundle, shape, classes, backend, device, precision, and whether it is open."""
+        runner, shape = self._runner, "x".join(map(str, self.shape))
+        what = f"{runner.bundle.path}, {shape}, {len(self.classes) or 'no'} classes"
+        if not self.live:
+            return f"<Sampler {what}, closed>"
+        if not (backends := runner.backends):
+            return f"<Sampler {what}, not opened yet in this process>"
+        devices = ", ".join(backend.device for backend in backends)
+        return f"<Sampler {what}, {backends[0].name} on {devices} in {backends[0].precision}, open>"
 
     @property
     def _runner(self) -> Runner:
@@ -313,6 +324,7 @@ class Sampler:
             RequestError: something that this model cannot serve.
             QueueFull: too many requests are waiting. DeadlineExceeded: they are not there in time.
         """
+        check_names("sample", asked, Asked, "n", "output", "return_latents")
         if output not in ("numpy", "pil"):
             raise RequestError(f"output {output!r}: expected 'numpy' or 'pil'")
         if output == "pil":
@@ -334,6 +346,7 @@ class Sampler:
             RequestError: something that this model cannot serve.
             QueueFull: too many requests or images are waiting.
         """
+        check_names("submit", asked, Asked, "n")
         return self._submit(self._runner.asking.of_seeds(n, **asked))
 
     async def asample(self, n: int | None = None, **asked: Unpack[Asked]) -> Images:
@@ -341,6 +354,7 @@ class Sampler:
 
         Cancelling the task takes back what is not begun.
         """
+        check_names("asample", asked, Asked, "n")
         return await self._served(self._runner.asking.of_seeds(n, **asked))
 
     def sample_on_device(
@@ -364,6 +378,7 @@ class Sampler:
             RequestError: as in `sample`, or more images than a batch.
             BackendUnavailable: the backend hands out no memory of a GPU.
         """
+        check_names("sample_on_device", chosen, Chosen, "n")
         request = self._runner.asking.of_seeds(n, **chosen)
         found, largest = len(request.images), self._runner.opening.batch_size
         if not 0 < found <= largest:
@@ -399,6 +414,7 @@ class Sampler:
             RequestError: wrong shapes or types, or values out of range.
             QueueFull, DeadlineExceeded: as in `sample`.
         """
+        check_names("generate", served, Served, "z", "y", "truncation")
         request = self._runner.asking.of_latents(z, y, truncation=truncation, **served)
         return self._serve(request)
 
@@ -411,6 +427,7 @@ class Sampler:
         **served: Unpack[Served],
     ) -> Images:
         """`generate` in an asyncio program."""
+        check_names("agenerate", served, Served, "z", "y", "truncation")
         request = self._runner.asking.of_latents(z, y, truncation=truncation, **served)
         return await self._served(request)
 
@@ -431,6 +448,7 @@ class Sampler:
         Raises:
             RequestError: as in `sample`, or the generator has no styles.
         """
+        check_names("mapped", chosen, Chosen, "n")
         check_takes_styles(self._model)
         return self._mapped(self._runner.asking.wanted(n, **chosen))
 
@@ -452,10 +470,12 @@ class Sampler:
             RequestError: wrong shape or type, or the generator has no styles.
             QueueFull, DeadlineExceeded: as in `sample`.
         """
+        check_names("synthesize", served, Served, "w")
         return self._serve(self._runner.asking.of_styles(w, **served))
 
     async def asynthesize(self, w: AnyArray, **served: Unpack[Served]) -> Images:
         """`synthesize` in an asyncio program."""
+        check_names("asynthesize", served, Served, "w")
         return await self._served(self._runner.asking.of_styles(w, **served))
 
     def stream(
@@ -476,6 +496,7 @@ class Sampler:
         Raises:
             RequestError: as in `sample`, before the first image.
         """
+        check_names("stream", streamed, Streamed, "n", "batch_size")
         requests = self._runner.asking.of_stream(n, batch_size, **streamed)
 
         def batches() -> Iterator[Images]:
@@ -497,6 +518,7 @@ class Sampler:
         self, n: int, batch_size: int = 64, **streamed: Unpack[Streamed]
     ) -> AsyncIterator[Images]:
         """`stream` in an asyncio program: `async for images in sampler.astream(10_000): ...`."""
+        check_names("astream", streamed, Streamed, "n", "batch_size")
         requests = self._runner.asking.of_stream(n, batch_size, **streamed)
 
         async def batches() -> AsyncIterator[Images]:
@@ -532,6 +554,7 @@ class Sampler:
             uint8 (N, H, W, C). Normal latents are interpolated along the sphere, uniform
             ones along the line.
         """
+        check_names("interpolate", way, Way, "seed_a", "seed_b", "steps")
         asking = self._runner.asking
         return self._serve(asking.of_way(seed_a, seed_b, steps, mapped=self._mapped, **way))
 
@@ -539,6 +562,7 @@ class Sampler:
         self, seed_a: int, seed_b: int, steps: Steps, **way: Unpack[Way]
     ) -> Images:
         """`interpolate` in an asyncio program."""
+        check_names("ainterpolate", way, Way, "seed_a", "seed_b", "steps")
         asking = self._runner.asking
         request = asking.of_way(seed_a, seed_b, steps, mapped=self._mapped, **way)
         return await self._served(request)

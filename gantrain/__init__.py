@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ganinfer.lookup import lazy_face
 
 if TYPE_CHECKING:
-    from gantrain.cli.train import training_bar
+    from gantrain.cli.bar import training_bar
     from gantrain.data.index import index_shards
     from gantrain.data.prepare import prepare
     from gantrain.evaluation.evaluate import evaluate
@@ -48,7 +48,7 @@ else:
             "parse_config": "gantrain.game.config",
             "prepare": "gantrain.data.prepare",
             "train": "gantrain.training.train",
-            "training_bar": "gantrain.cli.train",
+            "training_bar": "gantrain.cli.bar",
         },
     )
 

@@ -113,13 +113,23 @@ def all_mean(x: Tensor) -> Tensor:
     return mean
 
 
-def any_process(flag: bool, device: torch.device) -> bool:
-    """Has any process raised its flag?"""
-    if world_size() == 1:
-        return flag
-    raised = torch.tensor(float(flag), device=device)
-    distributed.all_reduce(raised)
-    return bool(raised > 0)
+class AnyProcess:
+    """Has any process raised its flag? All hear it in the same step, one after it was raised.
+
+    By then the answer is there, and no GPU stands still for it.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._raised: Tensor | None = None
+
+    def __call__(self, flag: bool) -> bool:
+        """Raise it or not; every process calls this in every step."""
+        if world_size() == 1:
+            return flag
+        before, self._raised = self._raised, torch.tensor(float(flag), device=self._device)
+        distributed.all_reduce(self._raised)
+        return before is not None and bool(before > 0)
 
 
 def average_gradients(network: nn.Module) -> None:

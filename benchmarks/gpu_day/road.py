@@ -138,7 +138,9 @@ def real_images(day: Day, name: str) -> Values:
 def trained(day: Day, name: str) -> Values:
     config, speeds = recipe(day, name, day.device), []
     folder = day.cache / "runs" / name
-    outcome = train(config, folder, on_progress=lambda p: speeds.append(p.images_per_s))
+    outcome = train(
+        config, folder, on_progress=lambda p: speeds.append(p.images_per_s * p.is_record)
+    )
     seen = f"{outcome.images_seen} images seen"
     return check(
         outcome.finished, found=seen, allowed="finished", images_per_s=max(speeds, default=0)

@@ -13,6 +13,7 @@ from ganinfer.cli.tables import engine_memory, engine_status, show_gates
 from ganinfer.errors import ExportError
 
 if TYPE_CHECKING:
+    from ganexport.proof.looks import Looks
     from ganexport.subjects.subject import Subject
 
 
@@ -55,6 +56,7 @@ def export(
     It is a run's averaged one, or that of --module or --from.
     """
     from ganexport.pipeline import export_subject
+    from ganexport.proof.looks import look_at
     from ganexport.proof.overflow import named_layers
     from ganexport.subjects.outside import of_factory, of_import
     from ganexport.subjects.subject import of_run
@@ -85,6 +87,7 @@ def export(
     exporting = subject()
     for note in exporting.notes:
         console.print(note, style="yellow", soft_wrap=True)
+    _show_looks(look_at(exporting, options.data), output)
     with progress_bars() as report:
         exported = export_subject(exporting, output, options, progress=report)
     if exported.gates:  # with --no-verify there may be the discriminator's
@@ -118,6 +121,18 @@ def export(
     console.print(f"-> {exported.path}")
     if strict and exported.left_out:
         raise typer.Exit(3)
+
+
+def _show_looks(looks: "Looks", output: Path) -> None:
+    """What is doubtful in the first images, and a picture of them beside the bundle."""
+    from ganinfer.drawing.images import save_png
+
+    for warning in looks.warnings:
+        console.print(warning, style="yellow", soft_wrap=True)
+    if looks.picture is not None:
+        path = output.with_name(f"{output.stem}-looks.png")
+        save_png(path, looks.picture)
+        console.print(f"{path}: {looks.rows}", style="yellow", soft_wrap=True)
 
 
 @expanded

@@ -41,7 +41,7 @@ from ganinfer.drawing.inputs import Inputs
 from ganinfer.errors import CheckpointError, ExportError
 from ganinfer.progress import Progress
 from gantrain.data.opening import open_dataset
-from gantrain.evaluation.references import open_reference
+from gantrain.evaluation.references import check_there, open_reference
 from gantrain.extractors._base import Extractor
 from gantrain.extractors.classifier import RandomExtractor
 from gantrain.metrics._moments import Moments, frechet_distance
@@ -352,9 +352,11 @@ def open_prover(
         ExportError: too few images, or images of another shape than the generator's.
     """
     source, model = subject.source, subject.model
-    place = data or (Path(source.dataset_path) if source.dataset_path else None)
+    place = data or subject.data
     if place is None:
         return Prover(subject, None, num_images=num_images, minutes=minutes, progress=progress)
+    if data is None:
+        check_there(place)
     dataset = open_dataset(place, resolution=model.shape[0])
     if source.dataset_sha256 not in (None, dataset.sha256):
         raise CheckpointError(

@@ -46,7 +46,7 @@ class Form:
         pick: keys and indices that lead to the image; empty if the output is the image.
         layout: "nchw", "nhwc", or "flat" for (N, C H W).
         shape: (C, H, W).
-        output_range: key of RANGES.
+        output_range: key of RANGES. channel_order: "rgb" or "bgr".
     """
 
     latent: str = "(N, Z)"
@@ -56,6 +56,7 @@ class Form:
     layout: str = "nchw"
     shape: tuple[int, int, int] = (0, 0, 0)
     output_range: str = "-1:1"
+    channel_order: str = "rgb"
 
     def call(self, network: nn.Module, z: Tensor, y: Tensor | None, *more: Tensor, k: int) -> Any:
         """What the network itself gives for z (N, Z), y (N,) of k classes, and what follows."""
@@ -68,7 +69,7 @@ class Form:
         return network(*arguments, *more)
 
     def image(self, output: Any, dtype: torch.dtype) -> Tensor:
-        """Of that the images (N, C, H, W) on [-1, 1], in a type."""
+        """Of that the images (N, C, H, W) on [-1, 1], in RGB, in a type."""
         for key in self.pick:
             output = output[key]
         images: Tensor = output.to(dtype)
@@ -76,6 +77,8 @@ class Form:
             images = images.permute(0, 3, 1, 2)
         elif self.layout == "flat":
             images = images.reshape(-1, *self.shape)
+        if self.channel_order == "bgr":
+            images = images[:, [2, 1, 0]]
         if self.output_range != "-1:1":
             scale, shift = (torch.tensor(v)[:, None, None] for v in RANGES[self.output_range])
             images = images * scale + shift
@@ -99,6 +102,8 @@ class Form:
             notes.append(f"images are taken as {self.layout}: {height}x{width}x{channels}")
         if self.output_range != plain.output_range:
             notes.append(f"its values, {self.output_range}, are brought to [-1, 1] in the graph")
+        if self.channel_order != plain.channel_order:
+            notes.append("its channels, blue first, are turned to red, green, blue in the graph")
         return notes
 
     def unusual_shape(self) -> list[str]:
@@ -146,12 +151,18 @@ def find_form(network: nn.Module, spec: Spec, name: str, noise: Noise) -> Form:
             refusals[form] = error
             continue
         if found := _find_image(output, form):
+            if found.shape[0] != 3 and spec.channel_order == "bgr":
+                raise ExportError(
+                    f"{name}: gives images of {found.shape[0]} channels, and channel_order bgr is"
+                    " of three; leave it out"
+                )
             if spec.output_range == "imagenet" and found.shape[0] != 3:
                 raise ExportError(
                     f"{name}: gives images of {found.shape[0]} channels, and output_range imagenet"
                     f" is of RGB. {_wrapper('return the image on [-1, 1], and leave it out')}"
                 )
-            return replace(found, output_range=spec.output_range or "-1:1")
+            order, scale = spec.channel_order, spec.output_range or "-1:1"
+            return replace(found, output_range=scale, channel_order=order)
         others.append(f"{_described(output)} for z as {form.latent}")
     if others:
         raise ExportError(

@@ -32,7 +32,7 @@ def of_factory(
             or an nn.Module and its Spec. A class will do as well.
         weights, key: as in `load_weights`; no weights if it has them.
         options: z_dim, classes (names, or how many), z_distribution, truncation, family,
-            output_range, noise, noise_shape; they go before the factory's Spec.
+            output_range, channel_order, noise, noise_shape; they go before the factory's Spec.
         arguments: keyword arguments of the factory.
 
     Returns:
@@ -101,6 +101,7 @@ def _spec(
     truncation: float | None = None,
     family: str = "custom",
     output_range: str | None = None,
+    channel_order: Literal["rgb", "bgr"] = "rgb",
     noise: Literal["fixed", "off"] = "fixed",
     noise_shape: list[int] | list[list[int]] = [],  # noqa: B006 - read, never called
 ) -> None:

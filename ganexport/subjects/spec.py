@@ -29,6 +29,7 @@ RANGES: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "imagenet": ((0.458, 0.448, 0.45), (-0.03, -0.088, -0.188)),
 }
 
+CHANNEL_ORDERS = ("rgb", "bgr")  # bgr: as OpenCV has them
 NOISES = ("fixed", "off")
 
 
@@ -50,6 +51,7 @@ class Spec:
         output_range: of the network's values: "-1:1", "0:1", "0:255", or "imagenet", normalised by
             that set's mean and deviation; they are brought to [-1, 1] in the graph. None expects
             [-1, 1] and looks whether the images bear it out.
+        channel_order: of images of three channels: "rgb", or "bgr", which the graph turns.
         noise: what the network gets for noise that it takes or draws: "fixed", drawn once from the
             shared stream and the same for all images, or "off", zeros.
         noise_shape: of a noise that it takes after z and y: that for one image, (1, 32, 32), or a
@@ -68,6 +70,7 @@ class Spec:
     style_input: StyleInput | None = None
     family: str = "custom"
     output_range: str | None = None
+    channel_order: str = "rgb"
     noise: str = "fixed"
     noise_shape: Sequence[int] | Sequence[Sequence[int]] = ()
     notes: Sequence[str] = ()
@@ -90,6 +93,8 @@ class Spec:
                 f"output_range: found {self.output_range!r};"
                 f" {suggest(str(self.output_range), list(RANGES))}"
             )
+        _check(self.channel_order in CHANNEL_ORDERS, "channel_order", self.channel_order,
+               " or ".join(CHANNEL_ORDERS))  # fmt: skip
         _check(self.noise in NOISES, "noise", self.noise, " or ".join(NOISES))
         parts = self.noise_shape if self.noise_listed else [self.noise_shape]
         _check(all(map(_is_shape, parts)), "noise_shape", self.noise_shape,

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,8 @@ class Subject:
         notes: what was chosen of it or found by trying, and is out of the ordinary, for the user
             to check.
         open_discriminator: loads the one that it was trained against, where there is one.
+        data: where that lies which it was trained on, if that is known.
+        scale_known: that its values are on [-1, 1] was said, or it was trained here.
     """
 
     network: nn.Module
@@ -55,6 +58,8 @@ class Subject:
     twin: Callable[[], nn.Module] = field(repr=False)
     notes: tuple[str, ...] = ()
     open_discriminator: Callable[[], DiscriminatorModule] | None = field(default=None, repr=False)
+    data: Path | None = None
+    scale_known: bool = True
 
     @property
     def num_classes(self) -> int:
@@ -150,6 +155,7 @@ def of_run(trained: TrainedGenerator) -> Subject:
         str(trained.path),
         twin=lambda: graph.bake(trained),
         open_discriminator=lambda: load_discriminator(trained.path),
+        data=trained.dataset_path,
     )
 
 
@@ -204,6 +210,7 @@ def of_module(module: Any, spec: Any) -> Subject:
         name,
         lambda: adapted(_plain(network)),
         (*notes, *unusual, *_unnamed_classes(network, num_classes), *spec.notes),
+        scale_known=spec.output_range is not None,
     )
 
 

@@ -1,5 +1,10 @@
 """Where commands print: a console, one for what went wrong, and bars for long work."""
 
+import importlib.util
+import os
+import stat
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +31,8 @@ from ganinfer.progress import Progress
 console = Console(highlight=False, markup=False)
 errors = Console(highlight=False, markup=False, stderr=True)
 
+_GAP_S, _LONGEST_GAP_S = 10.0, 600.0  # between two lines of a log
+
 
 @contextmanager
 def progress_bars(*amount: ProgressColumn) -> Iterator[Progress]:
@@ -33,14 +40,17 @@ def progress_bars(*amount: ProgressColumn) -> Iterator[Progress]:
 
     amount: columns that say how much is done; by default its share.
     """
+    if not draws_bars():
+        with _progress_lines() as report:
+            yield report
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         *(amount or (TaskProgressColumn(),)),
         TimeRemainingColumn(),
     )
-    shown = console.is_terminal
-    with Bars(*columns, console=console, transient=True, disable=not shown) as bars:
+    with Bars(*columns, console=console, transient=True) as bars:
         tasks: dict[str, TaskID] = {}
 
         def report(name: str, done: int, total: int) -> None:
@@ -49,6 +59,77 @@ def progress_bars(*amount: ProgressColumn) -> Iterator[Progress]:
             bars.update(tasks[name], completed=done, total=total)
 
         yield report
+
+
+def fall_silent() -> None:
+    """Who was shown all this is gone, a terminal or a pipe: from now on it goes nowhere."""
+    console.quiet = errors.quiet = True
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        if not stat.S_ISREG(os.fstat(stream).st_mode):
+            os.dup2(nowhere, stream)  # what is still to be flushed would fail, too
+
+
+def draws_bars() -> bool:
+    """Is there a terminal, or a notebook that can draw them?"""
+    widgets = console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None
+    return console.is_terminal or widgets
+
+
+@contextmanager
+def _progress_lines() -> Iterator[Progress]:
+    """The same for a pipe or a file: a line on stderr now and then, whatever the work is at."""
+    last, over, pace = "", threading.Event(), Pace()
+
+    def report(name: str, done: int, total: int) -> None:
+        nonlocal last
+        last = f"{name}: {done:,} of {total:,}"
+
+    def speak() -> None:
+        while not over.wait(pace.next_in()):
+            if last and pace.due():
+                errors.print(f"{last}, after {spoken(pace.elapsed)}", soft_wrap=True)
+
+    speaker = threading.Thread(target=speak, name="progress", daemon=True)
+    speaker.start()
+    try:
+        yield report
+    finally:
+        over.set()
+        speaker.join()
+
+
+class Pace:
+    """When a log gets its next line: after 10 s, and more seldom as time goes on."""
+
+    def __init__(self) -> None:
+        """The clock starts; nothing was said yet."""
+        self._began = self._said = time.monotonic()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._began
+
+    def next_in(self) -> float:
+        """Seconds until the next line: a twentieth of the time that has passed, within limits."""
+        gap = min(_LONGEST_GAP_S, max(_GAP_S, self.elapsed / 20))
+        return max(0.0, self._said + gap - time.monotonic())
+
+    def due(self) -> bool:
+        """Is it time? If so, the next line is as far again."""
+        if self.next_in() > 0:
+            return False
+        self._said = time.monotonic()
+        return True
+
+
+def spoken(seconds: float) -> str:
+    """A time in words: 40 s, 12 min, 3 h 20 min."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def fetched_path(name: str) -> Path:

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import track
 
-from ganinfer.cli.console import console, shards_bar
+from ganinfer.cli.console import console, progress_bars, shards_bar
 from ganinfer.cli.options import (
     BundlePath,
     Engine,
@@ -232,14 +231,15 @@ def _write_pictures(
     asked = _in_turn(asked, len(seeds))
     labels = asked.pop("labels")
     folder.mkdir(parents=True, exist_ok=True)
-    starts = range(0, len(seeds), _STEP)
-    for start in track(starts, "Sampling", console=console, transient=True):
-        part = slice(start, start + _STEP)
-        images = sampler.sample(
-            seeds=seeds[part], labels=None if labels is None else labels[part], **asked
-        )
-        for seed, image in zip(seeds[part], images, strict=True):
-            save_png(folder / f"{seed:08d}.png", image)
+    with progress_bars() as report:
+        for start in range(0, len(seeds), _STEP):
+            part = slice(start, start + _STEP)
+            images = sampler.sample(
+                seeds=seeds[part], labels=None if labels is None else labels[part], **asked
+            )
+            for seed, image in zip(seeds[part], images, strict=True):
+                save_png(folder / f"{seed:08d}.png", image)
+            report("sampling", min(part.stop, len(seeds)), len(seeds))
     return len(seeds)
 
 

@@ -3,9 +3,10 @@
 N images, Z latent, K classes; L styles of length D.
 """
 
+import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypedDict, TypeVar, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,12 +44,17 @@ from ganinfer.drawing.latents import lerp, seed_array, slerp
 from ganinfer.drawing.mixing import Mixture, check_mixable
 from ganinfer.drawing.reading import AnyArray
 from ganinfer.errors import RequestError
+from ganinfer.lookup import suggest
 from ganinfer.scheduler.request import Request
+from ganinfer.scheduler.stats import Stats
 
 if TYPE_CHECKING:
     from ganinfer.drawing.model import Model
 
 Latents = NDArray[np.float32]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Chosen(TypedDict, total=False):
@@ -93,16 +99,53 @@ class Streamed(TypedDict, total=False):
     timeout_s: float | None
 
 
+def check_names(method: str, given: Mapping[str, object], taken: type, *more: str) -> None:
+    """Refuse keyword arguments that a method does not take, under its own name.
+
+    Args:
+        method: of Sampler. given: its keyword arguments.
+        taken: the TypedDict of those that it takes. more: that it takes besides.
+
+    Raises:
+        TypeError: there is such a one.
+    """
+    known = taken.__optional_keys__  # type: ignore[attr-defined]
+    if given.keys() <= known:
+        return
+    name = next(name for name in given if name not in known)
+    raise TypeError(
+        f"Sampler.{method}(): no argument {name!r}; {suggest(name, [*more, *sorted(known)])}"
+    )
+
+
+def _counted(make: Callable[Concatenate["Asking", P], R]) -> Callable[Concatenate["Asking", P], R]:
+    """The same, and each refusal is counted."""
+
+    @functools.wraps(make)
+    def counted(self: "Asking", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return make(self, *args, **kwargs)
+        except RequestError:
+            self.stats.invalid()
+            raise
+
+    return counted
+
+
 class Asking:
     """Makes the requests of one model.
 
     All raise RequestError for what the model cannot serve.
+
+    Attributes:
+        stats: where what was refused is counted.
     """
 
     def __init__(self, model: "Model", max_images: int) -> None:
         """max_images: of a request, at most."""
-        self.model, self.max_images = model, max_images
+        self.model, self.max_images, self.stats = model, max_images, Stats()
 
+    @_counted
     def of_seeds(
         self,
         n: int | None,
@@ -115,14 +158,19 @@ class Asking:
         if n is not None:
             self._check_size(checked_integer("n", n, least=0))  # before its seeds are made
         try:
-            wanted = self.wanted(n, **chosen)
+            wanted = self._wanted(n, **chosen)
             return self._request(wanted, len(wanted.keys), out, timeout_s)
         except (MemoryError, OverflowError):
             raise RequestError(
                 f"n: found {n}; so many images at once do not fit into memory; use stream"
             ) from None
 
-    def wanted(
+    @_counted
+    def wanted(self, n: int | None, **chosen: Unpack[Chosen]) -> Wanted:
+        """As `Sampler.mapped` takes them: what chooses images."""
+        return self._wanted(n, **chosen)
+
+    def _wanted(
         self,
         n: int | None,
         *,
@@ -132,12 +180,12 @@ class Asking:
         truncation: float | None = None,
         truncation_mode: str | None = None,
     ) -> Wanted:
-        """What chooses images."""
         self._check_truncation(truncation, truncation_mode)
         keys = seeds_asked(n, seed, seeds)
         numbers = numbers_asked(self.model, labels, len(keys))
         return Wanted(keys, numbers, truncation, truncation_mode)
 
+    @_counted
     def of_latents(
         self,
         z: AnyArray | Sequence[Sequence[float]],
@@ -156,10 +204,15 @@ class Asking:
         classes = class_input(self.model, checked_labels(self.model, y, len(z)))
         return self._of_inputs(Inputs(z, classes, truncations), **served)
 
+    @_counted
     def of_styles(self, w: AnyArray, **served: Unpack[Served]) -> Request:
         """As `Sampler.synthesize` takes them."""
+        return self._of_styles(w, **served)
+
+    def _of_styles(self, w: AnyArray, **served: Unpack[Served]) -> Request:
         return self._of_inputs(of_styles(self.model, checked_styles(self.model, w)), **served)
 
+    @_counted
     def of_way(
         self,
         seed_a: int,
@@ -185,7 +238,7 @@ class Asking:
         if space == "w":
             numbers = None if start is None else np.concatenate([start, end])
             w = mapped(Wanted(keys, numbers, truncation, truncation_mode))
-            return self.of_styles(lerp(w[0], w[1], t), timeout_s=timeout_s)
+            return self._of_styles(lerp(w[0], w[1], t), timeout_s=timeout_s)
         ends = draw_inputs(self.model, keys, None, truncation, truncation_mode).z
         path = (slerp if self.model.z_distribution == "normal" else lerp)(ends[0], ends[1], t)
         y = start
@@ -199,6 +252,7 @@ class Asking:
         inputs = Inputs(path, y, truncation_input(self.model, len(t), truncation))
         return self._of_inputs(inputs, timeout_s=timeout_s)
 
+    @_counted
     def of_stream(
         self,
         n: int,

@@ -90,7 +90,7 @@ class Runner:
     def _start_anew(self) -> None:
         """Nothing runs yet: at first, and in a process that was forked off."""
         self._lock = threading.Lock()
-        self.stats = Stats()
+        self.stats = self.asking.stats = Stats()
         self._batcher: Batcher | None = None
         self._mapping: MappingNetwork | None = None
 

@@ -19,7 +19,7 @@ BOUNDS_S = (
 _LE = (*map(str, BOUNDS_S), "+Inf")
 _OUTCOMES = ("answered", "late", "cancelled", "failed", "closed")
 _COUNTS = (
-    *("refused", "images", "padded", "batches", "failed_batches"),
+    *("refused", "invalid", "images", "padded", "batches", "failed_batches"),
     *("queue_requests", "queue_images", "in_flight"),
 )
 _KEPT = 4096  # times that percentiles are taken of
@@ -99,6 +99,11 @@ class Stats:
         with self._lock:
             self._counts["refused"] += 1
 
+    def invalid(self) -> None:
+        """A request asked for what the model cannot serve."""
+        with self._lock:
+            self._counts["invalid"] += 1
+
     def ended(self, request: Request, outcome: str, now: float) -> None:
         """A request that is not in the queue is told.
 
@@ -139,7 +144,8 @@ class Stats:
             queue_requests, queue_images: that wait in the queue, as max_queue and max_queue_images
                 count them: a request with all its images until the last of them is begun.
             in_flight: requests that have left the queue and are not yet told.
-            refused: requests that found the queue full, and are counted nowhere else.
+            refused: requests that found the queue full, and are counted nowhere else; invalid: that
+                asked for what the model cannot serve, likewise.
             images, batches: that were run. padded: images that were run for nobody.
             failed_batches: runs that failed.
             fill: share of the images that were run that somebody had asked for.

@@ -2,24 +2,18 @@
 
 import itertools
 import json
-import signal
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from ganinfer.cli.console import console, progress_bars
 from ganinfer.errors import DataError
 
 if TYPE_CHECKING:
     from gantrain.game.config import Config
-    from gantrain.training.record import Progress as TrainingProgress
 
 _MOST_LINES = 20  # of skipped images
 _NOT_STREAMED = (
@@ -87,6 +81,9 @@ def prepare(
     stream: Annotated[
         bool, typer.Option("--stream", help="Leave the images in their shards; write an index.")
     ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace another dataset in that folder.")
+    ] = False,
 ) -> None:
     """Decode a dataset once into images.npy, labels.npy and dataset.json."""
     from gantrain.data.index import index_shards
@@ -115,6 +112,7 @@ def prepare(
                 grayscale=grayscale,
                 split=split,
                 strict=strict,
+                overwrite=overwrite,
                 progress=partial(report, "looking at the shards"),
             )
         else:
@@ -130,6 +128,7 @@ def prepare(
                 labelled=not no_labels,
                 framing="pad" if pad else "squash" if squash else crop.value,
                 background=background,
+                overwrite=overwrite,
                 progress=partial(report, "reading images"),
             )
     for name, reason in itertools.islice(made.skipped.items(), _MOST_LINES):
@@ -172,6 +171,9 @@ def train(
     ] = False,
 ) -> None:
     """Train a GAN. The same command again goes on from the last checkpoint."""
+    from gantrain.cli.bar import training_bar
+    from gantrain.cli.stopping import stop_signals
+    from gantrain.data.opening import open_dataset
     from gantrain.distributed import leads
     from gantrain.game.config import load_config
     from gantrain.training.train import train as run
@@ -184,42 +186,54 @@ def train(
         return
     console.quiet = not leads()
     folder = output or Path("runs") / config.stem
-    _open_data(recipe)
-    with training_bar() as report, stop_signals() as received:
-        outcome = run(
-            recipe,
-            folder,
-            allow=allow or [],
-            on_progress=report,
-            should_stop=lambda: bool(received),
+    with stop_signals(folder) as signals:
+        _open_data(recipe)
+        console.print(
+            f"{folder}: pictures in samples/, figures in stats.jsonl\n"
+            f"look at it with: gan report {folder}, tensorboard --logdir {folder}",
+            soft_wrap=True,
         )
+        with training_bar() as report:
+            outcome = run(
+                recipe,
+                folder,
+                allow=allow or [],
+                on_progress=report,
+                should_stop=signals.should_stop,
+                should_save=signals.should_save,
+            )
     if not outcome.finished:
         console.print(
-            f"stopped after {outcome.images_seen:,} images, saved;"
-            " the same command goes on from there"
+            f"stopped after {outcome.images_seen:,} images, saved {outcome.checkpoint};"
+            " the same command goes on from there",
+            soft_wrap=True,
         )
-        raise typer.Exit(128 + (received[0] if received else signal.SIGTERM))
+        raise typer.Exit(signals.exit_code)
     console.print(f"{outcome.images_seen:,} images -> {outcome.checkpoint}")
-    console.print(
-        f"pictures in {folder / 'samples'}; next: gan export {folder} -o {config.stem}.gan",
-        soft_wrap=True,
-    )
+    points = open_dataset(Path(recipe.data.path), resolution=recipe.data.resolution).points
+    following = f"export {folder} -o {config.stem}.gan" if points is None else f"report {folder}"
+    console.print(f"pictures in {folder / 'samples'}; next: gan {following}", soft_wrap=True)
 
 
 def _open_data(recipe: "Config") -> None:
-    """Look at shards that were not looked at yet, and show how far that is."""
-    from gantrain.data.opening import open_dataset
+    """Look at shards, or prepare pictures, where that was not done yet, and show how far it is."""
+    from gantrain.data.opening import is_whole, open_dataset, prepared_copy
     from gantrain.data.sources.shards import shard_files
     from gantrain.distributed import local_rank
 
-    data = recipe.data
-    if shard_files(Path(data.path)) and local_rank() == 0:
-        with progress_bars() as report:
-            open_dataset(
-                Path(data.path),
-                resolution=data.resolution,
-                progress=partial(report, "looking at the shards"),
-            )
+    data, place = recipe.data, Path(recipe.data.path)
+    if local_rank() > 0 or not place.exists() or is_whole(place):
+        return
+    shards = bool(shard_files(place))
+    with progress_bars() as report:
+        what = "looking at the shards" if shards else "preparing the pictures"
+        dataset = open_dataset(place, resolution=data.resolution, progress=partial(report, what))
+    if not shards:
+        console.print(
+            f"{place}: {len(dataset):,} pictures, {len(dataset.classes) or 'no'} classes, prepared"
+            f" once in {prepared_copy(place, data.resolution)}",
+            soft_wrap=True,
+        )
 
 
 def runs(
@@ -276,63 +290,3 @@ def _show_networks(recipe: "Config") -> None:
     if recipe.start:
         console.print(what_fits(recipe).words(), soft_wrap=True)
     console.print("everything is in order; leave --dry-run out to train")
-
-
-@contextmanager
-def training_bar() -> Iterator[Callable[["TrainingProgress"], None]]:
-    """A callback for `train`: a bar on a terminal, a line now and then elsewhere."""
-    columns = (
-        TextColumn("training"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[stats]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("training", total=None, stats="")
-        last_line = 0.0
-
-        def report(progress: "TrainingProgress") -> None:
-            nonlocal last_line
-            kimg, total = progress.images_seen / 1000, progress.total_images / 1000
-            for note in progress.notes:
-                console.print(note, soft_wrap=True)
-            for warning in progress.warnings:
-                console.print(f"at {kimg:.0f} kimg: {warning}", style="yellow", soft_wrap=True)
-            if not progress.images_per_s:
-                return
-            losses = "  ".join(f"{key} {value:.3f}" for key, value in progress.stats.items())
-            stats = f"{kimg:.0f}/{total:.0f} kimg  {progress.images_per_s:.0f} images/s"
-            bar.update(task, completed=kimg, total=total, stats=stats)
-            finished = progress.images_seen >= progress.total_images
-            if not console.is_terminal and (finished or time.monotonic() - last_line > 10):
-                last_line = time.monotonic()
-                console.print(f"{stats}  {losses}", soft_wrap=True)
-
-        yield report
-
-
-@contextmanager
-def stop_signals() -> Iterator[list[int]]:
-    """Collects SIGINT, SIGTERM and SIGHUP; a second SIGINT interrupts at once.
-
-    SIGHUP is left alone where it is ignored already, as under nohup.
-    """
-    received: list[int] = []
-    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
-        numbers.append(hangup)
-
-    def note(number: int, _frame: object) -> None:
-        received.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        if number == hangup:
-            console.quiet = True  # the terminal is gone, and what is written to it fails
-
-    old = {number: signal.signal(number, note) for number in numbers}
-    try:
-        yield received
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)

@@ -45,12 +45,14 @@ class Dataset:
                 f" make one with: gan prepare SOURCE {path}"
             ) from None
         except (OSError, ValueError) as error:
-            raise DataError(f"{path}/dataset.json: {error}; prepare it again") from None
+            raise DataError(
+                f"{path}/dataset.json: {error}; prepare it again, with --overwrite"
+            ) from None
         version = description.get("format_version")
         if version not in (FORMAT_VERSION, INDEX_VERSION, NOT_SQUARE_VERSION):
             raise DataError(
                 f"{path}/dataset.json: format_version {version}, expected {FORMAT_VERSION} to"
-                f" {NOT_SQUARE_VERSION}; prepare it again"
+                f" {NOT_SQUARE_VERSION}; prepare it again, with --overwrite"
             )
         self.path = path
         side = description.get("resolution")
@@ -95,6 +97,7 @@ class Dataset:
             raise DataError(
                 f"{self.path}: its images are {self.width}x{self.height}, and models take square"
                 f" ones; prepare it again with --resolution {min(self.width, self.height)}"
+                " --overwrite"
             )
         return self.width
 

@@ -90,6 +90,7 @@ def index_shards(
     grayscale: bool = False,
     split: str = "train",
     strict: bool = False,
+    overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prepared:
     """Prepare shards without copying their images; `Dataset` gives the same as after `prepare`.
@@ -98,7 +99,7 @@ def index_shards(
 
     Args:
         source: a tar or Parquet file, or a folder of shards, which stays where it is.
-        destination, resolution, grayscale, split, strict: as of `prepare`.
+        destination, resolution, grayscale, split, strict, overwrite: as of `prepare`.
         progress: called with (shards done, shards in all).
 
     Returns:
@@ -109,7 +110,6 @@ def index_shards(
             `strict`. An older dataset at `destination` is left as it was.
         GanError: another process is at it.
     """
-    check_destination(destination)
     size_of(resolution)
     source = source.resolve()
     files = shard_files(source, split)
@@ -127,6 +127,7 @@ def index_shards(
         "grayscale": grayscale,
         "strict": strict,
     }
+    check_destination(destination, task, overwrite=overwrite)
     partial = destination.with_name(f".{destination.name}.partial")
     partial.mkdir(parents=True, exist_ok=True)
     with only_writer(partial), ThreadPoolExecutor(usable_cpus()) as pool:

@@ -1,4 +1,4 @@
-"""What a path of data means: a prepared dataset, an embedded one, or shards."""
+"""What a path of data means: a prepared dataset, an embedded one, shards, or pictures."""
 
 import logging
 from collections.abc import Callable
@@ -6,7 +6,8 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from ganinfer.files import sha256_bytes
+from ganinfer.errors import DataError
+from ganinfer.files import only_writer, sha256_bytes
 from gantrain.data.dataset import Dataset
 from gantrain.data.index import index_shards, is_current
 from gantrain.data.prepare import prepare
@@ -26,24 +27,69 @@ def open_dataset(
     """The dataset that a path means.
 
     Args:
-        path: what `prepare` wrote; or shards, which are indexed first, in the user's cache folder.
+        path: what `prepare` wrote; or shards, which are indexed first, or pictures as `prepare`
+            reads them, which are prepared first, in the user's cache folder.
         source: an embedded set, of which a folder that is not there yet is made.
-        resolution: of shards and of what the source gives; by default that of their images.
-        progress: called with (shards done, shards in all).
+        resolution: of shards, pictures and what the source gives; by default that of their images.
+        progress: called with (shards or images done, in all).
 
     Raises:
         DataError: it is not there and has no source, or it is broken.
     """
-    if not (path / "dataset.json").exists() and shard_files(path):
+    if not is_whole(path) and shard_files(path):
         dataset = Dataset(_indexed(path.resolve(), resolution, progress))
         dataset.path = path  # where it is looked for again, and not in this user's cache
         return dataset
-    if source is not None:
-        if leads() and not (path / "dataset.json").exists():
+    if source is not None and (is_whole(path) or not path.exists()):
+        if leads() and not is_whole(path):
             log.info("%s: preparing %s", path, source)
             prepare(source, path, resolution=resolution)
         barrier()
+    elif path.exists() and not is_whole(path):
+        dataset = Dataset(_prepared(path, resolution, progress))
+        dataset.path = path
+        return dataset
     return Dataset(path)
+
+
+def prepared_copy(path: Path, resolution: int | None) -> Path:
+    """Where pictures lie prepared, or will; the place depends on what they are, not where.
+
+    That is told by the names, sizes and dates of the files.
+    """
+    entries = sorted(path.rglob("*")) if path.is_dir() else [path]
+    files = ((f.relative_to(path).as_posix(), f.stat()) for f in entries if f.is_file())
+    lines = [f"{name} {status.st_size} {status.st_mtime_ns}" for name, status in files]
+    name = sha256_bytes("\n".join([str(resolution), *lines]).encode(errors="surrogateescape"))
+    return user_cache_path("ganpipe") / "prepared" / name[:32]
+
+
+def _prepared(
+    path: Path, resolution: int | None, progress: Callable[[int, int], None] | None
+) -> Path:
+    """A prepared copy of pictures; the first process of a machine makes it."""
+    native, made = prepared_copy(path, None), prepared_copy(path, resolution)
+    if resolution and is_whole(native) and Dataset(native).width == resolution:
+        return native
+    if local_rank() == 0 and not is_whole(made):
+        log.info("%s: preparing its pictures in %s", path, made)
+        made.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with only_writer(made.parent):
+                prepare(str(path), made, resolution=resolution, progress=progress)
+        except DataError as error:
+            raise DataError(
+                f"{path}: no prepared dataset, and as pictures it cannot be taken: {error}; for"
+                " gan train --resolution N is --set data.resolution=N, and gan prepare has more"
+                " options"
+            ) from None
+    barrier()
+    return made
+
+
+def is_whole(folder: Path) -> bool:
+    """Has a dataset been made there?"""
+    return (folder / "dataset.json").exists()
 
 
 def _indexed(

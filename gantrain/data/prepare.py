@@ -63,6 +63,7 @@ def prepare(
     labelled: bool = True,
     framing: Framing = "centre",
     background: str = "white",
+    overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prepared:
     """Decode a dataset once into arrays that training maps into memory.
@@ -74,7 +75,7 @@ def prepare(
             or "grid25", points in the plane (see `gantrain.data.toys`) to which no other argument
             applies.
         destination: folder to make: images.npy, uint8 (N, H, W, C); labels.npy, int64 (N,), if
-            the source has classes; dataset.json. An older dataset there is replaced.
+            the source has classes; dataset.json. The same dataset there is made anew.
         resolution: of all images, in pixels: the side of a square, or (width, height); by default
             all must be square and of one size already.
         grayscale: convert to one channel.
@@ -86,22 +87,31 @@ def prepare(
         framing: how an image of another shape is met: "centre" and "random" crop it, "pad" gives
             it a border of the background, "squash" changes its shape, "none" skips it.
         background: a colour, as CSS writes it, that lies behind what is transparent.
+        overwrite: replace another dataset at `destination`.
         progress: called with (images done, images in all).
 
     Returns:
         What was made.
 
     Raises:
-        DataError: the source is missing or not understood, sizes differ, or an image is broken
-            under `strict`. An older dataset at `destination` is left as it was.
+        DataError: the source is missing or not understood, sizes differ, an image is broken under
+            `strict`, or something else is at `destination`, which is left as it was.
         MissingExtra: a package that reads it is not installed.
     """
-    check_destination(destination)
+    size = size_of(resolution)
+    task: dict[str, Any] = {
+        "source": source if is_no_path(source) else str(Path(source).resolve()),
+        "split": split,
+        "resolution": size,
+        "grayscale": grayscale,
+        "stacked": 0,
+    }
+    check_destination(destination, task | {"stacked": stack}, overwrite=overwrite)
     if source in TOYS:
         num_points = prepare_points(source, destination, format_version=FORMAT_VERSION)
         classes = [str(n) for n in range(len(TOYS[source]()[0]))]
         return Prepared(destination, num_points, 1, 1, 2, classes)
-    size, colour = size_of(resolution), _colour(background)
+    colour = _colour(background)
     images = open_source(source, split, Labelling(file=labels, wanted=labelled))
     stacked = len(images.classes) if stack else 0
     if stack:
@@ -110,15 +120,7 @@ def prepare(
         name, reason = next(iter(images.skipped.items()))
         raise DataError(f"{name}: broken image ({reason})")
     form = _form(images, size, framing, colour, grayscale)
-    task = {
-        "source": source if "://" in source or source == "digits" else str(Path(source).resolve()),
-        "split": split,
-        "resolution": size,
-        "grayscale": grayscale,
-        "stacked": stacked,
-        "framing": framing,
-        "background": colour,
-    }
+    task |= {"stacked": stacked, "framing": framing, "background": colour}
     destination.parent.mkdir(parents=True, exist_ok=True)
     partial = destination.with_name(f".{destination.name}.partial")
     try:
@@ -133,10 +135,57 @@ def prepare(
     return Prepared(destination, **made)
 
 
-def check_destination(folder: Path) -> None:
-    """Raise a DataError if something else than a dataset of ours lies there."""
-    if folder.exists() and not _is_ours(folder):
+def is_no_path(source: str) -> bool:
+    """Is it an embedded set, or one that lies elsewhere?"""
+    return "://" in source or source == "digits" or source in TOYS
+
+
+def check_destination(folder: Path, task: dict[str, Any], *, overwrite: bool = False) -> None:
+    """Before a dataset is made there.
+
+    Args:
+        folder: where it is to be.
+        task: what is asked for, as `prepare` and `index_shards` have it.
+        overwrite: another dataset of ours is no hindrance, damaged or not.
+
+    Raises:
+        DataError: something else lies there, or, without `overwrite`, another dataset.
+    """
+    if not folder.exists():
+        return
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else {""}
+    if not names <= {"images.npy", "labels.npy", "dataset.json", *INDEX_FILES}:
         raise DataError(f"{folder}: exists and is not a dataset of ours; choose another folder")
+    if overwrite:
+        return
+    try:
+        found = json.loads((folder / "dataset.json").read_text())
+        source, differences = found["source"], _differences(found, task)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        raise DataError(
+            f"{folder}: exists and is not a dataset of ours, or a damaged one; choose another"
+            " folder, or replace it with --overwrite"
+        ) from None
+    if differences:
+        raise DataError(
+            f"{folder}: holds another dataset, of {source}; {'; '.join(differences)}; choose"
+            " another folder, or replace it with --overwrite"
+        )
+
+
+def _differences(found: dict[str, Any], task: dict[str, Any]) -> list[str]:
+    """In what a dataset.json is not of this task, in words."""
+    side, asked = found.get("resolution"), task["resolution"]
+    has = (found.get("width", side), found.get("height", side))
+    wanted = (asked, asked) if isinstance(asked, int) else asked and tuple(asked)
+    pairs = {
+        "source": (found["source"], task["source"]),
+        "split": (found["split"], task["split"]),
+        "size": (has, wanted or has),
+        "grey": (found["channels"] == 1, task["grayscale"] or found["channels"] == 1),
+        "stacked": (bool(found.get("stacked")), bool(task.get("stacked"))),
+    }
+    return [f"{name}: it has {a}, asked for {b}" for name, (a, b) in pairs.items() if a != b]
 
 
 def size_of(resolution: int | tuple[int, int] | None) -> tuple[int, int] | None:
@@ -179,17 +228,6 @@ def _colour(background: str) -> Colour:
             f"background {background!r}: no colour; expected a name or #rrggbb, as in CSS"
         ) from None
     return red, green, blue
-
-
-def _is_ours(folder: Path) -> bool:
-    """Does the folder hold a prepared dataset, and nothing else?"""
-    try:
-        description = json.loads((folder / "dataset.json").read_text())
-        names = {path.name for path in folder.iterdir()}
-    except (OSError, ValueError):
-        return False
-    known = isinstance(description, dict) and {"format_version", "sha256"} <= description.keys()
-    return known and names <= {"images.npy", "labels.npy", "dataset.json", *INDEX_FILES}
 
 
 def _first_readable(images: Source, background: Colour) -> Picture:

@@ -124,6 +124,8 @@ def reference_of(
     place = data or target.place
     if place is None:
         raise DataError("these images do not say what they are compared with; give --data")
+    if data is None:
+        check_there(place)
     real = _open_real(place, target, progress) if data is None or is_dataset(place) else place
     sha256 = real.sha256 if isinstance(real, Dataset) else None
     if data is None and sha256 != target.trained_on:
@@ -145,6 +147,14 @@ def reference_of(
     return reference
 
 
+def check_there(place: Path) -> None:
+    """Raise a DataError if the data that a generator was trained on are gone."""
+    if not place.exists():
+        raise DataError(
+            f"{place}: the data that it was trained on are not there; give them with --data"
+        )
+
+
 def is_dataset(path: Path) -> bool:
     """Is it prepared, or shards, whose images are decoded where they are looked at?"""
     return is_prepared(path) or bool(shard_files(path))
@@ -162,9 +172,12 @@ def _open_real(place: Path, target: Target, progress: Progress | None) -> Datase
 
 def _training_set(target: Target, progress: Progress | None) -> Dataset | None:
     """What a generator was trained on, if it is still there."""
-    if target.place is None or not is_dataset(target.place):
+    if target.place is None or not target.place.exists():
         return None
-    dataset = _open_real(target.place, target, progress)
+    try:
+        dataset = _open_real(target.place, target, progress)
+    except DataError:  # something else lies there now
+        return None
     return dataset if dataset.sha256 == target.trained_on else None
 
 

@@ -1,6 +1,6 @@
 """Images -> scores. Who made the images does not matter here."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,10 +131,12 @@ def score_network(
     num_images: int,
     truncation: float | None = None,
     device: torch.device | str = "cpu",
+    progress: Progress | None = None,
 ) -> dict[str, float]:
     """The figures of a network in eval mode that a run records, over the seeds 0, 1, ...
 
-    It is asked for each class as often as the dataset has it.
+    It is asked for each class as often as the dataset has it. progress: called with (what is being
+    done, done, in all); what it raises ends the measurement.
     """
     draw = network_draw(network, truncation=truncation, device=device)
     source = Generated("a run's network", range(num_images), network.num_classes, draw)
@@ -142,7 +144,16 @@ def score_network(
     if network.num_classes and labels is not None:
         source = source.asked_by(counts_by_name(labels, classes, classes))
     names = default_metrics(reference.dataset, conditional=bool(network.num_classes))
-    return score_images(in_batches(source), reference, metrics=names).values
+
+    def batches() -> Iterator[Batch]:
+        done = 0
+        for images, asked in in_batches(source):
+            yield images, asked
+            done += len(images)
+            if progress:
+                progress("generating", done, num_images)
+
+    return score_images(batches(), reference, metrics=names, progress=progress).values
 
 
 def default_metrics(dataset: Dataset, *, conditional: bool) -> list[str]:

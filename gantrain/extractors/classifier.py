@@ -290,7 +290,7 @@ def _fit(
         torch.autograd.backward(loss)
         optimizer.step()
         schedule.step()
-        if progress and (step + 1) % 20 == 0:
+        if progress and (step + 1) % 5 == 0:
             progress(step + 1, num_steps)
     network.eval().requires_grad_(False)
 

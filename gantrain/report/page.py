@@ -14,8 +14,10 @@ from markupsafe import Markup
 from ganinfer import __version__
 from ganinfer.files import write_atomic
 from ganinfer.progress import Progress
+from gantrain.data.dataset import Dataset
+from gantrain.data.opening import open_dataset
 from gantrain.evaluation.evaluate import CURVE_METRICS, evaluate
-from gantrain.evaluation.references import open_reference
+from gantrain.evaluation.references import check_there, open_reference
 from gantrain.evaluation.scores import default_metrics, metric_modules
 from gantrain.report import pictures
 from gantrain.report.charts import line_chart, quality_diversity
@@ -71,8 +73,12 @@ def write_report(
     trained = load_generator(run)
     parity = read_parity(bundle, trained) if bundle else None
     trained.network.to(device)
+    real: Path | Dataset | None = data
+    if real is None:
+        check_there(trained.dataset_path)
+        real = open_dataset(trained.dataset_path, resolution=trained.resolution)
     reference = open_reference(
-        data or trained.dataset_path,
+        real,
         resolution=trained.resolution,
         extractor=extractor,
         device=device,

@@ -5,6 +5,7 @@ itself, with a note at each tensor's place, as JSON in the file's metadata.
 """
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -159,9 +160,25 @@ def load_generator(run: Path) -> TrainedGenerator:
         images_seen=state["images_seen"],
         path=path,
         sha256=sha256_file(path),
-        dataset_path=Path(data["path"]),
+        dataset_path=_data_of(path, data, config),
         dataset_sha256=data["sha256"],
     )
+
+
+def from_run(run: Path, data: Path) -> str:
+    """The way from a run to its data, for when both are moved."""
+    try:
+        return os.path.relpath(data.resolve(), run.resolve())
+    except ValueError:  # on Windows there is none to another drive
+        return str(data.resolve())
+
+
+def _data_of(path: Path, data: dict[str, Any], config: Config) -> Path:
+    """Where the data of a checkpoint lie: where they lay, or as far from the run as then."""
+    run = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    lay, from_here = Path(data["path"]), Path(data.get("from_run", data["path"]))
+    places = [lay, run / from_here, Path(config.data.path)]
+    return next((place for place in places if place.exists()), places[0])
 
 
 def load_discriminator(run: Path) -> DiscriminatorModule:

@@ -1,5 +1,6 @@
 """The figures that a run writes while it goes: stats.jsonl."""
 
+import io
 import json
 import math
 from contextlib import suppress
@@ -17,23 +18,36 @@ class StatsLog:
         """The log of a run; `go_on` opens it."""
         self._path = run / "stats.jsonl"
         self._file: TextIO | None = None
+        self._last = -1, 0  # images_seen of the last record, and where it starts
 
-    def go_on(self, images_seen: int) -> None:
-        """Append from here; what a killed process wrote after `images_seen` is dropped."""
+    def go_on(self, images_seen: int) -> list[dict[str, Any]]:
+        """Append from here; what a killed process wrote after `images_seen` is dropped.
+
+        Returns:
+            The records that are kept.
+        """
+        kept = [r for r in read_stats(self._path) if r["images_seen"] <= images_seen]
+        lines = [json.dumps(record) + "\n" for record in kept]
         if self._path.exists():
-            lines = self._path.read_text().splitlines(keepends=True)
-            kept = [line for line in lines if _images_seen(line) <= images_seen]
-            write_atomic(self._path, "".join(kept).encode())
+            write_atomic(self._path, "".join(lines).encode())
         self._file = self._path.open("a", encoding="utf-8")
+        if kept:
+            self._last = kept[-1]["images_seen"], len("".join(lines[:-1]))
+        return kept
 
     def write(self, record: dict[str, Any]) -> None:
-        """Append one record; its key images_seen is the step.
+        """Append one record; its key images_seen is the step, and a second one replaces the first.
 
         Raises:
             OSError: it cannot be written; the error names the file.
         """
         assert self._file is not None, "go_on comes first"
+        images_seen, start = self._last
         try:
+            if record["images_seen"] == images_seen:
+                self._file.truncate(start)
+            else:
+                self._last = record["images_seen"], self._file.seek(0, io.SEEK_END)
             self._file.write(json.dumps(record) + "\n")
             self._file.flush()
         except OSError as error:

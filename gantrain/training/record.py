@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,11 +34,27 @@ from gantrain.training.watch import Watch, diversity
 log = logging.getLogger(__name__)
 
 
+_LOOK_S = 1.0  # between two looks at a run
+
+
+class StoppedError(Exception):
+    """The run is to stop while it is measured."""
+
+
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands. stats are means since the last report; warnings and notes are for people.
+    """Where a run stands.
 
-    A note says what is so, such as what the run begins with; a warning says what goes wrong.
+    Attributes:
+        images_seen, total_images: real ones, shown to D.
+        images_per_s: since the last record; 0 while nothing is known.
+        stats: means since the last record; of a record all figures, else the losses.
+        warnings, notes: for people. A note says what is so, such as what the run begins with; a
+            warning says what goes wrong.
+        is_record: what is told was written to stats.jsonl; else it is a look in between.
+        fid: the last that was measured; None before.
+        seconds_left: if the rest goes as fast as what was done; None while nothing is known.
+        doing: in words, what it is at if that is not training.
     """
 
     images_seen: int
@@ -46,6 +63,10 @@ class Progress:
     stats: dict[str, float]
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    is_record: bool = False
+    fid: float | None = None
+    seconds_left: float | None = None
+    doing: str = ""
 
 
 class Recorder:
@@ -67,22 +88,40 @@ class Recorder:
         self._sums: dict[str, list[Tensor]] = {}
         self._record: dict[str, float] = {}
         self._last_images, self._last_time = 0, time.monotonic()
+        self._began, self._looked = (0, self._last_time), -math.inf
+        self._fid: float | None = None
+        self._measured_at, self._between = 0, _nothing
         self._reference: Reference | None = None
         self._sheet: Sheet | None = None
 
-    def start(self, images_seen: int) -> None:
-        """Begin, or go on from here; what was recorded after it is dropped."""
+    def start(self, images_seen: int, *, lacking: bool = False) -> None:
+        """Begin, or go on from here; what was recorded after it is dropped.
+
+        lacking: the record of here, if there is one, lacks something that is added now.
+        """
         if self._writes:
-            self._stats_log.go_on(images_seen)
+            records = self._stats_log.go_on(images_seen)
+            self._fid = next((r["fid"] for r in reversed(records) if "fid" in r), None)
+            if lacking and records and records[-1]["images_seen"] == images_seen:
+                apart = ("images_seen", "warnings")
+                self._record = {k: v for k, v in records[-1].items() if k not in apart}
             self._trackers.open(images_seen)
         self._last_images, self._last_time = images_seen, time.monotonic()
+        self._began = images_seen, self._last_time
 
     def tell(self, note: str) -> None:
         """Say something once that is no figure."""
         log.info("%s: %s", self._run, note)
-        if self._on_progress:
-            total = self._options.total_images
-            self._on_progress(Progress(self._last_images, total, 0.0, {}, notes=[note]))
+        self._show(self._last_images, 0.0, {}, notes=[note])
+
+    def look(self, images_seen: int) -> None:
+        """Tell once a second where the run stands; the losses are waited for."""
+        now = time.monotonic()
+        if self._on_progress and now - self._looked >= _LOOK_S:
+            self._looked = now
+            images_per_s = (images_seen - self._last_images) / max(now - self._last_time, 1e-9)
+            if losses := self._means("loss_d", "loss_g"):
+                self._show(images_seen, images_per_s, losses)
 
     def add(self, **values: Tensor) -> None:
         """Take in figures of one step; they stay on the device, so that no step waits for them."""
@@ -123,19 +162,38 @@ class Recorder:
             points = [(fake.transpose(0, 2, 3, 1), None)]
             self._record |= score_images(points, reference, metrics=["modes"]).values
 
-    def measure(self, network: GeneratorModule) -> float:
-        """Take scores over eval_images images into the record; returns the FID."""
+    def measure(
+        self, network: GeneratorModule, images_seen: int, between: Callable[[], None]
+    ) -> float:
+        """Take scores over eval_images images into the record; returns the FID.
+
+        between: called every second or so; what it raises ends the measurement.
+        """
+        started, self._measured_at, self._between = time.monotonic(), images_seen, between
+        between()
         if self._reference is None:
-            self._reference = open_reference(self._dataset, device=self._device)
+            self._reference = open_reference(
+                self._dataset, device=self._device, progress=self._measuring
+            )
         stats = score_network(
             network,
             self._reference,
             num_images=self._options.eval_images,
             truncation=self._options.truncation,
             device=self._device,
+            progress=self._measuring,
         )
         self._record |= stats
+        self._fid = stats["fid"]
+        self._last_time += time.monotonic() - started  # it is no part of the training's speed
         return stats["fid"]
+
+    def _measuring(self, what: str, done: int, total: int) -> None:
+        self._between()
+        now = time.monotonic()
+        if now - self._looked >= _LOOK_S:
+            self._looked = now
+            self._show(self._measured_at, 0.0, {}, doing=f"{what}: {done:,} of {total:,}")
 
     def write(self, images_seen: int) -> None:
         """Write the record, if there is anything in it, with what it gives reason to warn of."""
@@ -152,8 +210,9 @@ class Recorder:
         record = {"images_seen": images_seen, **stats}
         self._stats_log.write(record | ({"warnings": warnings} if warnings else {}))
         images_per_s = stats.pop("images_per_s", 0.0)
-        if self._on_progress and (images_per_s or warnings):
-            self._on_progress(Progress(images_seen, total, images_per_s, stats, warnings))
+        if images_per_s or warnings:
+            self._looked = time.monotonic()
+            self._show(images_seen, images_per_s, stats, warnings=warnings, is_record=True)
 
     def end(self, *, finished: bool) -> None:
         """Give the trackers what a finished run ends with."""
@@ -176,8 +235,36 @@ class Recorder:
                 " Lower the learning rates, or use precision = 'fp32', and start anew with -o"
             )
 
-    def _means(self) -> dict[str, float]:
-        return {key: float(torch.stack(v).mean()) for key, v in self._sums.items()}
+    def _means(self, *keys: str) -> dict[str, float]:
+        """Of these figures, or of all."""
+        chosen = {key: self._sums[key] for key in keys or self._sums if key in self._sums}
+        return {key: float(torch.stack(values).mean()) for key, values in chosen.items()}
+
+    def _show(
+        self, images_seen: int, images_per_s: float, stats: dict[str, float], **more: Any
+    ) -> None:
+        if self._on_progress is None:
+            return
+        total, (first, began) = self._options.total_images, self._began
+        left = None
+        if images_seen > first:
+            missing = max(0, total - images_seen)
+            left = (time.monotonic() - began) / (images_seen - first) * missing
+        self._on_progress(
+            Progress(
+                images_seen,
+                total,
+                images_per_s,
+                stats,
+                fid=self._fid,
+                seconds_left=left,
+                **more,
+            )
+        )
+
+
+def _nothing() -> None:
+    """Between the pieces of a measurement."""
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -21,8 +22,8 @@ from ganinfer.files import only_writer
 from gantrain.data.opening import open_dataset
 from gantrain.data.windows import real_batches
 from gantrain.distributed import (
+    AnyProcess,
     alone,
-    any_process,
     average_gradients,
     barrier,
     local_rank,
@@ -38,6 +39,7 @@ from gantrain.models._base import batch_norm_of
 from gantrain.runs.checkpoint import (
     State,
     checkpoint_files,
+    from_run,
     load_checkpoint,
     save_best,
     save_checkpoint,
@@ -47,7 +49,13 @@ from gantrain.runs.log import StatsLog
 from gantrain.runs.samples import Sheet
 from gantrain.training.ema import Ema
 from gantrain.training.inheritance import inherit
-from gantrain.training.record import Progress, Recorder, game_figures, gradient_norm
+from gantrain.training.record import (
+    Progress,
+    Recorder,
+    StoppedError,
+    game_figures,
+    gradient_norm,
+)
 from gantrain.training.standing import standing_statistics
 from gantrain.training.tracking import Trackers, find_trackers
 
@@ -55,6 +63,7 @@ log = logging.getLogger(__name__)
 
 DiscriminatorLoss = Callable[[Tensor, Tensor, Tensor | None, Tensor], tuple[Tensor, Step]]
 GeneratorLoss = Callable[[Tensor, Tensor | None, Tensor], Tensor]
+Owed = Literal["picture", "measurement"]  # what was due, and is not there yet
 
 
 @dataclass(frozen=True)
@@ -74,14 +83,15 @@ def train(
     allow: Sequence[str] = (),
     on_progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    should_save: Callable[[], bool] | None = None,
 ) -> Outcome:
     """Train a GAN, from the start or from the run's last checkpoint.
 
     The start is fresh weights, or what [start] of the recipe names.
 
-    Killed and called again with the same config, a run goes on from its newest checkpoint; on a
-    CPU its final weights are bit-identical to those of an uninterrupted run. Under torchrun,
-    several processes share every batch; a run may go on with another number of them.
+    Stopped or killed and called again with the same config, a run goes on from its newest
+    checkpoint; on a CPU its final weights are bit-identical to those of an uninterrupted run. Under
+    torchrun, several processes share every batch; a run may go on with another number of them.
 
     Args:
         config: the recipe.
@@ -89,9 +99,11 @@ def train(
             best.safetensors where FID is measured.
         allow: keys of the recipe, or sections, that a run which goes on may have otherwise than
             before: "schedule", say; see `gantrain.runs.folder.ALLOWABLE`.
-        on_progress: called every log_kimg.
-        should_stop: asked after every step (with several processes, every log_kimg); True saves a
-            checkpoint and returns.
+        on_progress: called every log_kimg, and once a second in between.
+        should_stop: asked after every step, and while the run is measured; True saves a checkpoint
+            and returns. What was due then and is not measured yet is measured when the run goes on.
+        should_save: asked as often by the first process; True saves a checkpoint, and the run
+            goes on.
 
     Returns:
         Where the last checkpoint is, and whether the run is finished.
@@ -106,7 +118,15 @@ def train(
     """
     device = pick_device(config.train.device, where=config.where)
     with process_group(device):
-        return _train(config, run, device, allow, on_progress, should_stop)
+        return _train(
+            config,
+            run,
+            device,
+            allow,
+            on_progress,
+            should_stop or (lambda: False),
+            should_save or (lambda: False),
+        )
 
 
 def _train(
@@ -115,7 +135,8 @@ def _train(
     device: torch.device,
     allow: Sequence[str],
     on_progress: Callable[[Progress], None] | None,
-    should_stop: Callable[[], bool] | None,
+    should_stop: Callable[[], bool],
+    should_save: Callable[[], bool],
 ) -> Outcome:
     # The data decides the shape of the networks.
     options, kinds = config.train, find_trackers(config)
@@ -145,12 +166,14 @@ def _train(
     discriminator_loss, generator_loss = losses(game, options)
     trainable = [weight for weight in discriminator.parameters() if weight.requires_grad]
     best_fid, ancestry = math.inf, None
+    owed: set[Owed] = set()
 
     def state() -> State:
         return {
             "config": config.as_dict(),
             "dataset": {
                 "path": str(dataset.path.resolve()),
+                "from_run": from_run(run, dataset.path),
                 "sha256": dataset.sha256,
                 "resolution": dataset.resolution,
                 "channels": dataset.channels,
@@ -162,6 +185,7 @@ def _train(
             "ancestry": ancestry,
             "best_fid": None if math.isinf(best_fid) else best_fid,
             "best_fid_classes": "data",  # how often each was asked for
+            "owed": sorted(owed),
             "generator": generator.state_dict(),
             "discriminator": discriminator.state_dict(),
             "ema": ema.network.state_dict(),
@@ -192,10 +216,38 @@ def _train(
             claim_run_folder(run, config, dataset, allow=allow)
         # Go on from the newest checkpoint, if there is one.
         recorder = Recorder(run, dataset, options, device, stats_log, trackers, on_progress)
+
+        def save() -> Path:
+            weights = float(sum(p.sum() for p in ema.network.parameters()))
+            recorder.check_finite(game.images_seen)
+            recorder.check_finite(game.images_seen, {"a weight": weights})
+            return save_checkpoint(run, state(), keep=options.keep_checkpoints)
+
+        def look_up() -> None:
+            """What measuring is interrupted for, now and then."""
+            if should_save():
+                recorder.tell(f"saved {save()}")
+            if should_stop():
+                raise StoppedError
+
+        def settle() -> None:
+            """Picture and measure what is owed."""
+            nonlocal best_fid
+            if "picture" in owed:
+                recorder.picture(ema.network, game.images_seen)
+                owed.remove("picture")
+            if "measurement" in owed:
+                fid = recorder.measure(ema.network, game.images_seen, look_up)
+                owed.remove("measurement")
+                if fid < best_fid:
+                    best_fid = fid
+                    save_best(run, state())
+
         if files := checkpoint_files(run):
             saved = load_checkpoint(files[-1])
             game.images_seen, batches.position = saved["images_seen"], saved["position"]
             ancestry = saved.get("ancestry")
+            owed = set(saved.get("owed", [])) if rank() == 0 else set()
             # Earlier versions asked for all classes alike: such a FID compares with none of now.
             if not game.num_classes or saved.get("best_fid_classes") == "data":
                 best_fid = math.inf if saved["best_fid"] is None else saved["best_fid"]
@@ -225,10 +277,18 @@ def _train(
         if rank() > 0:  # dropout masks and noise of its own
             torch.manual_seed(options.seed + game.images_seen + rank())
         barrier()  # nobody writes before everybody has read
-        recorder.start(game.images_seen)
+        recorder.start(game.images_seen, lacking=bool(owed))
+        any_process, stopped = AnyProcess(device), False
+        if owed:  # the stop came before it was there
+            with alone():
+                try:
+                    settle()
+                    save()
+                except StoppedError:
+                    stopped = not several_processes()
+                recorder.write(game.images_seen)
 
         # Train, counting the real images that D has seen.
-        stopped = False
         while game.images_seen < options.total_images and not stopped:
             factor = learning_rate_factor(config, game.images_seen)
             set_learning_rate(generator_optimizer, config.generator_optimizer, factor)
@@ -274,45 +334,45 @@ def _train(
             recorder.add(gradient_norm_g=gradient_norm(generator))
             ema.update(generator, batch_size=options.batch_size, images_seen=game.images_seen)
 
-            # Report, picture, measure and save when another so many images have been seen.
+            # Report, picture, measure and save when another so many images have been seen. Who is
+            # to stop saves at once, and owes the rest.
             seen, step_images = game.images_seen, options.batch_size * options.discriminator_steps
             due = partial(is_due, images_seen=seen, step_images=step_images)
-            if world_size() == 1 or due(options.log_kimg):
-                stopped = any_process(should_stop is not None and should_stop(), device)
-            last = seen >= options.total_images or stopped
-            pictures, measures, saves = (
-                last or due(every)
-                for every in (options.sample_kimg, options.eval_kimg, options.checkpoint_kimg)
-            )
+            stopped = any_process(should_stop())
             if rank() > 0:
                 continue
+            last = seen >= options.total_images
+            if last or due(options.sample_kimg):
+                owed.add("picture")
+            if options.eval_kimg and (last or due(options.eval_kimg)):
+                owed.add("measurement")
+            asked = should_save()
+            saves = last or stopped or asked or due(options.checkpoint_kimg)
             with alone():  # the other processes are at their next step
-                if options.standing_batches and (pictures or measures or saves):
+                if options.standing_batches and (owed or saves):
                     standing_statistics(
                         ema.network,
                         num_batches=options.standing_batches,
                         truncation=options.truncation,
                         seed=options.seed,
                     )
-                if last or due(options.log_kimg):
+                if last or stopped or due(options.log_kimg):
                     recorder.report(
                         seen, {k: v for _, h in game.hooks for k, v in h.stats().items()}
                     )
-                if pictures:
-                    recorder.picture(ema.network, seen)
-                if options.eval_kimg and measures:
-                    fid = recorder.measure(ema.network)
-                    if fid < best_fid:
-                        best_fid = fid
-                        save_best(run, state())
+                if not stopped:
+                    try:
+                        settle()
+                    except StoppedError:  # several processes agree on it in the next step
+                        stopped, saves = not several_processes(), True
                 recorder.write(seen)
                 if saves:
-                    weights = float(sum(p.sum() for p in ema.network.parameters()))
-                    recorder.check_finite(seen)
-                    recorder.check_finite(seen, {"a weight": weights})
-                    save_checkpoint(run, state(), keep=options.keep_checkpoints)
+                    path = save()
+                    if asked:
+                        recorder.tell(f"saved {path}")
+                recorder.look(seen)
         barrier()
-        finished = game.images_seen >= options.total_images
+        finished = game.images_seen >= options.total_images and not owed
         if rank() == 0:
             recorder.end(finished=finished)
     return Outcome(run, checkpoint_files(run)[-1], game.images_seen, finished)

@@ -15,6 +15,7 @@ VANISHED = 1e-3
 # D(x) and 1 - D(G(z)) from which on D has nothing to learn and nothing to teach.
 SATURATED = 0.99
 PATIENCE = 3  # records in a row
+BEGUN = 0.2  # of the training, in which images that are all alike are no collapse
 
 
 class Watch:
@@ -38,7 +39,7 @@ class Watch:
             found["saturated"] = _saturated(stats)
         if "gradient_norm_g" in stats:
             found["vanished"] = self._vanished(stats["gradient_norm_g"])
-        if "diversity" in stats and share_done >= 0.1:
+        if "diversity" in stats and share_done >= BEGUN:
             found["collapsed"] = _collapsed(stats)
         warnings: list[str] = []
         for kind, text in found.items():

@@ -1,3 +1,4 @@
+import asyncio
 import subprocess
 import sys
 import threading
@@ -266,11 +267,6 @@ def test_how_long_to_wait_is_a_finite_number(bundle: Path, value) -> None:
             sampler.submit(1, timeout_s=value)
 
 
-def test_an_argument_that_there_is_not_is_an_error(bundle: Path) -> None:
-    with Sampler(bundle) as sampler, pytest.raises(TypeError, match="label"):
-        sampler.submit(2, label=1)
-
-
 def test_seeds_are_those_of_the_moment_of_asking(bundle: Path) -> None:
     with Sampler(bundle, max_wait_ms=200) as sampler:
         seeds = np.arange(5, 8, dtype=np.uint64)
@@ -339,3 +335,44 @@ def test_a_service_outlives_its_samplers_and_ends_with_work_left(
         [sys.executable, "-c", SERVICE, str(bundle), backend], capture_output=True, text=True
     )
     assert (done.returncode, done.stdout.split()) == (0, ["term", "end"]), done.stderr
+
+
+def test_a_sampler_says_what_it_is(bundle: Path) -> None:
+    with Sampler(bundle, backend="onnxruntime", device="cpu", precision="fp32") as sampler:
+        said = repr(sampler)
+    what = f"<Sampler {bundle}, 16x16x3, 3 classes, "
+    assert said == f"{what}onnxruntime on cpu in fp32, open>"
+    assert repr(sampler) == f"{what}closed>"
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [
+        *(("sample", [1]), ("submit", [1]), ("asample", [1]), ("stream", [1]), ("astream", [1])),
+        *(("generate", [[]]), ("agenerate", [[]]), ("synthesize", [[]]), ("asynthesize", [[]])),
+        *(("interpolate", [0, 1, 2]), ("ainterpolate", [0, 1, 2]), ("mapped", [1])),
+        ("sample_on_device", [1]),
+    ],
+)
+def test_each_method_names_what_it_does_not_take(
+    sampler: Sampler, method: str, arguments: list[object]
+) -> None:
+    with pytest.raises(TypeError, match=rf"Sampler.{method}\(\): no argument 'sed'; .*it takes"):
+        result = getattr(sampler, method)(*arguments, sed=3)
+        asyncio.run(result)
+
+
+def test_requests_that_cannot_be_served_are_counted(bundle: Path) -> None:
+    with Sampler(bundle) as sampler:
+        for ask in (
+            lambda: sampler.sample(3, labels="wolf"),
+            lambda: sampler.submit(-1),
+            lambda: sampler.stream(3, truncation=-1.0),
+            lambda: sampler.generate(np.zeros((1, 3), np.float32)),
+            lambda: sampler.interpolate(0, 1, 3, space="x"),
+        ):
+            with pytest.raises(RequestError):
+                ask()
+        sampler.sample(1)
+        stats = sampler.stats
+    assert (stats["invalid"], stats["requests"], stats["refused"]) == (5, 1, 0)

@@ -14,8 +14,8 @@ from torch import Tensor, distributed, nn
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from gantrain.distributed import (
+    AnyProcess,
     all_mean,
-    any_process,
     average_gradients,
     barrier,
     my_share,
@@ -96,10 +96,12 @@ def test_tensors_are_sent_from_where_they_are(spoken: list[Tensor]) -> None:
     average_gradients(network)
     x = torch.ones(5, device=device, requires_grad=True)
     all_mean(x).sum().backward()
+    any_process = AnyProcess(device)
+    assert not any_process(True)  # nobody waits for the answer
     with pytest.raises((NotImplementedError, RuntimeError), match="meta"):
-        any_process(True, device)  # what it sent has no value to look at
+        any_process(False)  # what it sent before has no value to look at
     assert my_share(torch.ones(4, 2, device=device)).shape == (2, 2)
-    assert [tensor.device for tensor in spoken] == [device] * 4
+    assert [tensor.device for tensor in spoken] == [device] * 5
 
 
 def test_a_barrier_knows_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

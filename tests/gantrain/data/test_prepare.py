@@ -244,3 +244,29 @@ def test_the_description_carries_classes_and_hash(class_folders: Path, tmp_path:
     description = json.loads((tmp_path / "data" / "dataset.json").read_text())
     assert description["classes"] == ["cat", "dog"]
     assert len(description["sha256"]) == 64
+
+
+def test_another_dataset_is_replaced_only_if_that_is_asked_for(
+    class_folders: Path, tmp_path: Path
+) -> None:
+    prepare("digits", tmp_path / "data", resolution=16)
+    old = Dataset(tmp_path / "data").sha256
+    prepare("digits", tmp_path / "data", resolution=16)  # the same
+    for source, options, words in (
+        (class_folders, {}, "holds another dataset, of digits; source: .*photos"),
+        ("digits", {"resolution": 8}, r"size: it has \(16, 16\), asked for \(8, 8\)"),
+        ("digits", {"stack": True}, "stacked: it has False, asked for True"),
+        ("ring8", {}, "source: it has digits, asked for ring8"),
+    ):
+        with pytest.raises(DataError, match=f"{words}.*--overwrite"):
+            prepare(str(source), tmp_path / "data", **options)
+    assert Dataset(tmp_path / "data").sha256 == old
+    prepare(str(class_folders), tmp_path / "data", overwrite=True)
+    assert Dataset(tmp_path / "data").classes == ["cat", "dog"]
+    (tmp_path / "data" / "dataset.json").write_text("{")
+    with pytest.raises(DataError, match="or a damaged one; .*--overwrite"):
+        prepare("digits", tmp_path / "data")
+    prepare("digits", tmp_path / "data", overwrite=True)
+    (tmp_path / "data" / "mine.txt").touch()
+    with pytest.raises(DataError, match="not a dataset of ours; choose another folder"):
+        prepare("digits", tmp_path / "data", overwrite=True)

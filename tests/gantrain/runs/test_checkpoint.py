@@ -1,16 +1,23 @@
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import tiny_recipe
 
-from ganinfer.errors import CheckpointError
+from ganexport.pipeline import export_run
+from ganinfer.errors import CheckpointError, DataError
+from gantrain.evaluation.evaluate import evaluate
+from gantrain.game.config import parse_config
+from gantrain.report.page import write_report
 from gantrain.runs.checkpoint import (
     checkpoint_files,
     load_checkpoint,
     load_generator,
     save_checkpoint,
 )
+from gantrain.training.train import train
 
 STATE = {
     "images_seen": 20,
@@ -77,3 +84,22 @@ def test_the_shipped_generator_is_the_average_in_eval_mode(run: Path) -> None:
 def test_a_folder_without_checkpoints_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no checkpoint there"):
         load_generator(tmp_path)
+
+
+def test_a_run_that_was_moved_with_its_data_finds_them(shapes: Path, tmp_path: Path) -> None:
+    shutil.copytree(shapes, tmp_path / "before" / "data")
+    recipe = tiny_recipe(tmp_path / "before" / "data", total_kimg=0.2)
+    train(parse_config(recipe, where="x"), tmp_path / "before" / "runs" / "x")
+    (tmp_path / "before").rename(tmp_path / "after")
+    run = tmp_path / "after" / "runs" / "x"
+    for place in (run, checkpoint_files(run)[-1]):
+        assert load_generator(place).dataset_path.samefile(tmp_path / "after" / "data")
+    shutil.rmtree(tmp_path / "after" / "data")
+    assert load_generator(run).dataset_path == tmp_path / "before" / "data"
+    for use in (
+        lambda: evaluate(run, None, num_images=50),
+        lambda: write_report(run, tmp_path / "x.html"),
+        lambda: export_run(run, tmp_path / "x.gan"),
+    ):
+        with pytest.raises(DataError, match="before/data: the data .* not there; .* --data"):
+            use()
