@@ -91,6 +91,8 @@ def refusal(model: str, objective: str, regularizer: str) -> str | None:
         return REFUSED["unconditional", "auxiliary_classifier"]
     if regularizer == "label_smoothing" and objective not in LOG_ODDS:
         return REFUSED["log_odds", "label_smoothing"]
+    if (objective, regularizer) == ("semi_supervised", "spectral_norm"):
+        return None  # it has a head of torch's own layers
     if model == "stylegan2" and regularizer in NOT_OF_STYLES:
         return NOT_OF_STYLES[regularizer]
     if model != "stylegan2" and regularizer in OF_STYLES:
