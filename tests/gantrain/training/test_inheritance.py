@@ -26,6 +26,7 @@ def begun(data: Path, shape: tuple[int, int], classes: list[str], **start: objec
     """A game of networks of another run, the average and the optimizers, and what was told."""
     tree = tiny_recipe(data) | {"start": start}
     config = parse_config(tree, where="x.toml")
+    torch.manual_seed(0)
     game = build_game(config, *shape, len(classes), torch.device("cpu"))
     average = Ema(game.generator, half_life_kimg=1).network
     optimizers = {
