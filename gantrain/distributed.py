@@ -2,9 +2,9 @@
 
 Under torchrun a run gives, but for rounding, the weights that one process gives at the same global
 batch: random numbers are drawn for the whole batch, batch norm takes the whole batch's statistics,
-and gradients are averaged. Only dropout, the noise inside mlp's D, and the layers that compare a
-minibatch's images with each other are each process's own. Without torchrun every function here does
-nothing.
+and gradients are averaged. Only dropout, the noise inside mlp's D and stylegan2's G, the mixed
+styles, and the layers that compare a minibatch's images with each other are each process's own.
+Without torchrun every function here does nothing.
 """
 
 import os

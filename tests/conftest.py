@@ -59,6 +59,10 @@ SMALL: dict[str, tuple[dict, dict]] = {
         {"widths": [16], "blocks": 1, "cardinality": 4, "z_dim": 16},
         {"widths": [16], "blocks": 1, "cardinality": 4},
     ),
+    "stylegan2": (
+        {"channel_max": 8, "z_dim": 16, "w_dim": 12, "depth": 2},
+        {"channel_max": 8, "depth": 1},
+    ),
 }
 
 

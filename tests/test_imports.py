@@ -129,7 +129,8 @@ ORDER = {
         ),
     ],
     "gantrain": [
-        *("distributed", "pickle_machine", "data", "models", "trackers", "game"),
+        *("distributed", "pickle_machine", "pickle_values", "pickle_networks"),
+        *("data", "models", "trackers", "game"),
         *("regularizers", "objectives", "runs"),
         *("extractors", "metrics", "evaluation", "training", "report", "cli"),
     ],

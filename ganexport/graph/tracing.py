@@ -29,6 +29,7 @@ from gantrain.extractors.classifier import (
     StackedExtractor,
 )
 from gantrain.game.build import build_generator
+from gantrain.models._derived import settle
 from gantrain.runs.checkpoint import TrainedGenerator
 
 NetworkExtractor = ClassifierExtractor | RandomExtractor | StackedExtractor
@@ -69,7 +70,7 @@ class SamplingGraph(nn.Module):
 
 
 def bake(trained: TrainedGenerator) -> nn.Module:
-    """A twin of the generator whose weights are plain: spectral norm is multiplied in.
+    """A twin of the generator whose weights are plain: spectral norm is multiplied in, and so on.
 
     The twin is built anew; taking parametrizations off a deep copy would break the original.
     """
@@ -81,12 +82,16 @@ def bake(trained: TrainedGenerator) -> nn.Module:
 
 
 def plain(network: nn.Module) -> nn.Module:
-    """The same network in eval mode, its spectral norms multiplied into the weights, in place."""
+    """The same network in eval mode, in place.
+
+    Its spectral norms are multiplied into the weights, and what layers derive of them is constant.
+    """
     network.eval().requires_grad_(False)
     for module in network.modules():
         if parametrize.is_parametrized(module):
             for name in list(module.parametrizations):  # type: ignore[arg-type]
                 parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+    settle(network)
     return network
 
 

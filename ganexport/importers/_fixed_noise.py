@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ganexport.importers._modulation import Layer
 from ganexport.subjects.noise import NORMAL, Draw, drawn
+from gantrain.models._derived import Layer
 
 NOTE = "its noise, which the original draws anew for each image, is drawn once and kept"
 
@@ -29,9 +29,9 @@ class FixedNoise(Layer):
         self.weight = nn.Parameter(torch.empty(1))
         self._size, self._seeds = size, list(seeds)
 
-    def derive(self) -> None:
+    def derive(self) -> dict[str, Tensor]:
         draw = Draw(NORMAL, (self._size, self._size))
-        self.keep("noise", self.weight * torch.stack([drawn(draw, seed) for seed in self._seeds]))
+        return {"noise": self.weight * torch.stack([drawn(draw, seed) for seed in self._seeds])}
 
     def forward(self, x: Tensor, call: int = 0) -> Tensor:
         return x + self.noise[call]

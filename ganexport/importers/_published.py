@@ -1,7 +1,8 @@
 """A published state dict: its names and shapes, its spectral norms, loading it strictly.
 
 A network is first a skeleton on the meta device whose parameters have the published names. It takes
-the published state, and is then settled: spectral norm is multiplied into the weights.
+the published state, and is then settled: weights are divided by their spectral norm, and what
+layers derive of them is kept.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ganinfer.errors import ExportError
+from gantrain.models._derived import settle
 
 Layer = TypeVar("Layer", bound=nn.Module)
 Norm = Callable[[nn.Module], None]  # gives a layer the names of its spectral norm
@@ -79,6 +81,7 @@ class Published:
             )
         floats = {n: v.float() if v.is_floating_point() else v for n, v in state.items()}
         network.load_state_dict(floats, assign=True)
+        divide_by_norms(network)
         settle(network)
         return network.eval().requires_grad_(False)
 
@@ -106,7 +109,7 @@ def brock_norm(layer: nn.Module) -> None:
 
 
 @torch.no_grad()
-def settle(network: nn.Module) -> None:
+def divide_by_norms(network: nn.Module) -> None:
     """Divide weights by their spectral norm as the originals do in eval mode; forget its parts.
 
     torch takes the stored u and v: sigma = u^T W v. BigGAN-PyTorch goes one step on from the

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ganexport.importers._modulation import Layer
+from gantrain.models._derived import Layer
 
 
 def double(x: Tensor) -> Tensor:
@@ -31,9 +31,9 @@ class Blur(Layer):
         self._channels = channels
         self.register_buffer("f", torch.empty(3))
 
-    def derive(self) -> None:
+    def derive(self) -> dict[str, Tensor]:
         taps = self.f.outer(self.f)
-        self.keep("taps", (taps / taps.abs().sum()).expand(self._channels, 1, -1, -1))
+        return {"taps": (taps / taps.abs().sum()).expand(self._channels, 1, -1, -1)}
 
     def forward(self, x: Tensor) -> Tensor:
         mirrored = functional.pad(x, (1, 1, 1, 1), mode="reflect")

@@ -21,9 +21,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ganexport.importers import _stylegan2
-from ganexport.importers._mapping import GAIN, SLOPE, Dense, Mapping, Styled
-from ganexport.importers._modulation import LEAST_SCALE, Layer
-from ganexport.importers._stylegan2 import clamped
+from ganexport.subjects.styled import Styled
+from gantrain.models._derived import Layer
+from gantrain.models._mapping import GAIN, SLOPE, Dense, Mapping
+from gantrain.models._modulation import LEAST_SCALE
+from gantrain.models._synthesis import clamped
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,7 @@ class Generator(Styled):
     def __init__(self, plan: Plan, *, psi: float | None, cutoff: int | None) -> None:
         own = plan.mapping
         mapping = Mapping(own.z_dim, own.num_classes, own.embedding_dim, own.widths)
-        super().__init__(mapping, plan.num_styles, psi=psi, cutoff=cutoff)
-        self.synthesis = Synthesis(plan)
+        super().__init__(mapping, Synthesis(plan), plan.num_styles, psi=psi, cutoff=cutoff)
 
 
 class Synthesis(nn.Module):
@@ -134,10 +135,12 @@ class Input(Layer):
         self.register_buffer("freqs", torch.empty(channels, 2))
         self.register_buffer("phases", torch.empty(channels))
 
-    def derive(self) -> None:
-        self.keep("kernel", (self.weight / math.sqrt(len(self.weight)))[:, :, None, None])
+    def derive(self) -> dict[str, Tensor]:
         middles = torch.arange(self._size, dtype=torch.float64) + 0.5 - self._size / 2
-        self.keep("places", (middles / self._rate).float().to(self.weight.device))
+        return {
+            "kernel": (self.weight / math.sqrt(len(self.weight)))[:, :, None, None],
+            "places": (middles / self._rate).float().to(self.weight.device),
+        }
 
     def forward(self, w: Tensor) -> Tensor:
         moves = self.affine(w)
@@ -180,22 +183,22 @@ class Filtered(Layer):
         if plan.down_taps:
             self.register_buffer("down_filter", torch.empty(plan.down_taps))
 
-    def derive(self) -> None:
+    def derive(self) -> dict[str, Tensor]:
         fan_in = self.weight[0].numel()
         # Demodulation takes out any scale of the weights and of s. Of length 1 and of at most 1,
         # they let half precision neither overflow nor lose the sum of squares.
         length = self.weight.flatten(1).norm(dim=1)[:, None, None, None]
         kernel = self.weight / (math.sqrt(fan_in) if self._plan.to_image else length)
-        self.keep("kernel", kernel)
-        self.keep("squares", kernel.square().sum((2, 3)).T)
-        self.keep("gain", self.magnitude_ema.rsqrt())
+        own = {"kernel": kernel, "squares": kernel.square().sum((2, 3)).T}
+        own["gain"] = self.magnitude_ema.rsqrt()
         if self._plan.up_taps:
             spread = self._plan.up ** len(self._plan.up_taps)  # for the zeros between
-            self.keep("taps_up", spread * _tiled(self.up_filter, self._plan.num_out))
+            own["taps_up"] = spread * _tiled(self.up_filter, self._plan.num_out)
         if self._plan.down_taps:
             # A filter convolves; conv2d correlates.
             turned = self.down_filter.flip(tuple(range(self.down_filter.ndim)))
-            self.keep("taps_down", _tiled(turned, self._plan.num_out))
+            own["taps_down"] = _tiled(turned, self._plan.num_out)
+        return own
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         plan = self._plan

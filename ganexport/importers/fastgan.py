@@ -23,11 +23,11 @@ from torch.nn import functional
 
 from ganexport.importers._biggan import class_names, conv, linear, modulate
 from ganexport.importers._fixed_noise import NOTE, FixedNoise
-from ganexport.importers._mapping import normalised
 from ganexport.importers._published import Published, torch_norm
 from ganexport.importers._resampling import double
 from ganexport.subjects.spec import Spec
 from ganinfer.errors import ExportError
+from gantrain.models._mapping import normalised
 
 SIZES = (8, 16, 32, 64, 128, 256, 512, 1024)
 SKIPS = {64: 4, 128: 8, 256: 16, 512: 32}  # size of the maps -> size of those they are weighed by

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ganexport.importers._mapping import normalised
-from ganexport.importers._modulation import Layer
 from ganexport.importers._published import Published
 from ganexport.importers._resampling import double
 from ganexport.subjects.spec import Spec
 from ganinfer.errors import ExportError
+from gantrain.models._derived import Layer
+from gantrain.models._mapping import normalised
 
 SLOPE = 0.2
 
@@ -118,8 +118,8 @@ class Convolution(Layer):
         self.bias = nn.Parameter(torch.empty(shape[0]))
         self._scale = math.sqrt(2 / math.prod(shape[1:])) if equalised else 1.0
 
-    def derive(self) -> None:
-        self.keep("kernel", self._scale * self.weight)
+    def derive(self) -> dict[str, Tensor]:
+        return {"kernel": self._scale * self.weight}
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.conv2d(x, self.kernel, self.bias, padding=self.kernel.shape[-1] // 2)
@@ -136,8 +136,8 @@ class Transposed(Layer):
         self.bias = nn.Parameter(torch.empty(shape[1]))
         self._scale = math.sqrt(2 / shape[0]) if equalised else 1.0
 
-    def derive(self) -> None:
-        self.keep("kernel", self._scale * self.weight)
+    def derive(self) -> dict[str, Tensor]:
+        return {"kernel": self._scale * self.weight}
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.conv_transpose2d(x, self.kernel, self.bias)

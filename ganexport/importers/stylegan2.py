@@ -21,12 +21,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ganexport.importers._mapping import MAPPING_RATE
 from ganexport.importers._stylegan2 import Generator, Plan
-from ganexport.subjects.pickles import Published
 from ganexport.subjects.spec import Spec
-from ganinfer.drawing.model import StyleInput, TruncationInput
+from ganexport.subjects.styled import psi_input
+from ganinfer.drawing.model import StyleInput
 from ganinfer.errors import ExportError
+from gantrain.models._derived import settle
+from gantrain.models._mapping import MAPPING_RATE
+from gantrain.pickle_networks import Published
 
 EXPECTED = "G_ema.state_dict() of stylegan2-ada-pytorch, the skip architecture with noise"
 
@@ -77,13 +79,6 @@ def read(
         family="stylegan2",
         output_range="-1:1",
     )
-
-
-def psi_input(fixed: float | None, cutoff: int | None) -> TruncationInput | None:
-    """What a bundle says of psi as an input; None if it is fixed."""
-    if fixed is not None:
-        return None
-    return TruncationInput(least=0.0, largest=2.0, untruncated=1.0, num_styles=cutoff)
 
 
 def check_cutoff(cutoff: int | None, num_styles: int) -> None:
@@ -214,7 +209,7 @@ def shape_of(state: dict[str, Tensor], name: str, num_axes: int) -> tuple[int, .
 
 
 def load(generator: nn.Module, state: dict[str, Tensor], *, expected: str) -> None:
-    """Load copies of the weights, strictly, as float32.
+    """Load copies of the weights, strictly, as float32, and settle the layers.
 
     Args:
         generator: on any device.
@@ -240,3 +235,4 @@ def load(generator: nn.Module, state: dict[str, Tensor], *, expected: str) -> No
     copies = {n: v.detach().to("cpu", torch.float32, copy=True) for n, v in state.items()}
     generator.load_state_dict(copies, assign=True)
     generator.requires_grad_(False)
+    settle(generator)

@@ -17,14 +17,15 @@ from torch.nn import functional
 
 from ganexport.importers._fixed_noise import NOTE
 from ganexport.importers._lucidrains import DepthwiseConv, PreNorm, attend_linearly, averaged
-from ganexport.importers._modulation import Layer, Modulated
 from ganexport.importers._published import Published
 from ganexport.importers._resampling import Blur, double_bilinearly
-from ganexport.importers.stylegan2 import psi_input
 from ganexport.subjects.noise import UNIFORM, Draw, drawn
 from ganexport.subjects.spec import Spec
+from ganexport.subjects.styled import psi_input
 from ganinfer.drawing.latents import draw_latents
 from ganinfer.errors import ExportError
+from gantrain.models._derived import Layer
+from gantrain.models._modulation import Modulated
 
 NUM_AVERAGED = 4096  # latents for the mean of w
 SLOPE = 0.2
@@ -59,7 +60,7 @@ def read(
     network.average()
     return network, Spec(
         network.z_dim,
-        truncation_input=psi_input(truncation_psi, None),
+        truncation_input=psi_input(truncation_psi),
         family="stylegan2",
         output_range="0:1",
         notes=[NOTE],
@@ -118,9 +119,8 @@ class Dense(Layer):
         self.bias = nn.Parameter(torch.empty(num_out))
         self._rate = rate
 
-    def derive(self) -> None:
-        self.keep("kernel", self._rate * self.weight)
-        self.keep("offset", self._rate * self.bias)
+    def derive(self) -> dict[str, Tensor]:
+        return {"kernel": self._rate * self.weight, "offset": self._rate * self.bias}
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.linear(x, self.kernel, self.offset)
@@ -156,8 +156,8 @@ class Synthesis(Layer):
             }
         )
 
-    def derive(self) -> None:
-        self.keep("noise", drawn(Draw(UNIFORM, (self._size, self._size)), 0))
+    def derive(self) -> dict[str, Tensor]:
+        return {"noise": drawn(Draw(UNIFORM, (self._size, self._size)), 0)}
 
     def forward(self, w: Tensor) -> Tensor:
         if self._constant:
@@ -218,8 +218,9 @@ class Convolution(Modulated):
         self.weight = nn.Parameter(torch.empty(num_out, num_in, 3, 3))
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
-        scale_in, scale_out = self.modulation(1 + style)
-        return functional.conv2d(x * scale_in, self.kernel, padding=1) * scale_out
+        own = self.derived()
+        scale_in, scale_out = self.modulation(1 + style, own)
+        return functional.conv2d(x * scale_in, own["kernel"], padding=1) * scale_out
 
 
 class ToRGB(nn.Module):

@@ -18,11 +18,12 @@ from torch import Tensor, nn
 
 from ganexport.importers import stylegan2
 from ganexport.importers._stylegan3 import Generator, LayerPlan, Plan
-from ganexport.subjects.pickle_values import Array, Instance
-from ganexport.subjects.pickles import Published
 from ganexport.subjects.spec import Spec
+from ganexport.subjects.styled import psi_input
 from ganinfer.drawing.model import StyleInput
 from ganinfer.errors import ExportError
+from gantrain.pickle_networks import Published
+from gantrain.pickle_values import Array, Instance
 
 LAYER_NAME = re.compile(r"L\d+_\d+_\d+", re.ASCII)
 LARGEST_SIZE = 8192  # pixels of the maps' side
@@ -72,7 +73,7 @@ def read(
     spec = Spec(
         plan.mapping.z_dim,
         names,
-        truncation_input=stylegan2.psi_input(truncation_psi, truncation_cutoff),
+        truncation_input=psi_input(truncation_psi, truncation_cutoff),
         style_input=StyleInput(num_styles=plan.num_styles, w_dim=plan.mapping.widths[-1]),
         family="stylegan3",
         output_range="-1:1",

@@ -23,12 +23,14 @@ from ganexport.subjects.casting import cast, computes_in_float64, held_modules
 from ganexport.subjects.contract import check_contract
 from ganexport.subjects.forms import embedded_classes
 from ganexport.subjects.spec import Spec
+from ganexport.subjects.styled import psi_input, style_input, styled
 from ganinfer.bundle.manifest import Source
 from ganinfer.drawing.inputs import Inputs, draw_inputs
 from ganinfer.drawing.model import Model
 from ganinfer.errors import ExportError
 from ganinfer.files import sha256_bytes
-from gantrain.models._base import DiscriminatorModule
+from gantrain.models._base import DiscriminatorModule, StyledGenerator
+from gantrain.models._derived import settle
 from gantrain.runs.checkpoint import TrainedGenerator, load_discriminator
 
 
@@ -125,6 +127,9 @@ def of_run(trained: TrainedGenerator) -> Subject:
         ExportError: it makes no images, but points.
     """
     network, config = trained.network, trained.config
+    psi, styles = None, None
+    if isinstance(network, StyledGenerator):
+        psi, styles = psi_input(), style_input(network)
     if trained.channels not in (1, 3):
         raise ExportError(
             f"{trained.path}: gives points of {trained.channels} numbers; a bundle holds images"
@@ -135,6 +140,8 @@ def of_run(trained: TrainedGenerator) -> Subject:
             trained.classes,
             network.z_distribution,
             config.train.truncation,
+            truncation_input=psi,
+            style_input=styles,
             family=config.model,
         ),
         (trained.resolution, trained.resolution),
@@ -149,14 +156,19 @@ def of_run(trained: TrainedGenerator) -> Subject:
         config=config.as_dict(),
     )
     return Subject(
-        network,
+        _with_inputs(network),
         model,
         source,
         str(trained.path),
-        twin=lambda: graph.bake(trained),
+        twin=lambda: _with_inputs(graph.bake(trained)),
         open_discriminator=lambda: load_discriminator(trained.path),
         data=trained.dataset_path,
     )
+
+
+def _with_inputs(network: nn.Module) -> nn.Module:
+    """A StyledGenerator with psi and styles as inputs; any other as it is."""
+    return styled(network) if isinstance(network, StyledGenerator) else network
 
 
 def of_module(module: Any, spec: Any) -> Subject:
@@ -248,7 +260,7 @@ def with_class_weights(subject: Subject) -> Subject:
 
 
 def _plain(network: nn.Module) -> nn.Module:
-    """A copy whose parametrized and spectrally normalised weights are plain tensors.
+    """A copy whose weights, and what is derived of them, are plain tensors.
 
     torch's own removal works on the class, which a copy shares with its original.
     """
@@ -272,6 +284,7 @@ def _plain(network: nn.Module) -> nn.Module:
                     hook.name,  # type: ignore[attr-defined]
                     nn.Parameter(weight, requires_grad=False),
                 )
+    settle(twin)
     return twin.eval()
 
 

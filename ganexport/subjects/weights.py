@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from ganexport.subjects import pickles
 from ganexport.subjects.checkpoints import open_checkpoint
 from ganexport.subjects.fitting import are_alike, find_fits, near_fits, nearest, shared_wrapper
 from ganexport.subjects.states import State, find_states, find_unnamed, is_averaged, look_up, shown
-from ganinfer.errors import ExportError
+from ganinfer.errors import CheckpointError, ExportError
+from gantrain.pickle_networks import is_plain, read_pickled
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +81,11 @@ def read_state(path: Path, key: str | None = None, *, say: Say = log.info) -> di
     Raises:
         ExportError: the file is broken or something else; or there are several state dicts.
     """
-    if path.suffix == ".pkl" and pickles.is_plain(path):
-        return pickles.read_pickled(path, key, say=say)
+    if path.suffix == ".pkl" and is_plain(path):
+        try:
+            return read_pickled(path, key, say=say)
+        except CheckpointError as error:
+            raise ExportError(str(error)) from None
     states = _open(path, key)
     named = [state for state in states if any("." in name for name in state.tensors)]
     chosen = _choose(path, named or states, key, say, fitting="")

@@ -13,7 +13,7 @@ from gantrain.game.draws import Draws
 from gantrain.game.freezing import freeze
 from gantrain.game.kinds import MODEL, OBJECTIVE, REGULARIZER
 from gantrain.game.parts import Game, Hooks, Objective
-from gantrain.models._base import DiscriminatorModule, GeneratorModule
+from gantrain.models._base import DiscriminatorModule, GeneratorModule, StyledGenerator
 
 
 def build_game(
@@ -42,13 +42,19 @@ def build_game(
         )
     except ConfigError as error:
         raise ConfigError(f"{config.where}: {error}") from None
-    if config.train.truncation and game.generator.z_distribution != "normal":
-        raise ConfigError(
-            f"{config.where} [train] truncation: G's latent is uniform, and only a normal one can"
-            " be truncated; leave it out"
-        )
+    if config.train.truncation and (reason := _untruncated(game.generator)):
+        raise ConfigError(f"{config.where} [train] truncation: {reason}; leave it out")
     freeze(game, config.train.freeze, where=f"{config.where} [train] freeze")
     return game
+
+
+def _untruncated(generator: GeneratorModule) -> str | None:
+    """Why latents for that generator cannot be truncated."""
+    if generator.z_distribution != "normal":
+        return "G's latent is uniform, and only a normal one can be truncated"
+    if isinstance(generator, StyledGenerator):
+        return "G normalises its latents; its styles are truncated when images are drawn"
+    return None
 
 
 def build_generator(

@@ -135,6 +135,7 @@ class Game:
         draws: the random numbers. num_classes: 0 in an unconditional game.
         points: the data are points, of one pixel each, and no images.
         images_seen: how many real images D has been shown; `train` keeps it.
+        rounds: how often both players have had their turn; likewise.
     """
 
     def __init__(
@@ -156,7 +157,7 @@ class Game:
         self.generator, self.discriminator = generator, discriminator
         self.objective, self.draws = objective, draws
         self.num_classes, self.points = num_classes, points
-        self.images_seen = 0
+        self.images_seen, self.rounds = 0, 0
         self.hooks: list[tuple[str, Hooks]] = [("objective", objective), *regularizers]
         for name, hook in self.hooks:
             hook.to(draws.device)

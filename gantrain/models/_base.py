@@ -2,14 +2,17 @@
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
+
+from gantrain.models._mapping import Mapping
 
 # Layers in which one example's output depends on the others.
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
 class GeneratorModule(nn.Module):
-    """z (N, Z), y (N,) or None -> images (N, C, H, W) in [-1, 1].
+    """z (N, Z), y (N,) or None -> images (N, C, H, W), nominally in [-1, 1].
 
     Attributes:
         z_dim: length Z of a latent. z_distribution: what latents are drawn from.
@@ -23,6 +26,41 @@ class GeneratorModule(nn.Module):
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """See the class."""
         raise NotImplementedError
+
+
+class StyledGenerator(GeneratorModule):
+    """A generator that first makes styles of z, and then images of styles, as StyleGANs do.
+
+    Attributes:
+        mapping: z, y -> w (N, D), and the mean of w.
+        synthesis: styles (N, L, D) -> images.
+        num_styles, w_dim: L and D.
+        mixing: of how many images the styles are those of two latents, in training.
+    """
+
+    mapping: Mapping
+    synthesis: nn.Module
+    num_styles: int
+    w_dim: int
+    mixing: float = 0.0
+
+    def styles(self, z: Tensor, y: Tensor | None = None, *, psi: float = 1.0) -> Tensor:
+        """Latents z, y -> styles (N, L, D), drawn to their mean where psi is below 1."""
+        w: Tensor = self.mapping(z, y)
+        w = self.mapping.w_avg + psi * (w - self.mapping.w_avg) if psi != 1 else w
+        styles = w[:, None].expand(-1, self.num_styles, -1)
+        if not self.training or not self.mixing:
+            return styles
+        other: Tensor = self.mapping(torch.randn_like(z), y)
+        first = torch.randint(1, self.num_styles, (len(z), 1), device=z.device)
+        mixed = torch.rand(len(z), 1, device=z.device) < self.mixing
+        places = torch.arange(self.num_styles, device=z.device) >= first
+        return torch.where((mixed & places)[:, :, None], other[:, None], styles)
+
+    def forward(self, z: Tensor, y: Tensor | None = None, *, psi: float = 1.0) -> Tensor:
+        """See the class, and `styles`."""
+        images: Tensor = self.synthesis(self.styles(z, y, psi=psi))
+        return images
 
 
 class DiscriminatorModule(nn.Module):

@@ -210,6 +210,25 @@ class SelfAttention(nn.Module):
         return x + self.gamma * out
 
 
+class MinibatchStddev(nn.Module):
+    """(N, F) -> (N, F + 1), or maps (N, F, H, W) -> (N, F + 1, H, W); see the regularizer.
+
+    What is appended is one number, the same for all images of a group of group_size; a batch that
+    it does not divide is one group.
+    """
+
+    def __init__(self, group_size: int) -> None:
+        super().__init__()
+        self._group_size = group_size
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = self._group_size if len(x) % self._group_size == 0 else len(x)
+        groups = x.float().reshape(size, len(x) // size, -1)  # (group, N / group, FHW)
+        std = (groups.var(0, unbiased=False) + 1e-8).sqrt().mean(1)  # (N / group,)
+        column = std.repeat(size).reshape(-1, *(1 for _ in x.shape[1:])).to(x.dtype)
+        return torch.cat([x, column.expand(-1, 1, *x.shape[2:])], dim=1)
+
+
 def check_attention(places: list[int], available: list[int]) -> None:
     """Raise a ConfigError if no block has maps of one of these sizes."""
     for place in places:

@@ -5,7 +5,7 @@ D(x) = Z(x) / (Z(x) + 1), Z = sum_k exp l_k(x), so the game's logit is logsumexp
 game's loss comes the cross-entropy on the few images whose labels are known.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -60,8 +60,8 @@ class Objective(nonsaturating.Objective):
 
     def change_discriminator(self, discriminator: DiscriminatorModule) -> None:
         """K logits in the place of one."""
-        assert isinstance(discriminator.head, Head)
-        discriminator.head = ClassHead(discriminator.head.num_features, self._num_classes)
+        head: Any = discriminator.head
+        discriminator.head = ClassHead(head.num_features, self._num_classes)
 
     def refuses(self, game: Game) -> str | None:
         """A conditional game: the labels would give the answer away."""

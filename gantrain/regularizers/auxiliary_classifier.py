@@ -49,8 +49,15 @@ class Regularizer(Hooks):
             outer.head = AuxiliaryHead(head, head.embed.num_embeddings)
 
     def refuses(self, game: Game) -> str | None:
-        """A game without classes."""
-        return None if game.num_classes else "the game has no classes to find; leave it out"
+        """A game without classes, or a D whose head is of another kind."""
+        if not game.num_classes:
+            return "the game has no classes to find; leave it out"
+        if not isinstance(inner_head(game.discriminator)[1], AuxiliaryHead):
+            return (
+                "D's head is no linear one that a classifier can take the place of; leave it out,"
+                " or take another model"
+            )
+        return None
 
     def discriminator_penalty(self, step: Step) -> Tensor:
         """L_C, for D."""

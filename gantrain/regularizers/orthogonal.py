@@ -11,8 +11,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from gantrain.game.parts import Hooks, Step
-from gantrain.regularizers.spectral_norm import SpectralNorm
+from gantrain.game.parts import Game, Hooks, Step
+from gantrain.regularizers.spectral_norm import LAYERS, SpectralNorm
 
 
 class Regularizer(Hooks):
@@ -28,6 +28,13 @@ class Regularizer(Hooks):
     ) -> None:
         super().__init__()
         self._weight, self._networks = weight, networks
+
+    def refuses(self, game: Game) -> str | None:
+        """A network without such layers."""
+        for name in self._networks:
+            if not any(isinstance(layer, LAYERS) for layer in getattr(game, name).modules()):
+                return f"the {name} has no layer of torch.nn with filters to compare; leave it out"
+        return None
 
     def discriminator_penalty(self, step: Step) -> Tensor | float:
         """See the module; 0 unless D is named."""
@@ -47,7 +54,7 @@ def non_orthogonality(network: nn.Module) -> Tensor:
     # In bfloat16 the products of orthogonal filters would be far from 0.
     with torch.autocast(device.type, enabled=False):
         for layer in network.modules():
-            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            if isinstance(layer, LAYERS):
                 weight: Tensor = layer.weight
                 if parametrize.is_parametrized(layer, "weight"):
                     held: Any = layer.parametrizations

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from gantrain.game.parts import Hooks
+from gantrain.game.parts import Game, Hooks
 from gantrain.models._base import DiscriminatorModule, GeneratorModule
 
 LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
@@ -43,6 +43,14 @@ class Regularizer(Hooks):
         """Normalise its layers and embeddings."""
         if "discriminator" in self.networks:
             normalize(discriminator, (*LAYERS, nn.Embedding), self._eps)
+
+    def refuses(self, game: Game) -> str | None:
+        """A network without such layers."""
+        for name in self.networks:
+            layers = getattr(game, name).modules()
+            if not any(parametrize.is_parametrized(layer) for layer in layers):
+                return f"the {name} has no layer of torch.nn to normalise; leave it out"
+        return None
 
 
 def normalize(network: nn.Module, kinds: tuple[type[nn.Module], ...], eps: float = 1e-6) -> None:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from ganinfer.errors import CheckpointError
 from ganinfer.files import sha256_file
+from gantrain.models.stylegan2 import published_discriminator
+from gantrain.pickle_networks import is_plain, read_snapshot
 from gantrain.runs.checkpoint import State, is_checkpoint, load_newest
 
 Tensors = Mapping[str, Tensor]
@@ -38,14 +40,15 @@ class Ancestor:
 
 
 def open_ancestor(path: Path) -> Ancestor:
-    """Read a run's newest checkpoint, one checkpoint, or a safetensors file of weights.
+    """Read a run's newest checkpoint, one checkpoint, or weights as such.
 
     Args:
-        path: the folder of a run, or a file. Weights are a generator's, unless their names begin
+        path: the folder of a run, or a file: safetensors, or a `.pkl` of NVIDIA's StyleGAN2, of
+            which nothing is run. Weights in safetensors are a generator's, unless their names begin
             with "generator." and "discriminator.".
 
     Raises:
-        CheckpointError: there is nothing of that kind. What may be a pickle is not opened.
+        CheckpointError: there is nothing of that kind. No other pickle is opened.
     """
     if (path / "manifest.json").exists():
         raise CheckpointError(
@@ -64,22 +67,35 @@ def open_ancestor(path: Path) -> Ancestor:
             discriminator=saved["discriminator"],
             saved=saved,
         )
+    if path.suffix == ".pkl" and is_plain(path):
+        return _of_snapshot(path)
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{path}: no weights to begin with ({error}); expected a run's folder, a checkpoint of"
-            " it, or a .safetensors file. Pickles (.pkl, .pt, .pth, .ckpt) may run code and are"
-            " not opened here; save their tensors as safetensors"
+            " it, a .safetensors file, or a .pkl of NVIDIA's StyleGAN2. Other pickles (.pt, .pth,"
+            " .ckpt) may run code and are not opened here; save their tensors as safetensors"
         ) from None
     discriminator = _under("discriminator.", tensors)
     generator = _under("generator.", tensors) or ({} if discriminator else tensors)
+    return _of_weights(path, generator, generator, discriminator)
+
+
+def _of_snapshot(path: Path) -> Ancestor:
+    networks = read_snapshot(path)
+    ema, generator = (networks.get(key) for key in ("G_ema", "G"))
+    discriminator = published_discriminator(networks.get("D", {}))
+    return _of_weights(path, ema or generator or {}, generator or ema or {}, discriminator)
+
+
+def _of_weights(path: Path, ema: Tensors, generator: Tensors, discriminator: Tensors) -> Ancestor:
     return Ancestor(
         path=path,
         sha256=sha256_file(path),
         images_seen=None,
         classes=None,
-        ema=generator,
+        ema=ema,
         generator=generator,
         discriminator=discriminator,
         saved=None,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ganinfer.drawing.images import grid, to_uint8
 from ganinfer.drawing.latents import draw_latents
 from gantrain.data.dataset import Dataset
-from gantrain.models._base import GeneratorModule
+from gantrain.models._base import GeneratorModule, StyledGenerator
 
 NUM_POINTS = 2500  # in a picture of points
 _MOST = 1_000_000  # real images among which those of a picture are chosen
@@ -28,12 +28,21 @@ def draw(
     truncation: float | None = None,
     device: torch.device | str = "cpu",
 ) -> NDArray[np.float32]:
-    """float32 (N, C, H, W) on [-1, 1] of a network in eval mode, for seeds (N,) and labels (N,)."""
-    z = draw_latents(
-        seeds, network.z_dim, distribution=network.z_distribution, truncation=truncation
+    """float32 (N, C, H, W) of a network in eval mode, for seeds (N,) and labels (N,) or None.
+
+    truncation: of the latents; of a generator with styles it is psi, and the styles are truncated.
+    """
+    psi = truncation if isinstance(network, StyledGenerator) else None
+    drawn = draw_latents(
+        seeds,
+        network.z_dim,
+        distribution=network.z_distribution,
+        truncation=truncation if psi is None else None,
     )
+    z = torch.from_numpy(drawn).to(device)
     y = None if labels is None else torch.from_numpy(np.asarray(labels, np.int64)).to(device)
-    images: NDArray[np.float32] = network(torch.from_numpy(z).to(device), y).float().cpu().numpy()
+    made = network(z, y) if psi is None else network(z, y, psi=psi)
+    images: NDArray[np.float32] = made.float().cpu().numpy()
     return images
 
 

@@ -113,7 +113,7 @@ def _summary(title: str, network: nn.Module, inputs: tuple[Any, ...]) -> Summary
         if "parametrizations" not in name and _own_parameters(layer)
     }
     handles = [layer.register_forward_hook(note(name)) for name, layer in layers.items()]
-    network.eval()
+    network.eval().requires_grad_(False)
     with FlopCounterMode(display=False, depth=100) as counter:
         network(*inputs)
     for handle in handles:
@@ -128,7 +128,7 @@ def _summary(title: str, network: nn.Module, inputs: tuple[Any, ...]) -> Summary
 
     def own_macs(name: str) -> int:
         parts = [other for other in layers if other.startswith(f"{name}.")]
-        return macs(name) - sum(macs(part) for part in parts)
+        return macs(name) - sum(own_macs(part) for part in parts)
 
     rows = [
         Row(

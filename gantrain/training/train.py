@@ -246,6 +246,7 @@ def _train(
         if files := checkpoint_files(run):
             saved = load_checkpoint(files[-1])
             game.images_seen, batches.position = saved["images_seen"], saved["position"]
+            game.rounds = game.images_seen // (options.batch_size * options.discriminator_steps)
             ancestry = saved.get("ancestry")
             owed = set(saved.get("owed", [])) if rank() == 0 else set()
             # Earlier versions asked for all classes alike: such a FID compares with none of now.
@@ -333,6 +334,7 @@ def _train(
                 weight.requires_grad_(True)
             recorder.add(gradient_norm_g=gradient_norm(generator))
             ema.update(generator, batch_size=options.batch_size, images_seen=game.images_seen)
+            game.rounds += 1
 
             # Report, picture, measure and save when another so many images have been seen. Who is
             # to stop saves at once, and owes the rest.

@@ -63,6 +63,9 @@ def _recipe(name: str, *, narrow: bool) -> Subject:
         config, resolution, channels, num_classes if config.conditional else 0
     )
     standing_statistics(network, num_batches=2, truncation=config.train.truncation, seed=0)
+    for name, weight in network.named_parameters():
+        if name.endswith("torgb.weight"):  # linear, and random ones' images far beyond [-1, 1]
+            weight.data *= 0.05
     classes = [str(k) for k in range(network.num_classes)]
     return of_module(
         network, Spec(network.z_dim, classes, network.z_distribution, config.train.truncation)

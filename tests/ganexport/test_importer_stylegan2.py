@@ -19,6 +19,8 @@ from ganinfer import Sampler
 from ganinfer.drawing.latents import draw_latents
 from ganinfer.drawing.model import StyleInput
 from ganinfer.errors import ExportError, RequestError
+from gantrain.models import _synthesis
+from gantrain.models import stylegan2 as trained
 
 TINY = _stylegan2.Plan(
     z_dim=10, num_classes=0, embedding_dim=0, widths=[12, 12], channels=[8, 7, 6], image_channels=3
@@ -188,6 +190,21 @@ def test_names_and_shapes_are_those_that_are_published(config: str) -> None:
     assert {name: tuple(value.shape) for name, value in own.items()} == shapes
 
 
+@pytest.mark.parametrize(
+    ("config", "shape", "options"),
+    [
+        ("paper256", (256, 3, 0), {"channel_base": 16384}),
+        ("cifar", (32, 3, 10), {"depth": 2}),
+    ],
+)
+def test_the_network_that_is_trained_here_has_them_too(
+    config: str, shape: tuple[int, int, int], options: dict
+) -> None:
+    with torch.device("meta"):
+        own = trained.Generator(*shape, **options).state_dict()
+    assert {name: tuple(value.shape) for name, value in own.items()} == published()[config]
+
+
 def test_the_shapes_say_what_the_network_is() -> None:
     plans = {
         config: stylegan2.infer({n: torch.empty(s, device="meta") for n, s in shapes.items()})
@@ -289,14 +306,14 @@ def test_a_dead_layer_gives_its_noise_and_bias(dead: list[str]) -> None:
 def test_an_image_is_upsampled_by_zeros_and_a_filter() -> None:
     taps = torch.rand(4, 4)
     image = torch.randn(2, 3, 5, 5)
-    found = _stylegan2.upsampled(image, _stylegan2.tiled(taps, 3))
+    found = _synthesis.upsampled(image, _synthesis.tiled(taps, 3))
     expected = [doubled(one.double().numpy(), taps.double().numpy(), 2, 1) for one in image]
     close(found, np.stack(expected))
 
 
 def test_upsampling_keeps_a_constant_image() -> None:
     tap = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
-    found = _stylegan2.upsampled(torch.ones(1, 3, 6, 6), _stylegan2.tiled(tap.outer(tap), 3))
+    found = _synthesis.upsampled(torch.ones(1, 3, 6, 6), _synthesis.tiled(tap.outer(tap), 3))
     close(found[:, :, 1:-1, 1:-1], torch.ones(1, 3, 10, 10))
 
 

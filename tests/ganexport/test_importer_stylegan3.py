@@ -15,11 +15,11 @@ from torch import Tensor
 
 from ganexport.importers import _stylegan3, stylegan2, stylegan3
 from ganexport.importers._stylegan3 import LayerPlan, Plan
-from ganexport.subjects.pickles import Published
 from ganexport.subjects.subject import of_module
 from ganexport.subjects.weights import read_state
 from ganinfer.drawing.model import StyleInput
 from ganinfer.errors import ExportError
+from gantrain.pickle_networks import Published
 
 CLAMP = 0.9
 

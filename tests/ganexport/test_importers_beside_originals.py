@@ -19,7 +19,6 @@ from ganexport.importers import (
     torch_mimicry,
 )
 from ganexport.importers._fixed_noise import NOTE
-from ganexport.importers._modulation import Layer
 from ganexport.options import ExportOptions
 from ganexport.pipeline import export
 from ganexport.subjects.outside import of_import
@@ -29,6 +28,7 @@ from ganinfer import Sampler
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.drawing.inputs import Inputs, truncation_input
 from ganinfer.errors import ExportError
+from gantrain.models._derived import Layer
 
 BY_NAME = {str(case): case for case in CASES}
 every_case = pytest.mark.parametrize("case", CASES, ids=str)

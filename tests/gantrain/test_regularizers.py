@@ -15,8 +15,10 @@ from ganinfer.lookup import find_module
 from gantrain.game.build import build_discriminator, build_game
 from gantrain.game.config import load_config, parse_config
 from gantrain.game.draws import Draws
-from gantrain.game.parts import Game
+from gantrain.game.parts import Game, Step
 from gantrain.models import dcgan, mlp
+from gantrain.models._base import StyledGenerator
+from gantrain.models._mapping import Mapping
 from gantrain.objectives import hinge, minimax, nonsaturating, relativistic, wgan
 from gantrain.regularizers import (
     ada,
@@ -25,6 +27,7 @@ from gantrain.regularizers import (
     minibatch_discrimination,
     minibatch_stddev,
     orthogonal,
+    path_length,
     spectral_norm,
 )
 from gantrain.regularizers._head import WidenedHead
@@ -81,6 +84,58 @@ def test_r1_and_r2_are_half_gamma_times_the_squared_slope(name: str, images) -> 
     game = make([{"name": name, "gamma": 3000.0}])
     expected = 1500 * slopes(game, images).square().mean().item()
     assert penalty(game) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["r1", "r2"])
+def test_lazily_counted_they_are_worth_as_much(name: str) -> None:
+    each, lazy = make([{"name": name}]), make([{"name": name, "interval": 4}])
+    counted = []
+    for lazy.rounds in range(8):
+        counted.append(penalty(lazy))
+    assert [value > 0 for value in counted] == [True, False, False, False] * 2
+    assert sum(counted) / 8 == pytest.approx(penalty(each), rel=1e-3)
+
+
+class LinearSynthesis(nn.Module):
+    """Styles (N, L, D) -> images (N, 1, 4, 4), linear in the styles."""
+
+    def __init__(self, num_styles: int, w_dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(16, num_styles, w_dim))
+
+    def forward(self, styles: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("pld,nld->np", self.weight, styles).view(-1, 1, 4, 4)
+
+
+class Linear(StyledGenerator):
+    z_dim, num_classes, z_distribution, num_styles, w_dim = 5, 0, "normal", 3, 6
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mapping, self.synthesis = Mapping(5, 0, 0, [6]), LinearSynthesis(3, 6)
+
+
+def test_path_length_is_that_of_a_linear_generators_matrix_and_so_is_its_gradient() -> None:
+    torch.manual_seed(0)
+    generator, d = Linear(), mlp.Discriminator(4, 1, 0, hidden=[8])
+    hook = path_length.Regularizer(weight=2.0, interval=4, share=2, rate=0.01)
+    game = Game(generator, d, hinge.Objective(), [("path_length", hook)], Draws(0, CPU))
+    step, a = Step(game, None, None, None, torch.randn(8, 5)), generator.synthesis.weight  # type: ignore[arg-type]
+    game.rounds = 3
+    assert hook.generator_penalty(step) == 0.0
+    game.rounds = 4
+    torch.manual_seed(1)
+    found = hook.generator_penalty(step)
+    torch.manual_seed(1)
+    noise = torch.randn(4, 16) / 4  # half of the latents, 4x4 pixels
+    back = torch.einsum("pld,np->nld", a.detach(), noise)  # J^T e
+    lengths = back.square().sum(2).mean(1).sqrt()
+    mean = 0.01 * lengths.mean()
+    assert hook.mean.item() == pytest.approx(mean.item(), rel=1e-5)
+    assert found.item() == pytest.approx(4 * 2 * (lengths - mean).square().mean().item(), rel=1e-4)
+    (gradient,) = torch.autograd.grad(found, a)
+    factors = 4 * 2 * 2 / 4 * (lengths - mean) / lengths / 3  # of 4 images and 3 styles
+    torch.testing.assert_close(gradient, torch.einsum("n,np,nld->pld", factors, noise, back))
 
 
 def test_the_gradient_penalty_is_taken_between_real_and_generated_images() -> None:
@@ -346,6 +401,8 @@ def test_relativistic_pairing_compares_each_image_with_its_partner() -> None:
             "a Wasserstein critic must be Lipschitz",
         ),
         ([{"name": "diffaugment"}], None, {"points": True}, "diffaugment: points cannot"),
+        ([{"name": "path_length"}], None, {}, "path_length: G makes no styles .* use it with"),
+        ([{"name": "style_mixing"}], None, {}, "style_mixing: G makes no styles that could be"),
     ],
 )
 def test_parts_that_exclude_each_other_are_refused_by_name(

@@ -21,10 +21,10 @@ import torch
 from published import file_of, network, register
 
 from ganexport.cli.gan import main
-from ganexport.subjects.pickle_values import OLD_TORCH
 from ganexport.subjects.weights import read_state
 from ganinfer.errors import ExportError
 from gantrain.pickle_machine import NUM_OPERATIONS
+from gantrain.pickle_values import OLD_TORCH
 
 COMMAND = "touch ran"
 SECONDS, KILOBYTES = 10, 500_000  # what a refusal may take

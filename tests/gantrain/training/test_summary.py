@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import tiny_recipe
+from conftest import SMALL, tiny_recipe
 
 from ganinfer.errors import ConfigError, DataError
 from gantrain.game.config import parse_config
@@ -26,6 +26,17 @@ def test_layers_parameters_and_macs_are_those_of_the_networks(shapes: Path) -> N
     assert head.num_parameters == 16 * 4 * 4 + 1
     total = sum(row.num_parameters for row in generator.rows)
     assert generator.num_parameters == total
+
+
+def test_layers_within_layers_are_counted_once(shapes: Path) -> None:
+    tree = tiny_recipe(shapes)
+    generator, discriminator = SMALL["stylegan2"]
+    names = {"name": "stylegan2", "generator": generator, "discriminator": discriminator}
+    tree |= {"model": names, "regularizers": []}
+    for network in summarize(parse_config(tree, where="x")):
+        assert all(row.macs >= 0 for row in network.rows)
+        # What resamples images has no weights, and no row.
+        assert 0.9 < sum(row.macs for row in network.rows) / network.macs <= 1
 
 
 def test_a_dry_run_finds_what_would_stop_the_run(shapes: Path, tmp_path: Path) -> None:

@@ -1,8 +1,7 @@
 """Networks that stylegan2-ada-pytorch and stylegan3 pickled, read without running anything.
 
 Such a `.pkl` holds the source of its classes beside their attributes, and `pickle.load` runs it. It
-is read by `gantrain.pickle_machine` instead, which knows the globals of `pickle_values` and no
-other.
+is read by `pickle_machine` instead, which knows the globals of `pickle_values` and no other.
 """
 
 import logging
@@ -14,9 +13,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ganexport.subjects.pickle_values import KNOWN, OLD_TORCH, Instance, Stored
-from ganinfer.errors import ExportError
+from ganinfer.errors import CheckpointError
 from gantrain.pickle_machine import Machine, PickleRefused, broken
+from gantrain.pickle_values import KNOWN, OLD_TORCH, Instance, Stored
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +42,7 @@ def is_plain(path: Path) -> bool:
         with path.open("rb") as file:
             return not file.read(len(OLD_TORCH)).startswith(WRITTEN_BY_TORCH)
     except OSError as error:
-        raise ExportError(f"{path}: {error.strerror}; expected weights") from None
+        raise CheckpointError(f"{path}: {error.strerror}; expected weights") from None
 
 
 def read_pickled(
@@ -60,50 +59,75 @@ def read_pickled(
         The tensors under the names that `state_dict()` gives them, and the attributes.
 
     Raises:
-        ExportError: the file is broken, is none of theirs, or asks for more than they do.
+        CheckpointError: the file is broken, is none of theirs, or asks for more than they do.
     """
-    try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            if len(data) > LARGEST:
-                raise broken(f"{len(data):,} bytes")
-            tree = Machine(KNOWN).run(data)
-    except PickleRefused as error:
-        raise _in_words(path, error) from None
-    except (OSError, ValueError) as error:  # it is empty, or ends too soon
-        raise ExportError(f"{path}: no whole pickle ({error}); fetch it again") from None
+    tree = _opened(path)
     taken = "G_ema" if key is None else key
     if isinstance(tree, dict):
         others = [ascii(name)[:LONGEST] for name in tree if name != taken][:8]
         if taken not in tree:
-            raise ExportError(
+            raise CheckpointError(
                 f"{path}: no {taken!r} in it; found {', '.join(others)}; see --weights-key"
             )
         tree = tree[taken]
         if key is None:
             say(f"{path}: took G_ema, the averaged one; it also holds {', '.join(others) or '-'}")
     elif key is not None:
-        raise ExportError(f"{path}: no {key!r} in it; it is one network, leave --weights-key out")
+        raise CheckpointError(
+            f"{path}: no {key!r} in it; it is one network, leave --weights-key out"
+        )
+    return _network(path, tree, taken)
+
+
+def read_snapshot(path: Path) -> dict[str, Published]:
+    """The networks of a training in a `.pkl`, as `read_pickled` reads one: G, D and G_ema.
+
+    Raises:
+        CheckpointError: likewise; or there is none of the three.
+    """
+    tree = _opened(path)
+    keys = [key for key in ("G", "D", "G_ema") if isinstance(tree, dict) and tree.get(key)]
+    if not keys:
+        raise CheckpointError(f"{path}: none of G, D, G_ema in it; expected a snapshot of NVIDIA's")
+    return {key: _network(path, tree[key], key) for key in keys}
+
+
+def _opened(path: Path) -> Any:
+    """What a pickle holds."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            if len(data) > LARGEST:
+                raise broken(f"{len(data):,} bytes")
+            return Machine(KNOWN).run(data)
+    except PickleRefused as error:
+        raise _in_words(path, error) from None
+    except (OSError, ValueError) as error:  # it is empty, or ends too soon
+        raise CheckpointError(f"{path}: no whole pickle ({error}); fetch it again") from None
+
+
+def _network(path: Path, tree: Any, key: str) -> Published:
+    """The one that lies under a key."""
     if not isinstance(tree, Instance):
         kind = type(tree).__name__
-        raise ExportError(f"{path}: {taken} is a {kind}; expected a network of NVIDIA's")
+        raise CheckpointError(f"{path}: {key} is a {kind}; expected a network of NVIDIA's")
     try:
         return _flattened(tree, path.stat().st_size)
     except PickleRefused as error:
         raise _in_words(path, error) from None
 
 
-def _in_words(path: Path, error: PickleRefused) -> ExportError:
+def _in_words(path: Path, error: PickleRefused) -> CheckpointError:
     if error.named is None:
-        return ExportError(
+        return CheckpointError(
             f"{path}: not a network as NVIDIA's code pickles it: {error}; nothing in it was run;"
             f" {REMEDY}"
         )
     if error.named.module.startswith("dnnlib.tflib"):
-        return ExportError(
+        return CheckpointError(
             f"{path}: a network of the original StyleGAN or StyleGAN2, for TensorFlow; convert it"
             " by legacy.py of stylegan2-ada-pytorch, and export what that writes"
         )
-    return ExportError(
+    return CheckpointError(
         f"{path}: names {error.named}, which no StyleGAN needs; nothing in the file was run;"
         f" {REMEDY}"
     )
