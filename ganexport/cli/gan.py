@@ -24,7 +24,7 @@ import gantrain.cli.evaluate
 import gantrain.cli.train
 from ganinfer.cli.console import console, errors
 from ganinfer.cli.options import BundlePath
-from ganinfer.errors import EXTRAS, GanError, missing_extra
+from ganinfer.errors import EXTRAS, GanError, ending_of, missing_extra
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -120,28 +120,28 @@ for _group, _commands in _COMMANDS.items():
 
 
 def main() -> None:
-    """The `gan` command. A user's mistake ends in a message and exit code 1 or 2, no traceback."""
+    """The `gan` command. A user's mistake ends in a message and its exit code, no traceback."""
     # Torch then asks Linux for large pages: where a kernel is slow to give pages, half the time.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
         app()
     except GanError as error:
-        _fail(str(error))
+        _fail(error)
     except ModuleNotFoundError as error:
         name = (error.name or "").partition(".")[0]
         if name not in EXTRAS:
             raise
-        _fail(str(missing_extra(name)))
+        _fail(missing_extra(name))
     except OSError as error:
         if error.errno is None:
             raise
         where = f"{error.filename}: " if error.filename else ""
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         remedy = "free some space, or choose" if full else "choose"
-        _fail(f"{where}{error.strerror}; {remedy} another place")
+        _fail(error, f"{where}{error.strerror}; {remedy} another place")
 
 
-def _fail(message: str) -> None:
+def _fail(error: Exception, message: str | None = None) -> None:
     errors.print("error: ", style="red", end="")
-    errors.print(message, soft_wrap=True)
-    sys.exit(1)
+    errors.print(message or str(error), soft_wrap=True)
+    sys.exit(ending_of(error))

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ganinfer.errors import ConfigError
+from ganinfer.errors import ConfigError, ConfigNotFound
 from ganinfer.lookup import (
     check_options,
     explain,
@@ -179,7 +179,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         tree = tomllib.loads(found.read_text(encoding="utf-8"))
     except FileNotFoundError:
         known = ", ".join(sorted(shipped_recipes()))
-        raise ConfigError(f"{path}: no such config; shipped ones are {known}") from None
+        raise ConfigNotFound(f"{path}: no such config; shipped ones are {known}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from None
     except tomllib.TOMLDecodeError as error:
