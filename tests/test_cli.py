@@ -92,6 +92,36 @@ def test_help_names_every_command_and_needs_no_torch(gan) -> None:
     assert result.stdout.strip() == "set()"
 
 
+def test_help_shows_examples_and_no_type_of_a_flag(gan) -> None:
+    output = gan("verify", "--help").stdout
+    assert "gan verify digits.gan" in output
+    assert "<bool>" not in output + gan("--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("gan train dcgan-d", {"dcgan-digits"}),
+        ("gan evaluate run --metrics fid,k", {"fid,kid"}),
+        ("gan export --from stylegan3", {"stylegan3"}),
+        ("gan sample {bundle} --backend openv", {"openvino"}),
+        ("gan sample {bundle} --precision ", {"fp32", "fp16"}),
+        ("gan sample {bundle} --labels 0,", {"0,0", "0,1", "0,2"}),
+    ],
+)
+def test_a_shell_completes_names(bundle: Path, line: str, offered: set[str]) -> None:
+    words = line.format(bundle=bundle)
+    asked = {"_GAN_COMPLETE": "complete_bash", "COMP_WORDS": words}
+    command = "import sys; sys.argv[0] = 'gan'; from ganexport.cli.gan import main; main()"
+    found = subprocess.run(
+        [sys.executable, "-c", command],
+        env={**os.environ, **asked, "COMP_CWORD": str(words.count(" "))},
+        capture_output=True,
+        text=True,
+    )
+    assert set(found.stdout.split()) == offered, found.stderr
+
+
 def test_the_road(gan, config: Path, tmp_path: Path, shapes: Path) -> None:
     for arguments in (
         ("train", config, "-o", "run"),

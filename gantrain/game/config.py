@@ -28,6 +28,7 @@ from ganinfer.lookup import (
 )
 from gantrain.game import optimizers, schedules
 from gantrain.game.kinds import MODEL, OBJECTIVE, REGULARIZER
+from gantrain.game.recipes import shipped_recipes
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -187,13 +188,6 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         apply_override(tree, override)
     return parse_config(tree, where=str(path))
-
-
-def shipped_recipes() -> dict[str, Path]:
-    """Recipe name -> file: in the installed package, or in a source checkout."""
-    package = Path(__file__).parent.parent
-    folders = (package / "configs", package.parent / "configs")
-    return {p.stem: p for folder in folders for p in sorted(folder.glob("*.toml"))}
 
 
 def parse_config(tree: dict[str, Any], *, where: str) -> Config:

@@ -21,7 +21,8 @@ from ganinfer.bundle.manifest import Manifest
 from ganinfer.lookup import module_names
 from ganinfer.prometheus import _COUNTERS, _GAUGES, _HISTOGRAMS
 from ganinfer.scheduler.stats import Stats
-from gantrain.game.config import TrainConfig, parse_config, shipped_recipes
+from gantrain.game.config import TrainConfig, parse_config
+from gantrain.game.recipes import shipped_recipes
 
 README = ROOT / "README.md"
 DOCS = ROOT / "docs"
