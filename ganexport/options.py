@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from ganinfer.errors import ExportError
+from ganinfer.errors import ConfigError
 from ganinfer.options import Option
 
 Profile = tuple[int, int, int]  # smallest, likeliest and largest batch of an engine
@@ -19,7 +19,7 @@ def _truncations(text: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
-        raise ExportError(
+        raise ConfigError(
             f"--standing-statistics {text}: expected truncations, as in 0.3,0.5,1"
         ) from None
 
@@ -29,7 +29,7 @@ def _profile(text: str) -> Profile:
     try:
         smallest, likeliest, largest = (int(part) for part in text.split(":"))
     except ValueError:
-        raise ExportError(f"--profile {text}: expected three batch sizes, as in 1:64:256") from None
+        raise ConfigError(f"--profile {text}: expected three batch sizes, as in 1:64:256") from None
     return smallest, likeliest, largest
 
 
@@ -40,7 +40,7 @@ def _decibels(text: str) -> float:
     except ValueError:
         decibels = math.nan
     if not math.isfinite(decibels):
-        raise ExportError(f"--auto-precision {text}: expected decibels, as in 55dB")
+        raise ConfigError(f"--auto-precision {text}: expected decibels, as in 55dB")
     return decibels
 
 
@@ -74,7 +74,7 @@ class ExportOptions:
         sign_key: sign it with this Ed25519 private key, a PEM file.
 
     Raises:
-        ExportError: an option that no export can have, or two that do not go together.
+        ConfigError: an option that no export can have, or two that do not go together.
     """
 
     precisions: Annotated[
@@ -82,7 +82,8 @@ class ExportOptions:
         Option(
             flag="precision",
             repeated=True,
-            help="fp32, fp16, bf16, int8, fp8; may be repeated. The first two by default.",
+            help="Precision to ship: fp32, fp16, bf16, int8, fp8; may be repeated. The first two by"
+            " default.",
         ),
     ] = ("fp32", "fp16")
     min_psnr_db: Annotated[
@@ -90,7 +91,7 @@ class ExportOptions:
         Option(
             flag="auto-precision",
             parse=_decibels,
-            help="55dB: keep the most sensitive layers in fp32 until that is met.",
+            help="As in 55dB: keep the most sensitive layers in fp32 until PSNR is that.",
         ),
     ] = None
     keep: Annotated[
@@ -106,13 +107,15 @@ class ExportOptions:
         Option(
             flag="standing-statistics",
             parse=_truncations,
-            help="0.3,0.5,1: batch-norm statistics for these truncations, in the graph.",
+            help="As in 0.3,0.5,1: batch-norm statistics for these truncations, in the graph.",
         ),
     ] = ()
-    class_weights: Annotated[bool, Option(help="Take a weight for each class: mixtures.")] = False
-    with_discriminator: Annotated[bool, Option(help="Also the run's D: rejection sampling.")] = (
-        False
-    )
+    class_weights: Annotated[
+        bool, Option(help="Let the graph take a weight for each class, for mixtures.")
+    ] = False
+    with_discriminator: Annotated[
+        bool, Option(help="Also ship the run's D, for rejection sampling.")
+    ] = False
     held_out: Annotated[
         Path | None, Option(help="Prepared dataset that D has not seen, to calibrate it on.")
     ] = None
@@ -122,12 +125,12 @@ class ExportOptions:
         Option(
             flag="trt-target",
             repeated=True,
-            help="portable, sm89, ..., current, same-cc, ampere+; repeatable.",
+            help="GPUs of the engines: portable, sm89, ..., current, same-cc, ampere+; repeatable.",
         ),
     ] = ()
-    product: Annotated[str, Option(flag="trt-product", help="auto, tensorrt or tensorrt_rtx.")] = (
-        "auto"
-    )
+    product: Annotated[
+        str, Option(flag="trt-product", help="What builds engines: auto, tensorrt or tensorrt_rtx.")
+    ] = "auto"
     profiles: Annotated[
         Sequence[Profile],
         Option(
@@ -137,15 +140,17 @@ class ExportOptions:
             help="Batches of an engine, as in 1:64:256; may be repeated.",
         ),
     ] = DEFAULT_PROFILES
-    data: Annotated[Path | None, Option(help="Prepared dataset, if it was moved.")] = None
+    data: Annotated[Path | None, Option(help="The run's prepared dataset, if it was moved.")] = None
     num_images: Annotated[
         int, Option(flag="num", help="Images of each set of the FID gates, at most.")
     ] = 10_000
-    minutes: Annotated[float, Option(help="After which the gates draw no more images.")] = 10.0
+    minutes: Annotated[float, Option(help="Minutes after which the gates draw no more images.")] = (
+        10.0
+    )
     verify: Annotated[bool, Option(help="Prove parity before writing.")] = True
-    single_file: Annotated[bool, Option(help="One file, no folder.")] = False
+    single_file: Annotated[bool, Option(help="Write one file, no folder.")] = False
     sign_key: Annotated[
-        Path | None, Option(help="Sign it: PEM file of an Ed25519 private key.")
+        Path | None, Option(help="Sign the bundle: PEM file of an Ed25519 private key.")
     ] = None
 
     def __post_init__(self) -> None:
@@ -157,19 +162,19 @@ class ExportOptions:
                 object.__setattr__(self, name, Path(found))
         for name in ("precisions", "keep", "without", "standing", "targets", "profiles"):
             if isinstance(found := getattr(self, name), str):
-                raise ExportError(f"{name}: found {found!r}; expected a list, [{found!r}]")
+                raise ConfigError(f"{name}: found {found!r}; expected a list, [{found!r}]")
         if unknown := sorted(set(self.precisions) - set(PRECISIONS)):
-            raise ExportError(f"--precision {unknown[0]!r}: expected {', '.join(PRECISIONS)}")
+            raise ConfigError(f"--precision {unknown[0]!r}: expected {', '.join(PRECISIONS)}")
         if self.min_psnr_db is not None and not math.isfinite(self.min_psnr_db):
-            raise ExportError(f"min_psnr_db {self.min_psnr_db:g}: expected decibels, as 55")
+            raise ConfigError(f"min_psnr_db {self.min_psnr_db:g}: expected decibels, as 55")
         if not self.minutes > 0:
-            raise ExportError(f"--minutes {self.minutes:g}: expected more than 0")
+            raise ConfigError(f"--minutes {self.minutes:g}: expected more than 0")
         if self.held_out is not None and not self.with_discriminator:
-            raise ExportError("--held-out: it goes with --with-discriminator")
+            raise ConfigError("--held-out: it goes with --with-discriminator")
         if not self.wants_engines and (
             self.product != "auto" or tuple(self.profiles) != DEFAULT_PROFILES
         ):
-            raise ExportError("--trt-product, --profile: they go with --trt or --trt-target")
+            raise ConfigError("--trt-product, --profile: they go with --trt or --trt-target")
         check_rewrites(self.without)
         check_profiles(self.profiles)
 
@@ -183,17 +188,17 @@ def check_profiles(profiles: Sequence[Profile]) -> None:
     """Refuse batches that no engine can have.
 
     Raises:
-        ExportError: a profile does not rise from 1 or more, or is there twice, or there is none.
+        ConfigError: a profile does not rise from 1 or more, or is there twice, or there is none.
     """
     if not profiles:
-        raise ExportError("--profile: expected at least one, as in 1:64:256")
+        raise ConfigError("--profile: expected at least one, as in 1:64:256")
     for profile in profiles:
         if len(profile) != 3 or not 1 <= profile[0] <= profile[1] <= profile[2]:
-            raise ExportError(
+            raise ConfigError(
                 f"--profile {':'.join(map(str, profile))}: expected smallest:likeliest:largest"
                 " batch, none below 1 and each at least the one before"
             )
         if profiles.count(profile) > 1:
-            raise ExportError(
+            raise ConfigError(
                 f"--profile {':'.join(map(str, profile))}: given twice; once is enough"
             )

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from ganinfer.errors import ConfigError
+from ganinfer.errors import ConfigError, ConfigNotFound
 
 API_KEY = "GANINFER_API_KEY"  # in the environment: what clients show to a server
 
@@ -17,9 +17,8 @@ def read_api_keys(path: Path) -> list[str]:
     try:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{path}: expected a text file with an API key in each line: {error}"
-        ) from None
+        kind = ConfigNotFound if isinstance(error, FileNotFoundError) else ConfigError
+        raise kind(f"{path}: expected a text file with an API key in each line: {error}") from None
     keys = [line.strip() for line in lines if line.strip() and line.strip()[0] != "#"]
     if not keys:
         raise ConfigError(f"{path}: found no API key; expected one in each line")

@@ -2,12 +2,18 @@
 
 GanError
 ├── ConfigError         a config file, a --set override or an option of a part
+│   └── ConfigNotFound      there is no such recipe, or no such key
 ├── DataError           a dataset that is missing, malformed or cannot be prepared
+│   └── DataNotFound        there is none
 ├── CheckpointError     a run directory or a checkpoint that cannot be used
+│   └── RunNotFound         there is none
 ├── TrainingError       a run that cannot go on (a loss that is not finite)
 ├── ExportError         a generator that cannot be made into a graph or an engine
+│   └── WeightsNotFound     there is no such file of weights
 ├── ParityError         what ships, or runs here, is not what was trained
 ├── BundleError         a bundle that is broken, foreign or tampered with
+│   ├── BundleNotFound      there is none
+│   └── Unverified          a bundle that was exported without its parity check
 ├── BackendUnavailable  a backend, device or precision that this host cannot give
 ├── Closed              a Sampler that is closed, or closes
 ├── QueueFull           more waits than a Sampler allows
@@ -15,8 +21,11 @@ GanError
 ├── RequestError        seeds, labels, truncation or latents that a model cannot serve
 └── MissingExtra        an optional package that is not installed
 
-A message names what was found, what was expected and what to do.
+A message names what was found, what was expected and what to do. What is not found is a
+FileNotFoundError, too.
 """
+
+from enum import IntEnum
 
 
 class GanError(Exception):
@@ -27,12 +36,24 @@ class ConfigError(GanError):
     """A config file, an override or an option is wrong."""
 
 
+class ConfigNotFound(ConfigError, FileNotFoundError):
+    """There is no such recipe, or no such file of a key."""
+
+
 class DataError(GanError):
     """A dataset is missing, malformed or cannot be prepared."""
 
 
+class DataNotFound(DataError, FileNotFoundError):
+    """There is no such dataset, or nothing that it could be made of."""
+
+
 class CheckpointError(GanError):
     """A run directory or a checkpoint cannot be used."""
+
+
+class RunNotFound(CheckpointError, FileNotFoundError):
+    """There is no such run, or no checkpoint in it."""
 
 
 class TrainingError(GanError):
@@ -43,12 +64,24 @@ class ExportError(GanError):
     """A generator cannot be made into a graph or an engine."""
 
 
+class WeightsNotFound(ExportError, FileNotFoundError):
+    """There is no such file of weights."""
+
+
 class ParityError(GanError):
     """What ships, or runs on this host, is not the generator that was trained."""
 
 
 class BundleError(GanError):
     """A bundle is broken, foreign or tampered with."""
+
+
+class BundleNotFound(BundleError, FileNotFoundError):
+    """There is no such bundle."""
+
+
+class Unverified(BundleError):
+    """A bundle was exported without its parity check, and was not opened as such."""
 
 
 class BackendUnavailable(GanError):
@@ -106,6 +139,41 @@ def grpc_status(error: BaseException) -> str:
         error: of any class; what is no `GanError` is INTERNAL.
     """
     return next(name for kind, _, name in _STATUSES if isinstance(error, kind))
+
+
+class Ending(IntEnum):
+    """How a `gan` command ends: its exit code."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2  # as Typer has it
+    MISSING = 3
+    DAMAGED = 4
+    PARITY = 5
+    UNAVAILABLE = 6
+    UNVERIFIED = 7
+    INTERRUPTED = 130  # 128 and SIGINT, as shells have it; 129 is SIGHUP, 143 SIGTERM
+
+
+# The first class that fits. Others, as a disk that is full or a loss that is not finite, FAILED.
+_ENDINGS: list[tuple[tuple[type[BaseException], ...], Ending]] = [
+    ((FileNotFoundError,), Ending.MISSING),
+    ((ConfigError, RequestError), Ending.USAGE),
+    ((Unverified,), Ending.UNVERIFIED),
+    ((BundleError, CheckpointError, DataError), Ending.DAMAGED),
+    ((ParityError,), Ending.PARITY),
+    ((BackendUnavailable, MissingExtra, QueueFull, DeadlineExceeded), Ending.UNAVAILABLE),
+    ((BaseException,), Ending.FAILED),
+]
+
+
+def ending_of(error: BaseException) -> Ending:
+    """How a command ends that fails with an error, whichever command it is.
+
+    Args:
+        error: of any class; what is no `GanError` and finds its files is FAILED.
+    """
+    return next(ending for kinds, ending in _ENDINGS if isinstance(error, kinds))
 
 
 # Import name of an optional package -> the extra of this distribution that brings it.

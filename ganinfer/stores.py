@@ -116,6 +116,11 @@ def is_answer(error: Exception) -> bool:
     return _lacks_credentials(error) or _status(_cause(error)) in (*_NOTHING, *_NOT_FOR_US)
 
 
+def is_nothing(error: Exception) -> bool:
+    """Does the place say that nothing lies there?"""
+    return _status(_cause(error)) in _NOTHING
+
+
 def without_secrets(url: str) -> str:
     """A URL for messages: a signature in it, or a password, is nobody's business. Or a path."""
     scheme, slashes, rest = url.partition("://")

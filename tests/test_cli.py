@@ -1,5 +1,6 @@
 """The gan command as a user meets it: in a process of its own."""
 
+import hashlib
 import json
 import os
 import re
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import GAN, tiny_recipe
+from conftest import GAN, rewrite_manifest, tiny_recipe
 from PIL import Image
 
 from ganexport.pipeline import Exported
@@ -20,6 +21,7 @@ from ganinfer import Sampler
 from ganinfer.bundle.manifest import gate_result
 from ganinfer.cli.console import console
 from ganinfer.cli.tables import show_gates
+from ganinfer.errors import Ending
 from gantrain.runs.checkpoint import load_checkpoint
 
 
@@ -53,7 +55,7 @@ def config(shapes: Path, tmp_path: Path) -> Path:
 
 def assert_a_users_mistake(result: subprocess.CompletedProcess[str], *words: str) -> None:
     output = result.stdout + result.stderr
-    assert result.returncode in (1, 2), output
+    assert result.returncode in set(Ending) - {Ending.DONE, Ending.INTERRUPTED}, output
     assert "Traceback" not in output
     for word in words:
         assert word in " ".join(output.split()), output
@@ -88,6 +90,36 @@ def test_help_names_every_command_and_needs_no_torch(gan) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "set()"
+
+
+def test_help_shows_examples_and_no_type_of_a_flag(gan) -> None:
+    output = gan("verify", "--help").stdout
+    assert "gan verify digits.gan" in output
+    assert "<bool>" not in output + gan("--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("gan train dcgan-d", {"dcgan-digits"}),
+        ("gan evaluate run --metrics fid,k", {"fid,kid"}),
+        ("gan export --from stylegan3", {"stylegan3"}),
+        ("gan sample {bundle} --backend openv", {"openvino"}),
+        ("gan sample {bundle} --precision ", {"fp32", "fp16"}),
+        ("gan sample {bundle} --labels 0,", {"0,0", "0,1", "0,2"}),
+    ],
+)
+def test_a_shell_completes_names(bundle: Path, line: str, offered: set[str]) -> None:
+    words = line.format(bundle=bundle)
+    asked = {"_GAN_COMPLETE": "complete_bash", "COMP_WORDS": words}
+    command = "import sys; sys.argv[0] = 'gan'; from ganexport.cli.gan import main; main()"
+    found = subprocess.run(
+        [sys.executable, "-c", command],
+        env={**os.environ, **asked, "COMP_CWORD": str(words.count(" "))},
+        capture_output=True,
+        text=True,
+    )
+    assert set(found.stdout.split()) == offered, found.stderr
 
 
 def test_the_road(gan, config: Path, tmp_path: Path, shapes: Path) -> None:
@@ -204,6 +236,58 @@ def test_a_mistake_is_a_message(gan, tmp_path: Path, arguments, words) -> None:
     assert os.listdir(tmp_path) == []
 
 
+def damage(bundle: Path) -> None:
+    (bundle / "golden/images.npy").write_bytes(b"cut off")
+
+
+def change_golden_images(bundle: Path) -> None:
+    path = bundle / "golden/images.npy"
+    np.save(path, 255 - np.load(path))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    rewrite_manifest(bundle, lambda m: m["files"]["golden/images.npy"].update(sha256=digest))
+
+
+def say_unverified(bundle: Path) -> None:
+    rewrite_manifest(bundle, lambda m: m.update(verified=False))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ending"),
+    [
+        (("sample", "{good}", "--seeds", "x"), Ending.USAGE),
+        (("export", "-o", "x.gan"), Ending.USAGE),
+        (("train", "dcgan-digits", "--set", "train.sped=1"), Ending.USAGE),
+        (("sample", "nowhere.gan"), Ending.MISSING),
+        (("train", "nowhere.toml"), Ending.MISSING),
+        (("prepare", "nowhere", "x"), Ending.MISSING),
+        (("runs", "nowhere"), Ending.MISSING),
+        (("report", "nowhere"), Ending.MISSING),
+        (("evaluate", "nowhere"), Ending.MISSING),
+        (("sample", "{damaged}"), Ending.DAMAGED),
+        (("inspect", "{damaged}"), Ending.DAMAGED),
+        (("verify", "{other}"), Ending.PARITY),
+        (("sample", "{other}"), Ending.PARITY),
+        (("sample", "{good}", "--backend", "tensorrt"), Ending.UNAVAILABLE),
+        (("verify", "{good}", "--require", "tensorrt"), Ending.UNAVAILABLE),
+        (("sample", "{unverified}"), Ending.UNVERIFIED),
+        (("verify", "{unverified}"), Ending.UNVERIFIED),
+        (("verify", "{good}"), Ending.DONE),
+    ],
+)
+def test_a_command_ends_by_what_went_wrong(
+    gan, bundle: Path, tmp_path: Path, arguments: tuple[str, ...], ending: Ending
+) -> None:
+    makers = {"damaged": damage, "other": change_golden_images, "unverified": say_unverified}
+    for name, make in makers.items():
+        if f"{{{name}}}" in arguments:
+            make(Path(shutil.copytree(bundle, tmp_path / f"{name}.gan")))
+    places = {name: str(tmp_path / f"{name}.gan") for name in makers}
+    given = [argument.format(good=bundle, **places) for argument in arguments]
+    result = gan(*given, cwd=tmp_path)
+    assert result.returncode == ending, result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_a_verdict_is_written_for_machines(gan, bundle: Path, tmp_path: Path) -> None:
     assert gan("verify", bundle, "--json", tmp_path / "verdict.json").returncode == 0
     verdict = json.loads((tmp_path / "verdict.json").read_text())
@@ -213,7 +297,7 @@ def test_a_verdict_is_written_for_machines(gan, bundle: Path, tmp_path: Path) ->
 
 def test_verify_refuses_a_backend_that_nothing_in_the_bundle_is_for(gan, bundle: Path) -> None:
     result = gan("verify", bundle, "--backend", "tensorrt")
-    assert result.returncode == 1
+    assert result.returncode == Ending.UNAVAILABLE
     assert "holds nothing that tensorrt runs" in result.stderr
     assert "good" not in result.stdout
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import ganinfer
-from ganinfer.errors import missing_extra
+from ganinfer.errors import Ending, missing_extra
 
 ROOT = Path(ganinfer.__file__).parent.parent
 PACKAGES = ("ganinfer", "gantrain", "ganexport")
@@ -237,7 +237,7 @@ from ganexport.cli.gan import main
 main()
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert result.returncode == 1
+    assert result.returncode == Ending.UNAVAILABLE
     assert "pip install 'ganpipe[train]'" in result.stderr
     assert "Traceback" not in result.stderr
 

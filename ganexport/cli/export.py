@@ -10,7 +10,7 @@ from ganexport.options import ExportOptions
 from ganinfer.cli.console import console, progress_bars
 from ganinfer.cli.options import BundlePath, expanded
 from ganinfer.cli.tables import engine_memory, engine_status, show_gates
-from ganinfer.errors import ExportError
+from ganinfer.errors import Ending, RequestError
 
 if TYPE_CHECKING:
     from ganexport.proof.looks import Looks
@@ -29,10 +29,13 @@ def export(
     ] = None,
     importer: Annotated[
         str | None,
-        typer.Option("--from", help="Instead of a run: another project's, by its importer."),
+        typer.Option(
+            "--from", help="Instead of a run: weights of another project, by its importer."
+        ),
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="Of --module or --from: .safetensors, .pt, .pkl, ...")
+        Path | None,
+        typer.Option(help="Weights of --module or --from: .safetensors, .pt, .pkl, ..."),
     ] = None,
     weights_key: Annotated[
         str | None,
@@ -40,14 +43,16 @@ def export(
     ] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Of --module (z_dim=128, classes=10, ...) or of --from."),
+        typer.Option(
+            "--set", help="What --module is (z_dim=128, classes=10, ...), or options of --from."
+        ),
     ] = None,
     arguments: Annotated[
         list[str] | None,
-        typer.Option("--arg", help="Of --module's function: name=value, as in ngf=64."),
+        typer.Option("--arg", help="Argument of --module's function: name=value, as in ngf=64."),
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit code 3 if something asked for is left out.")
+        bool, typer.Option("--strict", help="Fail if something asked for is left out.")
     ] = False,
     options: ExportOptions,
 ) -> None:
@@ -64,11 +69,11 @@ def export(
     from gantrain.runs.checkpoint import load_generator
 
     if sum(origin is not None for origin in (run, module, importer)) != 1:
-        raise ExportError("expected one of RUN, --module package.module:function, --from NAME")
+        raise RequestError("expected one of RUN, --module package.module:function, --from NAME")
     if run is not None and (weights or weights_key or overrides):
-        raise ExportError("--weights, --weights-key, --set: they go with --module or --from")
+        raise RequestError("--weights, --weights-key, --set: they go with --module or --from")
     if arguments and module is None:
-        raise ExportError("--arg: it goes with --module")
+        raise RequestError("--arg: it goes with --module")
     given: dict[str, object] = {}
     for override in overrides or []:
         apply_override(given, override)
@@ -120,7 +125,8 @@ def export(
         console.print(f"left out: {one.artifact}: {one.why}", style="yellow", soft_wrap=True)
     console.print(f"-> {exported.path}")
     if strict and exported.left_out:
-        raise typer.Exit(3)
+        failed = any(one.gates for one in exported.left_out)
+        raise typer.Exit(Ending.PARITY if failed else Ending.UNAVAILABLE)
 
 
 def _show_looks(looks: "Looks", output: Path) -> None:

@@ -22,14 +22,18 @@ import ganinfer.cli.serve
 import gantrain.cli.compare
 import gantrain.cli.evaluate
 import gantrain.cli.train
+from ganexport.cli.completion import complete_values
+from ganexport.cli.help import Command, Group, examples
 from ganinfer.cli.console import console, errors
 from ganinfer.cli.options import BundlePath
-from ganinfer.errors import EXTRAS, GanError, missing_extra
+from ganinfer.errors import EXTRAS, Ending, GanError, ending_of, missing_extra
 
 app = typer.Typer(
+    cls=Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Train GANs, export them with proof of parity, sample them fast.",
+    epilog="Exit codes: " + ", ".join(f"{e.value} {e.name.lower()}" for e in Ending) + ".",
 )
 
 
@@ -41,7 +45,10 @@ def options(
     _version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=ganinfer.cli.doctor.version, is_eager=True, help="Of all parts."
+            "--version",
+            callback=ganinfer.cli.doctor.version,
+            is_eager=True,
+            help="Show the versions of ganpipe and of what it runs on.",
         ),
     ] = False,
 ) -> None:
@@ -55,9 +62,11 @@ def options(
 
 def inspect(
     bundle: BundlePath,
-    engines: Annotated[bool, typer.Option("--engines", help="And what is in its engines.")] = False,
+    engines: Annotated[
+        bool, typer.Option("--engines", help="Also show what is in its engines.")
+    ] = False,
     html: Annotated[
-        Path | None, typer.Option(help="Also draw the graph: a page that needs nothing else.")
+        Path | None, typer.Option(help="Also draw the graph there, a page that needs nothing else.")
     ] = None,
 ) -> None:
     """Check a bundle's files and show what is in it; nothing is run."""
@@ -70,9 +79,12 @@ def inspect(
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where everything goes.")] = Path("gan-demo"),
+    folder: Annotated[Path, typer.Argument(help="Folder that everything goes into.")] = Path(
+        "gan-demo"
+    ),
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="Of the recipe, as in gan train.")
+        list[str] | None,
+        typer.Option("--set", help="Change the recipe: section.key=value, as in gan train."),
     ] = None,
 ) -> None:
     """Walk the whole road on scikit-learn's handwritten digits, in a few minutes on a CPU."""
@@ -116,32 +128,33 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
 }
 for _group, _commands in _COMMANDS.items():
     for _command in _commands:
-        app.command(rich_help_panel=_group)(_command)
+        made = app.command(rich_help_panel=_group, cls=Command, epilog=examples(_command.__name__))
+        made(complete_values(_command))
 
 
 def main() -> None:
-    """The `gan` command. A user's mistake ends in a message and exit code 1 or 2, no traceback."""
+    """The `gan` command. A user's mistake ends in a message and its exit code, no traceback."""
     # Torch then asks Linux for large pages: where a kernel is slow to give pages, half the time.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
         app()
     except GanError as error:
-        _fail(str(error))
+        _fail(error)
     except ModuleNotFoundError as error:
         name = (error.name or "").partition(".")[0]
         if name not in EXTRAS:
             raise
-        _fail(str(missing_extra(name)))
+        _fail(missing_extra(name))
     except OSError as error:
         if error.errno is None:
             raise
         where = f"{error.filename}: " if error.filename else ""
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         remedy = "free some space, or choose" if full else "choose"
-        _fail(f"{where}{error.strerror}; {remedy} another place")
+        _fail(error, f"{where}{error.strerror}; {remedy} another place")
 
 
-def _fail(message: str) -> None:
+def _fail(error: Exception, message: str | None = None) -> None:
     errors.print("error: ", style="red", end="")
-    errors.print(message, soft_wrap=True)
-    sys.exit(1)
+    errors.print(message or str(error), soft_wrap=True)
+    sys.exit(ending_of(error))

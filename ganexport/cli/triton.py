@@ -14,7 +14,7 @@ from ganinfer.cli.options import BundlePath, expanded
 def triton(
     *,
     bundle: BundlePath,
-    output: Annotated[Path, typer.Option("-o", "--output", help="The folder.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the repository.")],
     options: TritonOptions,
 ) -> None:
     """Make a model repository for Triton Inference Server; its README.md says how to serve it."""

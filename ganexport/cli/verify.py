@@ -11,7 +11,7 @@ from ganinfer.api_keys import api_key_to_show
 from ganinfer.cli.console import console, progress_bars
 from ganinfer.cli.options import ApiKeyFile, BundlePath, PublicKeyPath, ServedName
 from ganinfer.cli.tables import show_gates
-from ganinfer.errors import ExportError
+from ganinfer.errors import Ending, RequestError
 from ganinfer.files import check_place, write_atomic
 
 if TYPE_CHECKING:
@@ -21,28 +21,32 @@ if TYPE_CHECKING:
 def verify(
     bundle: BundlePath,
     backend: Annotated[
-        str | None, typer.Option(help="The one to check; all that are in the bundle by default.")
+        str | None, typer.Option(help="Backend to check; all that the bundle is for by default.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:<n>.")] = "auto",
+    device: Annotated[str, typer.Option(help="Where it runs: auto, cpu, cuda or cuda:N.")] = "auto",
     require: Annotated[
         list[str] | None,
-        typer.Option(help="Fail if it cannot run here: a backend, or as in tensorrt:fp16."),
+        typer.Option(
+            help="Fail if this cannot run here: tensorrt, tensorrt:fp16, ...; may be repeated."
+        ),
     ] = None,
     run: Annotated[Path | None, typer.Option(help="Compare with this run, by all gates.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Prepared dataset, if it was moved.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="The run's prepared dataset, if it was moved.")
+    ] = None,
     num: Annotated[
         int, typer.Option(help="Images of each set of the FID gates, at most.")
     ] = 10_000,
     minutes: Annotated[
-        float, typer.Option(help="With --run: after them no more images are drawn.")
+        float, typer.Option(help="With --run: minutes after which no more images are drawn.")
     ] = 10.0,
     public_key: PublicKeyPath = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Also write the verdict, for machines.")
+        Path | None, typer.Option("--json", help="Also write the verdict there, as JSON.")
     ] = None,
     server: Annotated[
         str | None,
-        typer.Option(help="Instead: ask this one, http://host:port or grpc://host:port."),
+        typer.Option(help="Check this server instead: http://host:port or grpc://host:port."),
     ] = None,
     model: ServedName = None,
     api_key_file: ApiKeyFile = None,
@@ -51,7 +55,9 @@ def verify(
     ] = False,
     precision: Annotated[
         str | None,
-        typer.Option(help="The variant of --layers, or that of --server; fp32 by default there."),
+        typer.Option(
+            help="With --layers: the variant. With --server: what it serves, fp32 by default."
+        ),
     ] = None,
 ) -> None:
     """Check a bundle on this host, without torch; with --run, by all gates of the export too.
@@ -61,12 +67,12 @@ def verify(
     the newest checkpoint.
     """
     if precision is not None and not (layers or server):
-        raise ExportError("--precision: it goes with --layers or --server")
+        raise RequestError("--precision: it goes with --layers or --server")
     for name, given in (("--model", model), ("--api-key-file", api_key_file)):
         if given is not None and server is None:
-            raise ExportError(f"{name}: it goes with --server")
+            raise RequestError(f"{name}: it goes with --server")
     if server is not None and (backend or device != "auto" or require or run or layers):
-        raise ExportError(
+        raise RequestError(
             "--server: it goes without --backend, --device, --require, --run and --layers"
         )
     if json_file is not None:
@@ -100,21 +106,41 @@ def verify(
                 bundle, run, data=data, num_images=num, minutes=minutes, progress=report
             )
     show_gates(gates)
-    passed = all(gate.passed for gate in gates)
+    failed = [gate for gate in gates if not gate.passed]
     skipped = [gate.artifact for gate in gates if gate.skipped]
     if json_file is not None:
         told = [gate.model_dump() for gate in gates]
-        verdict = {"passed": passed, "skipped": skipped, "gates": told}
+        verdict = {"passed": not failed, "skipped": skipped, "gates": told}
         write_atomic(json_file, (json.dumps(verdict, indent=1) + "\n").encode())
     if layers:
         from ganexport.proof.layers import compare_bundle
 
         _show_layers(compare_bundle(bundle, precision, run))
-    if not passed:
+    if failed:
+        if all(gate.num_images == 0 for gate in failed):
+            names = ", ".join(gate.artifact for gate in failed)
+            console.print(f"{bundle}: cannot run here: {names}", style="red", soft_wrap=True)
+            raise typer.Exit(Ending.UNAVAILABLE)
         console.print(f"{bundle}: FAILED", style="red")
-        raise typer.Exit(1)
+        raise typer.Exit(Ending.PARITY)
     unseen = f"; not run here, and nobody's word for it: {', '.join(skipped)}" if skipped else ""
+    if run is None and not _was_verified(bundle):
+        console.print(
+            f"{bundle}: unverified: it gives here what it gave there, and was exported with"
+            f" --no-verify; compare it with its run by --run{unseen}",
+            style="yellow",
+            soft_wrap=True,
+        )
+        raise typer.Exit(Ending.UNVERIFIED)
     console.print(f"{bundle}: good{unseen}", soft_wrap=True)
+
+
+def _was_verified(bundle: Path) -> bool:
+    """Whether the export checked its parity."""
+    from ganinfer.bundle.archive import Bundle
+
+    with Bundle(bundle) as opened:
+        return opened.manifest.verified
 
 
 def _show_layers(found: "Comparison") -> None:

@@ -36,7 +36,7 @@ from ganinfer.backends._tensorrt_library import host_platform, product_logger
 from ganinfer.bundle.engine_report import EngineReport
 from ganinfer.bundle.large_onnx import LargeOnnx
 from ganinfer.bundle.manifest import Engine, Precision
-from ganinfer.errors import ExportError, missing_extra
+from ganinfer.errors import ConfigError, ExportError, missing_extra
 from ganinfer.files import sha256_bytes
 from ganinfer.host import kept
 from ganinfer.host.machine import gpu_present
@@ -78,11 +78,11 @@ def pick_product(
         precisions: what will be built in.
 
     Raises:
-        ExportError: the product or a target is unknown, or a target lacks a precision.
+        ConfigError: the product is unknown. ExportError: a target is, or lacks a precision.
         MissingExtra: it is not installed.
     """
     if wanted not in ("auto", "tensorrt", "tensorrt_rtx"):
-        raise ExportError(f"--trt-product {wanted!r}: expected auto, tensorrt or tensorrt_rtx")
+        raise ConfigError(f"--trt-product {wanted!r}: expected auto, tensorrt or tensorrt_rtx")
     here = set(targets) <= {CURRENT} and gpu_present()
     if wanted == "auto" and here and importlib.util.find_spec("tensorrt"):
         wanted = "tensorrt"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from ganinfer.errors import ExportError
+from ganinfer.errors import ConfigError
 from ganinfer.options import Option
 
 PIXELS = ("uint8", "float")
@@ -27,21 +27,29 @@ class ExtractOptions:
         format: "onnx"; "ort", onnxruntime's own; "openvino", its IR, an .xml with a .bin beside.
 
     Raises:
-        ExportError: there is no such option, or two do not go together.
+        ConfigError: there is no such option, or two do not go together.
     """
 
-    precision: Annotated[str, Option(help="fp32, or another that the bundle holds.")] = "fp32"
+    precision: Annotated[
+        str, Option(help="Precision of the graph: fp32, or another that the bundle holds.")
+    ] = "fp32"
     pixels: Annotated[
-        str, Option(help="uint8 (N, H, W, C), or float (N, C, H, W) before rounding.")
+        str,
+        Option(help="What it gives: uint8 (N, H, W, C), or float (N, C, H, W) before rounding."),
     ] = "uint8"
     latents: Annotated[
-        str, Option(help="z; mapped: a StyleGAN's styles w; seed; draw: seeds to z alone.")
+        str,
+        Option(
+            help="What it takes: z; mapped: a StyleGAN's styles w; seed; draw: seeds to z alone."
+        ),
     ] = "z"
     truncation_mode: Annotated[
-        str | None, Option(help="Of seed and draw; one of the bundle's, its first by default.")
+        str | None,
+        Option(help="How seed and draw truncate: one of the bundle's modes, its first by default."),
     ] = None
     format: Annotated[
-        str, Option(help="onnx; ort, of onnxruntime's mobile builds; openvino, .xml and .bin.")
+        str,
+        Option(help="Format: onnx; ort, of onnxruntime's mobile builds; openvino, .xml and .bin."),
     ] = "onnx"
 
     def __post_init__(self) -> None:
@@ -52,9 +60,9 @@ class ExtractOptions:
         ):
             if value not in known:
                 expected = f"{', '.join(known[:-1])} or {known[-1]}"
-                raise ExportError(f"{name} {value!r}: expected {expected}")
+                raise ConfigError(f"{name} {value!r}: expected {expected}")
         if self.truncation_mode is not None and not self.from_seeds:
-            raise ExportError("truncation mode: it goes with latents seed or draw")
+            raise ConfigError("truncation mode: it goes with latents seed or draw")
 
     @property
     def from_seeds(self) -> bool:

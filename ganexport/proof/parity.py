@@ -38,7 +38,7 @@ from ganinfer.bundle.witness import (
 )
 from ganinfer.drawing.images import Images
 from ganinfer.drawing.inputs import Inputs
-from ganinfer.errors import CheckpointError, ExportError
+from ganinfer.errors import CheckpointError, ConfigError, ExportError
 from ganinfer.progress import Progress
 from gantrain.data.opening import open_dataset
 from gantrain.evaluation.references import check_there, open_reference
@@ -105,10 +105,10 @@ class Prover:
             progress: called with (what is being done, images done, images in all).
 
         Raises:
-            ExportError: too few images for a verdict.
+            ConfigError: too few images for a verdict.
         """
         if num_images < MIN_IMAGES:
-            raise ExportError(f"{num_images} images: the parity gates need {MIN_IMAGES} or more")
+            raise ConfigError(f"{num_images} images: the parity gates need {MIN_IMAGES} or more")
         self.subject, self.reference, self.num_images = subject, reference, num_images
         self._progress = progress
         self._ends = time.monotonic() + 60 * minutes
@@ -349,7 +349,7 @@ def open_prover(
 
     Raises:
         DataError: the data is not where the run found it. CheckpointError: it is other data.
-        ExportError: too few images, or images of another shape than the generator's.
+        ConfigError: too few images. ExportError: images of another shape than the generator's.
     """
     source, model = subject.source, subject.model
     place = data or subject.data

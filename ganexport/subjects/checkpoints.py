@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from ganexport.subjects import mistaken
 from ganexport.subjects.arrays import Array, DType
 from ganexport.subjects.states import shown
-from ganinfer.errors import ExportError
+from ganinfer.errors import ExportError, WeightsNotFound
 
 _HEAD = 4096
 _MOST = 1 << 24  # bytes of a pickle that are looked through
@@ -118,7 +118,7 @@ def open_checkpoint(path: Path) -> object:
             raise ExportError(
                 f"{path}: a TensorFlow checkpoint; expected weights of torch"
             ) from None
-        raise ExportError(f"{path}: no such file; expected weights") from None
+        raise WeightsNotFound(f"{path}: no such file; expected weights") from None
     except SafetensorError as error:
         raise ExportError(f"{path}: {_damaged(error)}") from None
     except (OSError, ValueError) as error:

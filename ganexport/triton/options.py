@@ -39,26 +39,34 @@ class TritonOptions:
         ExportError, RequestError: one that no repository can have.
     """
 
-    name: Annotated[str | None, Option(help="Of the model; the bundle's file name by default.")] = (
-        None
-    )
-    backend: Annotated[str, Option(help="onnxruntime, onnxruntime_tensorrt or tensorrt.")] = (
-        "onnxruntime"
-    )
-    device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto"
-    precision: Annotated[str, Option(help="One that the bundle holds: fp32, ...")] = "fp32"
+    name: Annotated[
+        str | None, Option(help="Name of the model; the bundle's file name by default.")
+    ] = None
+    backend: Annotated[
+        str, Option(help="What runs it: onnxruntime, onnxruntime_tensorrt or tensorrt.")
+    ] = "onnxruntime"
+    device: Annotated[str, Option(help="Where it runs: auto, cpu or cuda.")] = "auto"
+    precision: Annotated[str, Option(help="Precision that the bundle holds: fp32, ...")] = "fp32"
     target: Annotated[
-        str | None, Option(help="Of tensorrt: which engine, if there are several.")
+        str | None, Option(help="With tensorrt: whose engine, if there are several.")
     ] = None
     batch_size: Annotated[int, Option(help="Images of a request, and of a batch, at most.")] = 64
-    instances: Annotated[int, Option(help="Of the generator, on each device.")] = 1
+    instances: Annotated[int, Option(help="Instances of the generator on each device.")] = 1
     max_queue: Annotated[int, Option(help="Requests that wait, at most.")] = 1024
-    timeout_s: Annotated[float, Option(help="A request that waits longer is rejected.")] = 30.0
+    timeout_s: Annotated[
+        float, Option(help="Seconds after which a request that waits is rejected.")
+    ] = 30.0
     png: Annotated[bool, Option(help="Also serve PNG files, as a model of their own.")] = False
-    allow_unverified: Annotated[bool, Option(help="Take a --no-verify bundle.")] = False
+    allow_unverified: Annotated[
+        bool, Option(help="Take a bundle that was exported with --no-verify.")
+    ] = False
     public_key: Annotated[
         PublicKey | None,
-        Option(parse=Path, metavar="<path>", help="PEM file of whoever must have signed it."),
+        Option(
+            parse=Path,
+            metavar="<path>",
+            help="Public key of whoever must have signed the bundle, a PEM file.",
+        ),
     ] = None
 
     def __post_init__(self) -> None:

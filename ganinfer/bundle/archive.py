@@ -34,7 +34,7 @@ from ganinfer.bundle.signature import (
     well_formed,
 )
 from ganinfer.bundle.tree import StoredTree, write_tree
-from ganinfer.errors import BundleError
+from ganinfer.errors import BundleError, BundleNotFound
 from ganinfer.files import sha256_bytes
 
 _MAX_MANIFEST_BYTES = 4 << 20
@@ -62,7 +62,7 @@ class Bundle:
         self.path = path
         check = None if public_key is None else open_public_key(public_key)
         if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises if the name is too long
-            raise BundleError(f"{path}: no such bundle; make one with: gan export RUN -o {path}")
+            raise BundleNotFound(f"{path}: no such bundle; make one with: gan export RUN -o {path}")
         self._stored = StoredTree(path)
         try:
             found = self._stored.sizes()

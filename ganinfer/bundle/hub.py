@@ -11,12 +11,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ganinfer.errors import BundleError, GanError, missing_extra
+from ganinfer.errors import (
+    BundleError,
+    BundleNotFound,
+    DataError,
+    DataNotFound,
+    GanError,
+    missing_extra,
+)
 
 MODEL = "model.gan"
 CARD = "README.md"
 PREVIEW = "preview.png"
 
+# Of an error, its kind that says that there is nothing.
+_NOT_FOUND: dict[type[GanError], type[GanError]] = {
+    BundleError: BundleNotFound,
+    DataError: DataNotFound,
+}
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 _LOG_IN = "log in with: hf auth login"
 
@@ -129,11 +141,19 @@ def _card_is_edited(repository: str, revision: str | None) -> bool:
 def errors_in_words(name: str, kind: type[GanError] = BundleError) -> Iterator[None]:
     """What huggingface_hub raises becomes an error of this kind that says what to do."""
     # Of the HTTP client that this huggingface_hub is built on, whichever that is.
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+    from huggingface_hub.errors import (  # type: ignore[attr-defined]
+        HTTPError,
+        RemoteEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
+    nothing = (RemoteEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError)
     try:
         yield
     except (HTTPError, OSError, ValueError, RuntimeError) as error:
+        if isinstance(error, nothing):
+            kind = _NOT_FOUND.get(kind, kind)
         raise kind(f"{name}: {_in_words(error)}") from None
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ganinfer.bundle.downloads import Seen, content, incoming, keep, remember, seen
-from ganinfer.errors import BundleError
+from ganinfer.errors import BundleError, BundleNotFound
 from ganinfer.progress import Progress
-from ganinfer.stores import in_words, is_answer, open_store, without_secrets
+from ganinfer.stores import in_words, is_answer, is_nothing, open_store, without_secrets
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,8 @@ def fetched(url: str, sha256: str | None = None, *, progress: Progress | None = 
     try:
         info = files.info(place)
     except Exception as error:  # fsspec's, or of any package that it has for a place
-        refusal = BundleError(f"{name}: {in_words(error)}")
+        kind = BundleNotFound if is_nothing(error) else BundleError
+        refusal = kind(f"{name}: {in_words(error)}")
         if here is None or is_answer(error):
             raise refusal from None
         log.warning("%s; what it had the last time is used, sha256 %s", refusal, here.stem)

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from ganinfer.errors import ConfigError, missing_extra
+from ganinfer.errors import ConfigError, ConfigNotFound, missing_extra
 from ganinfer.files import write_atomic
 
 SIGNATURE = "manifest.sig"
@@ -142,7 +142,8 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ConfigError(f"{path}: the key cannot be read ({error.strerror})") from None
+        kind = ConfigNotFound if isinstance(error, FileNotFoundError) else ConfigError
+        raise kind(f"{path}: the key cannot be read ({error.strerror})") from None
 
 
 def _foreign(where: str, key: object) -> ConfigError:

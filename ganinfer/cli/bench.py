@@ -23,25 +23,26 @@ def bench(
     bundle: BundlePath,
     backend: Annotated[
         list[str] | None,
-        typer.Option(help="One to measure; may be repeated. All of ours by default."),
+        typer.Option(help="Backend to measure; may be repeated. All of ours by default."),
     ] = None,
     precision: Annotated[
-        list[str] | None, typer.Option(help="One to measure; may be repeated. All by default.")
+        list[str] | None,
+        typer.Option(help="Precision to measure; may be repeated. All by default."),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:<n>.")] = "auto",
+    device: Annotated[str, typer.Option(help="Where it runs: auto, cpu, cuda or cuda:N.")] = "auto",
     seconds: Annotated[
         float, typer.Option(min=0.01, help="About how long each figure is measured.")
     ] = 2.0,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Also write all figures, for machines.")
+        Path | None, typer.Option("--json", help="Also write all figures there, as JSON.")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Also draw images/s, as in speed.svg.")] = None,
     tune: Annotated[
-        bool, typer.Option("--tune", help="From now on Sampler opens the fastest on this host.")
+        bool, typer.Option("--tune", help="Let Sampler open the fastest on this host from now on.")
     ] = False,
     server: Annotated[
         str | None,
-        typer.Option(help="Instead: measure this one, as in http://localhost:8000."),
+        typer.Option(help="Measure this server instead, as in http://localhost:8000."),
     ] = None,
     model: ServedName = None,
     api_key_file: ApiKeyFile = None,

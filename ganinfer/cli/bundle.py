@@ -13,7 +13,9 @@ from ganinfer.cli.tables import engine_status, engine_table, show_gates
 
 def inspect(
     bundle: BundlePath,
-    engines: Annotated[bool, typer.Option("--engines", help="And what is in its engines.")] = False,
+    engines: Annotated[
+        bool, typer.Option("--engines", help="Also show what is in its engines.")
+    ] = False,
 ) -> None:
     """Check a bundle's files and show what is in it; nothing is run."""
     from ganinfer.bundle.archive import Bundle
@@ -52,7 +54,7 @@ def inspect(
         console.print(engine_table(entry, report))
 
 
-_Packed = Annotated[Path, typer.Option("-o", "--output", help="As in x.gan.")]
+_Packed = Annotated[Path, typer.Option("-o", "--output", help="The bundle to write, as in x.gan.")]
 
 
 def pack(bundle: BundlePath, output: _Packed) -> None:
@@ -74,7 +76,9 @@ def _repack(bundle: Path, output: Path, *, single_file: bool) -> None:
 
 
 def keygen(
-    key: Annotated[Path, typer.Argument(help="As in signing.pem.", show_default=False)],
+    key: Annotated[
+        Path, typer.Argument(help="File of the private key, as in signing.pem.", show_default=False)
+    ],
 ) -> None:
     """Make a pair of keys: signing.pem, to be kept secret, and signing.pub.pem, for everybody."""
     from ganinfer.bundle.signature import make_keys
@@ -84,7 +88,7 @@ def keygen(
 
 def sign(
     bundle: LocalBundlePath,
-    key: Annotated[Path, typer.Option(help="PEM file of an Ed25519 private key.")],
+    key: Annotated[Path, typer.Option(help="Private key to sign with, a PEM file.")],
 ) -> None:
     """Sign a bundle where it lies: Sampler(public_key=...) then knows whose it is."""
     from ganinfer.bundle.archive import sign_bundle
@@ -96,8 +100,10 @@ def sign(
 
 def push(
     bundle: LocalBundlePath,
-    repository: Annotated[str, typer.Argument(help="owner/name.", show_default=False)],
-    private: Annotated[bool, typer.Option("--private", help="For nobody else to see.")] = False,
+    repository: Annotated[
+        str, typer.Argument(help="Repository on the Hub, owner/name.", show_default=False)
+    ],
+    private: Annotated[bool, typer.Option("--private", help="Let nobody else see it.")] = False,
     revision: Annotated[str | None, typer.Option(help="Branch; the main one by default.")] = None,
 ) -> None:
     """Upload a bundle to the Hugging Face Hub, with a model card and its preview."""

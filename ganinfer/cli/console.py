@@ -25,6 +25,7 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from ganinfer.bundle.places import local_path
+from ganinfer.errors import Ending
 from ganinfer.progress import Progress
 
 # No markup: names in a stranger's manifest are data.
@@ -151,4 +152,4 @@ def shards_bar() -> Iterator[Progress]:
             yield report
     except KeyboardInterrupt:
         console.print("stopped; the same command goes on from the last whole shard")
-        raise typer.Exit(130) from None
+        raise typer.Exit(Ending.INTERRUPTED) from None

@@ -11,7 +11,7 @@ from ganinfer.cli.console import console
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="For a program.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for a program.")] = False,
 ) -> None:
     """Show what this host has, and what each missing thing needs: for a report of a fault."""
     from ganinfer.doctor import examine

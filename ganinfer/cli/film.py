@@ -26,18 +26,24 @@ def interpolate(
     bundle: BundlePath,
     output: Annotated[
         Path,
-        typer.Option("-o", "--output", help="x.gif, x.webp, x.mp4, or x.png for a strip."),
+        typer.Option(
+            "-o", "--output", help="The film, x.gif, x.webp or x.mp4; or x.png for a strip."
+        ),
     ],
-    seeds: Annotated[str, typer.Option(help="As in 1,5,9: where the way leads through.")],
-    frames: Annotated[int, typer.Option(min=1, help="From one seed to the next.")] = 60,
-    loop: Annotated[bool, typer.Option("--loop", help="Back to the first seed.")] = False,
+    seeds: Annotated[str, typer.Option(help="Seeds that the way leads through, as in 1,5,9.")],
+    frames: Annotated[int, typer.Option(min=1, help="Frames from one seed to the next.")] = 60,
+    loop: Annotated[
+        bool, typer.Option("--loop", help="Go back to the first seed at the end.")
+    ] = False,
     fps: Annotated[int, typer.Option(help="Frames a second.")] = 30,
     labels: Annotated[
         str | None, typer.Option(help="A class, or one for each step, as in 3,8.")
     ] = None,
     truncation: Truncation = None,
     truncation_mode: TruncationMode = None,
-    space: Annotated[str, typer.Option(help="z, or w: between a StyleGAN's styles.")] = "z",
+    space: Annotated[
+        str, typer.Option(help="Where the way lies: z, or w, between a StyleGAN's styles.")
+    ] = "z",
     opening: Opening,
 ) -> None:
     """Film the way from seed to seed."""
@@ -65,9 +71,9 @@ def interpolate(
 def truncations(
     *,
     bundle: BundlePath,
-    output: Annotated[Path, typer.Option("-o", "--output", help="x.png.")],
-    seeds: Annotated[str, typer.Option(help="The columns.")] = "0-7",
-    values: Annotated[str, typer.Option(help="The rows.")] = "0.3,0.5,0.7,1",
+    output: Annotated[Path, typer.Option("-o", "--output", help="The picture, x.png.")],
+    seeds: Annotated[str, typer.Option(help="Seeds of the columns.")] = "0-7",
+    values: Annotated[str, typer.Option(help="Truncations of the rows.")] = "0.3,0.5,0.7,1",
     labels: Annotated[
         str | None, typer.Option(help="Class names or numbers, repeated in turn.")
     ] = None,
@@ -104,12 +110,16 @@ def truncations(
 def styles(
     *,
     bundle: BundlePath,
-    output: Annotated[Path, typer.Option("-o", "--output", help="x.png.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The picture, x.png.")],
     rows: Annotated[str, typer.Option(help="Seeds of the rows, whose styles are kept.")] = "0-3",
-    columns: Annotated[str, typer.Option(help="Seeds whose styles come in.")] = "4-9",
+    columns: Annotated[
+        str, typer.Option(help="Seeds of the columns, whose styles come in.")
+    ] = "4-9",
     places: Annotated[
         str | None,
-        typer.Option(help="Of the styles that come in, 0-6; the first half by default."),
+        typer.Option(
+            help="Places of the styles that come in, as in 0-6; the first half by default."
+        ),
     ] = None,
     label: Annotated[str | None, typer.Option(help="A class; each seed's own by default.")] = None,
     truncation: Truncation = None,

@@ -30,24 +30,38 @@ LocalBundlePath = Annotated[
     Path, typer.Argument(help="A name.gan directory or file.", show_default=False)
 ]
 PublicKeyPath = Annotated[
-    Path | None, typer.Option("--public-key", help="PEM file of whoever must have signed it.")
+    Path | None,
+    typer.Option(
+        "--public-key", help="Public key of whoever must have signed the bundle, a PEM file."
+    ),
 ]
 
 ServedName = Annotated[
-    str | None, typer.Option("--model", help="Its name on the --server; the bundle's by default.")
+    str | None,
+    typer.Option(
+        "--model", help="With --server: name of the model there; the bundle's by default."
+    ),
 ]
 ApiKeyFile = Annotated[
     Path | None,
-    typer.Option(help=f"With the --server's API key; else ${API_KEY} has it, if there is one."),
+    typer.Option(
+        help=f"With --server: file of its API key; else ${API_KEY} has it, if there is one."
+    ),
 ]
 
-Truncation = Annotated[float | None, typer.Option(help="As in 0.7; none by default.")]
+Truncation = Annotated[
+    float | None, typer.Option(help="Truncation of the latents, as in 0.7; none by default.")
+]
 TruncationMode = Annotated[
-    str | None, typer.Option(help="resample, scale or network; the model's first by default.")
+    str | None,
+    typer.Option(
+        help="How latents are truncated: resample, scale or network; the model's first by default."
+    ),
 ]
 
 Engine = Annotated[
-    Literal["ray"] | None, typer.Option(help="ray: actors of a cluster; else this process.")
+    Literal["ray"] | None,
+    typer.Option(help="Who does the work. ray: actors of a cluster; else this process."),
 ]
 
 

@@ -36,12 +36,19 @@ _STEP = 64  # pictures that are drawn and written together
 class Sharding:
     """What only `gan sample -n` takes."""
 
-    seed: Annotated[int, Option(help="With -n: the first.")] = 0
+    seed: Annotated[int, Option(help="With -n: seed of the first image.")] = 0
     shard_format: Annotated[
-        str, Option(flag="format", help="With -n: tar, parquet, npz, package.module.")
+        str,
+        Option(
+            flag="format",
+            help="With -n: kind of files, tar, parquet, npz, or your own package.module.",
+        ),
     ] = "tar"
     encoding: Annotated[
-        str | None, Option(help="With -n: png (default), webp without loss, jpeg, jpeg:90.")
+        str | None,
+        Option(
+            help="With -n: how images are encoded, png (default), webp without loss, jpeg, jpeg:90."
+        ),
     ] = None
     shard_size: Annotated[int, Option(help="With -n: images in a file.")] = 10_000
     workers: Annotated[int | None, Option(help="With -n: threads that encode.")] = None
@@ -59,9 +66,9 @@ class Sharding:
         int, Option(help="With --keep: seeds that there are for each image to be kept.")
     ] = 100
     duplicates: Annotated[bool, Option(help="With -n: report images that look the same.")] = False
-    check: Annotated[str, Option(help="With -n: size or sha256 of the files that are there.")] = (
-        "size"
-    )
+    check: Annotated[
+        str, Option(help="With -n: what is compared of files that are there, size or sha256.")
+    ] = "size"
     strict: Annotated[
         bool, Option(help="With -n: let all shards come from one backend, device and version.")
     ] = False
@@ -76,11 +83,12 @@ def sample(
         typer.Option(
             "-o",
             "--output",
-            help="x.png for a grid, else a folder: of PNG files; with -n, shards, or s3://, ...",
+            help="x.png for a grid, or a folder of PNG files; with -n, of shards, or s3://, ...",
         ),
     ] = "samples.png",
     seeds: Annotated[
-        str | None, typer.Option(help="As in 0-63, the default, or 5, or 1,4,9-12.")
+        str | None,
+        typer.Option(help="Seeds of the images, as in 0-63, the default, or 5, or 1,4,9-12."),
     ] = None,
     num: Annotated[
         int | None, typer.Option("-n", "--num", min=1, help="Write so many images as shards.")
@@ -94,7 +102,7 @@ def sample(
     ] = None,
     truncation: Truncation = None,
     truncation_mode: TruncationMode = None,
-    columns: Annotated[int | None, typer.Option(min=1, help="Of the grid.")] = None,
+    columns: Annotated[int | None, typer.Option(min=1, help="Columns of the grid.")] = None,
     opening: Opening,
 ) -> None:
     """Draw images from a bundle: image i depends on its seed and label alone."""

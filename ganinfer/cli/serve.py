@@ -20,15 +20,23 @@ def serve(
     *,
     bundles: Annotated[
         list[str],
-        typer.Argument(help="As in digits.gan, hf://owner/name, or name=path.", show_default=False),
+        typer.Argument(
+            help="Bundles to serve, as in digits.gan, hf://owner/name, or name=path.",
+            show_default=False,
+        ),
     ],
     uds: Annotated[
         Path | None, typer.Option(help="Listen on a Unix socket there, instead of --host, --port.")
     ] = None,
-    host: Annotated[str, typer.Option(help="0.0.0.0 for all of this machine.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for a free one.")] = 8000,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 for all of this machine.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for a free one.")
+    ] = 8000,
     grpc_port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Also over gRPC, there; 0 for a free one.")
+        int | None,
+        typer.Option(min=0, max=65535, help="Port to serve gRPC on, too; 0 for a free one."),
     ] = None,
     workers: Annotated[
         int, typer.Option(min=1, help="Processes that share the address and the CPU.")

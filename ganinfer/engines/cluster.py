@@ -38,13 +38,17 @@ class Cluster:
     """
 
     address: Annotated[
-        str | None, Option(help="With --engine: auto, or host:port; else a cluster starts here.")
+        str | None,
+        Option(
+            help="With --engine: the cluster's address, auto or host:port; else one starts here."
+        ),
     ] = None
     actors: Annotated[
-        int | None, Option(help="With --engine: how many; as many as there is room for.")
+        int | None,
+        Option(help="With --engine: number of actors; as many as there is room for by default."),
     ] = None
-    cpus: Annotated[int, Option(help="With --engine: of an actor.")] = 1
-    gpus: Annotated[float, Option(help="With --engine: of an actor, as in 1 or 0.5.")] = 0.0
+    cpus: Annotated[int, Option(help="With --engine: CPUs of each actor.")] = 1
+    gpus: Annotated[float, Option(help="With --engine: GPUs of each actor, as in 1 or 0.5.")] = 0.0
 
     def __post_init__(self) -> None:
         if self.actors is not None:

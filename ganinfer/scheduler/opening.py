@@ -35,24 +35,36 @@ class Opening:
     """
 
     backend: Annotated[
-        str, Option(help="auto, one of ganinfer/backends/, or your own package.module.")
+        str,
+        Option(
+            help="What runs it: auto, onnxruntime, openvino, tensorrt, ..., or your own"
+            " package.module."
+        ),
     ] = "auto"
-    device: Annotated[str | Sequence[str], Option(parse=str, help="auto, cpu, cuda or cuda:N.")] = (
-        "auto"
-    )
-    precision: Annotated[str, Option(help="auto, or one that the bundle holds: fp32, ...")] = "auto"
+    device: Annotated[
+        str | Sequence[str], Option(parse=str, help="Where it runs: auto, cpu, cuda or cuda:N.")
+    ] = "auto"
+    precision: Annotated[
+        str, Option(help="Precision: auto, or one that the bundle holds, fp32, ...")
+    ] = "auto"
     threads: Annotated[
-        int | None, Option(help="Of the CPU, at most; all that this process may use.")
+        int | None, Option(help="CPU threads, at most; by default all that this process may use.")
     ] = None
     batch_size: int = 64
     max_queue: int = 1024
     max_queue_images: int | None = None
     max_wait_ms: float = 0.0
     watch: bool = False
-    allow_unverified: Annotated[bool, Option(help="Open a --no-verify bundle.")] = False
+    allow_unverified: Annotated[
+        bool, Option(help="Open a bundle that was exported with --no-verify.")
+    ] = False
     public_key: Annotated[
         PublicKey | None,
-        Option(parse=Path, metavar="<path>", help="PEM file of whoever must have signed it."),
+        Option(
+            parse=Path,
+            metavar="<path>",
+            help="Public key of whoever must have signed the bundle, a PEM file.",
+        ),
     ] = None
 
     def __post_init__(self) -> None:

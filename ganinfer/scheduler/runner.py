@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from ganinfer.drawing.inputs import draw_wanted
-from ganinfer.errors import BackendUnavailable, BundleError, Closed, ParityError
+from ganinfer.errors import BackendUnavailable, BundleError, Closed, ParityError, Unverified
 from ganinfer.host.limits import at_most, usable_memory
 from ganinfer.scheduler.asking import Asking
 from ganinfer.scheduler.batching import Batcher
@@ -77,7 +77,7 @@ class Runner:
         self._start_anew()
         try:
             if not self.bundle.manifest.verified and not opening.allow_unverified:
-                raise BundleError(
+                raise Unverified(
                     f"{path}: was exported with --no-verify: nobody knows whether it is the"
                     " generator that was trained; export it again, or pass allow_unverified=True"
                 )

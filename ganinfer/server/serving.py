@@ -31,17 +31,26 @@ class Serving:
         RequestError: one that no server can have.
     """
 
-    timeout_s: Annotated[float, Option(help="Within which a request is answered.")] = 30.0
-    drain_s: Annotated[float, Option(help="That requests have to end in, at SIGTERM.")] = 30.0
-    max_images: Annotated[int, Option(help="Of one request.")] = 1024
-    max_megapixels: Annotated[float, Option(help="Of all images of one request.")] = 64.0
-    max_body_mib: Annotated[float, Option(help="Of one request.")] = 16.0
+    timeout_s: Annotated[float, Option(help="Seconds within which a request is answered.")] = 30.0
+    drain_s: Annotated[float, Option(help="Seconds that requests have to end in, at SIGTERM.")] = (
+        30.0
+    )
+    max_images: Annotated[int, Option(help="Images of one request, at most.")] = 1024
+    max_megapixels: Annotated[float, Option(help="Megapixels of one request, at most.")] = 64.0
+    max_body_mib: Annotated[float, Option(help="MiB of a request's body, at most.")] = 16.0
     cors: Annotated[
         tuple[str, ...],
-        Option(repeated=True, metavar="<origin>", help="Whose pages may ask; may be repeated."),
+        Option(
+            repeated=True, metavar="<origin>", help="Origin whose pages may ask; may be repeated."
+        ),
     ] = ()
     api_keys: Annotated[
-        Path | None, Option(parse=Path, metavar="<path>", help="File with a key in each line.")
+        Path | None,
+        Option(
+            parse=Path,
+            metavar="<path>",
+            help="File of the API keys that may ask, one in each line.",
+        ),
     ] = None
     access_log: Annotated[bool, Option(help="A line of JSON on stdout for each request.")] = False
 

@@ -63,7 +63,7 @@ def supervise(
         supervisor = _Supervisor(plan, sockets, count, Path(folder), opened)
         asyncio.run(supervisor.run())
     if supervisor.failed is not None:
-        raise GanError(supervisor.failed)
+        raise supervisor.failed
 
 
 @dataclass(eq=False)
@@ -73,11 +73,11 @@ class _Worker:
     process: SpawnProcess
     pipe: Connection
 
-    async def says(self) -> str | None:
+    async def says(self) -> str | GanError | None:
         """The next thing that it says; None if it ends without a word."""
         await _readable(self.pipe.fileno())
         try:
-            said: str = self.pipe.recv()
+            said: str | GanError = self.pipe.recv()
         except (EOFError, OSError):
             return None
         return said
@@ -120,7 +120,7 @@ class _Supervisor:
         self._told = ""  # of why workers ended, last
         self._workers: dict[int, _Worker] = {}
         self._stopping = asyncio.Event()
-        self.failed: str | None = None
+        self.failed: GanError | None = None
 
     async def run(self) -> None:
         """Until all have ended."""
@@ -179,19 +179,19 @@ class _Supervisor:
             if not self._starting:
                 self._opened()
 
-    def _has_died(self, number: int, said: str | None, how: str, pause_s: float) -> None:
+    def _has_died(self, number: int, said: str | GanError | None, how: str, pause_s: float) -> None:
         """Say so, or give up."""
-        why = said or how
-        if self._starting and said:  # a mistake of whoever starts this
-            self._give_up(said)
+        why = how if said is None else str(said)
+        if self._starting and said is not None:  # a mistake of whoever starts this
+            self._give_up(said if isinstance(said, GanError) else GanError(said))
         elif not self._serving and min(self._failures) >= _MOST_FAILURES:
-            self._give_up(f"workers end again and again, and none is left: {why}")
+            self._give_up(GanError(f"workers end again and again, and none is left: {why}"))
         else:
             told = why if why != self._told else how  # long words once
             log.error("worker %d ended: %s; starting it again in %g s", number, told, pause_s)
         self._told = why
 
-    def _give_up(self, why: str) -> None:
+    def _give_up(self, why: GanError) -> None:
         if not self._stopping.is_set():
             self.failed = why
             self._stop()
@@ -260,7 +260,10 @@ def _work(
     os.environ[THREADS] = str(threads)
     try:
         serve_here(plan, *sockets, opened=lambda: pipe.send(_OPENED), siblings=siblings)
-    except (GanError, OSError) as error:
+    except GanError as error:
+        pipe.send(error)
+        sys.exit(1)
+    except OSError as error:
         pipe.send(str(error))
         sys.exit(1)
     except Exception:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from ganinfer.errors import DataError, RequestError
+from ganinfer.errors import DataError, DataNotFound, RequestError
 from ganinfer.lookup import Kind, explain, find_part, held_function, identity
 from ganinfer.progress import Progress
 from ganinfer.sampler import Sampler
@@ -269,7 +269,7 @@ class Plan:
         if found.missing:
             names = [self.planned(number).name for number in found.missing[:_NAMED]]
             more = f" and {len(found.missing) - _NAMED} more" if len(found.missing) > _NAMED else ""
-            raise DataError(
+            raise DataNotFound(
                 f"{place}: {len(found.missing)} of {len(self)} shards are not there:"
                 f" {', '.join(names)}{more}; write them, then finish"
             )

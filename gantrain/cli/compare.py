@@ -17,7 +17,7 @@ def compare(
     targets: Annotated[
         list[Path],
         typer.Argument(
-            help="Two or more, each as in evaluate.",
+            help="Two or more, each as gan evaluate takes it.",
             show_default=False,
             parser=fetched_path,
             metavar="targets",
@@ -31,14 +31,16 @@ def compare(
     metrics: Annotated[
         str | None,
         typer.Option(
-            help="With commas; fid,kid,precision_recall,density_coverage by default.",
+            help="Metrics, with commas; fid,kid,precision_recall,density_coverage by default.",
         ),
     ] = None,
     num: Annotated[
         int, typer.Option("--num", "--num-images", min=2, help="How many images of each, at most.")
     ] = 10_000,
     seed: FirstSeed = 0,
-    truncation: Annotated[float | None, typer.Option(help="Each training's by default.")] = None,
+    truncation: Annotated[
+        float | None, typer.Option(help="Truncation of the latents; each training's by default.")
+    ] = None,
     class_frequencies: ClassFrequencies = "data",
     extractor: ExtractorName = "classifier",
     resizer: Resizer = None,
@@ -46,7 +48,7 @@ def compare(
         Path | None, typer.Option("-o", "--output", help="Also write a page, one HTML file.")
     ] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Also write all figures, for machines.")
+        Path | None, typer.Option("--json", help="Also write all figures there, as JSON.")
     ] = None,
 ) -> None:
     """Compare generators, or images: which is better, and is that more than chance?
@@ -99,7 +101,7 @@ def _show(found: "Comparison") -> None:
         for record in found.records:
             score = record.scores[name]
             error = f" \u00b1 {score.standard_error:.2g}" if score.standard_error else ""
-            cells.append(f"{score.value:.4g}{error}")
+            cells.append(f"{score.prefix}{score.value:.4g}{error}")
         figures.add_row(name, *cells)
     console.print(figures)
     table = Table(box=None, pad_edge=False)

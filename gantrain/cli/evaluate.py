@@ -18,17 +18,21 @@ if TYPE_CHECKING:
 # Options that several commands share.
 Split = Annotated[
     Literal["train", "test", "val"],
-    typer.Option(help="Of data that are not prepared, where they have several."),
+    typer.Option(help="Which part of data that are not prepared, if they have several."),
 ]
-FirstSeed = Annotated[int, typer.Option(min=0, help="Of the first image.")]
+FirstSeed = Annotated[int, typer.Option(min=0, help="Seed of the first image.")]
 ClassFrequencies = Annotated[
     Literal["data", "uniform"],
     typer.Option(help="Ask for each class as often as the data has it, or for all alike."),
 ]
 ExtractorName = Annotated[
-    str, typer.Option(help="classifier, inception, or a network's file (.onnx, .pt).")
+    str,
+    typer.Option(help="Whose features: classifier, inception, or a network's file (.onnx, .pt)."),
 ]
-Resizer = Annotated[str | None, typer.Option(help="Of inception: tf (default), clean or pytorch.")]
+Resizer = Annotated[
+    str | None,
+    typer.Option(help="How inception's images are resized: tf (default), clean or pytorch."),
+]
 
 
 @expanded
@@ -53,7 +57,7 @@ def evaluate(
     metrics: Annotated[
         str | None,
         typer.Option(
-            help="Names, or your own package.module, with commas; what the data allow by default."
+            help="Metrics, or your own package.module, with commas; what the data allow by default."
         ),
     ] = None,
     # torchrun takes --num for a beginning of its own --numa-binding.
@@ -61,7 +65,9 @@ def evaluate(
         int, typer.Option("--num", "--num-images", min=2, help="How many images.")
     ] = 10_000,
     seed: FirstSeed = 0,
-    truncation: Annotated[float | None, typer.Option(help="The training's by default.")] = None,
+    truncation: Annotated[
+        float | None, typer.Option(help="Truncation of the latents; the training's by default.")
+    ] = None,
     class_frequencies: ClassFrequencies = "data",
     sweep: Annotated[
         str | None,
@@ -72,7 +78,7 @@ def evaluate(
     engine: Engine = None,
     cluster: Cluster,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Also write JSON there.")
+        Path | None, typer.Option("-o", "--output", help="Also write the scores there, as JSON.")
     ] = None,
 ) -> None:
     """Score a generator, or images, against a dataset.
@@ -134,7 +140,7 @@ def report(
     bundle: Annotated[
         Path | None,
         typer.Option(
-            help="Exported from the run: show its parity table.",
+            help="Bundle exported from the run: show its parity table.",
             parser=fetched_path,
             metavar="<path>",
         ),
@@ -143,6 +149,9 @@ def report(
     extractor: ExtractorName = "classifier",
     sweep: Annotated[
         str | None, typer.Option(help="truncation=FIRST:LAST:STEP: draw the curve, too.")
+    ] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="Also write figures for papers there, as SVG and PDF.")
     ] = None,
 ) -> None:
     """Write a page about a run: charts, pictures, figures, all in one HTML file."""
@@ -158,26 +167,32 @@ def report(
             num_images=num,
             extractor=extractor,
             truncations=[] if sweep is None else parse_sweep(sweep),
+            figures=figures,
             device=pick_device("auto", where="report"),
             progress=show,
         )
     console.print(f"{output}: open it in a browser", soft_wrap=True)
+    if figures is not None:
+        console.print(f"{figures}: SVG and PDF", soft_wrap=True)
 
 
 def statistics(
     target: Annotated[
         Path,
         typer.Argument(
-            help="As in evaluate; a prepared dataset, say.",
+            help="What gan evaluate takes; a prepared dataset, say.",
             show_default=False,
             parser=fetched_path,
             metavar="target",
         ),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The npz.", show_default=False)],
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", help="The file of moments, name.npz.", show_default=False),
+    ],
     num: Annotated[int, typer.Option(min=2, help="How many images, at most.")] = 50_000,
     extractor: Annotated[
-        str, typer.Option(help="inception, or a network's file (.onnx, .pt).")
+        str, typer.Option(help="Whose features: inception, or a network's file (.onnx, .pt).")
     ] = "inception",
     resizer: Resizer = None,
 ) -> None:
@@ -201,9 +216,10 @@ def statistics(
 
 
 def fetch(
-    what: Annotated[str, typer.Argument(help="inception", show_default=False)],
+    what: Annotated[str, typer.Argument(help="What to fetch: inception.", show_default=False)],
     path: Annotated[
-        Path | None, typer.Option("--from", help="A file that is here already.")
+        Path | None,
+        typer.Option("--from", help="Take a file that is here already, download nothing."),
     ] = None,
 ) -> None:
     """Fetch the weights of a public network, checked by sha256."""
@@ -241,7 +257,7 @@ def _show_scores(record: "Record", *, title: str | None) -> None:
     notes = []
     for name, score in record.scores.items():
         error = f"\u00b1 {score.standard_error:.2g}" if score.standard_error is not None else ""
-        table.add_row(name, f"{score.value:.4f}", error)
+        table.add_row(name, f"{score.prefix}{score.value:.4f}", error)
         if score.note:
             notes.append(f"{name}: {score.note}")
     console.print(table)
@@ -264,10 +280,12 @@ def _write_scores(output: Path, found: "Record | list[Record]") -> None:
     from ganinfer.files import write_atomic
 
     if isinstance(found, list):
-        from gantrain.report.charts import quality_diversity
+        from gantrain.report.charts import STYLE, quality_diversity
+        from gantrain.report.meanings import features_word
 
         tree: object = [asdict(record) for record in found]
-        curve = quality_diversity({r.truncation: r.values for r in found if r.truncation})
+        swept = {r.truncation: r.values for r in found if r.truncation}
+        curve = quality_diversity(swept, features_word(found[0].extractor)).svg(STYLE)
         write_atomic(output.with_suffix(".svg"), curve.encode())
     else:
         tree = asdict(found)

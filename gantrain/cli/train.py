@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ganinfer.cli.console import console, progress_bars
-from ganinfer.errors import DataError
+from ganinfer.errors import RequestError
 
 if TYPE_CHECKING:
     from gantrain.game.config import Config
@@ -55,19 +55,21 @@ def prepare(
         typer.Option(metavar="N|WxH", help="Make all a square of N pixels, or W wide and H high."),
     ] = None,
     grayscale: Annotated[bool, typer.Option("--grayscale", help="Convert to one channel.")] = False,
-    split: Annotated[str, typer.Option(help="train, test or val, where there are such.")] = "train",
-    labels: Annotated[
-        Path | None, typer.Option(help="A label file: .csv, .tsv, .jsonl or .json.")
+    split: Annotated[
+        str, typer.Option(help="Part to take: train, test or val, where there are such.")
+    ] = "train",
+    label_file: Annotated[
+        Path | None, typer.Option("--labels", help="A label file: .csv, .tsv, .jsonl or .json.")
     ] = None,
     no_labels: Annotated[bool, typer.Option("--no-labels", help="Leave labels out.")] = False,
     crop: Annotated[
-        Crop, typer.Option(help="Of images of another shape; none skips them.")
+        Crop, typer.Option(help="How images of another shape are cut; none skips them.")
     ] = Crop.centre,
     pad: Annotated[
-        bool, typer.Option("--pad", help="Give these a border of the background instead.")
+        bool, typer.Option("--pad", help="Give images of another shape a border, cut nothing.")
     ] = False,
     squash: Annotated[
-        bool, typer.Option("--squash", help="Change the shape of these instead.")
+        bool, typer.Option("--squash", help="Squash images of another shape, cut nothing.")
     ] = False,
     background: Annotated[
         str, typer.Option(help="Colour behind what is transparent, by name or as #rrggbb.")
@@ -93,16 +95,16 @@ def prepare(
         raise typer.BadParameter("expected one of --crop, --pad and --squash")
     if resolution is None and (pad or squash or crop is Crop.random):
         raise typer.BadParameter("--crop, --pad and --squash go with --resolution")
-    if no_labels and labels is not None:
+    if no_labels and label_file is not None:
         raise typer.BadParameter("expected one of --labels and --no-labels")
     size = None if resolution is None else _size(resolution)
     with progress_bars() as report:
         if stream:
-            copied = stack or pad or squash or no_labels or labels is not None
+            copied = stack or pad or squash or no_labels or label_file is not None
             if copied or crop is not Crop.centre or background != "white":
-                raise DataError(_NOT_STREAMED)
+                raise RequestError(_NOT_STREAMED)
             if size and size[0] != size[1]:
-                raise DataError(
+                raise RequestError(
                     f"--resolution {resolution}: --stream makes images square; give one number"
                 )
             made = index_shards(
@@ -124,7 +126,7 @@ def prepare(
                 split=split,
                 strict=strict,
                 stack=stack,
-                labels=labels,
+                labels=label_file,
                 labelled=not no_labels,
                 framing="pad" if pad else "squash" if squash else crop.value,
                 background=background,
@@ -154,7 +156,9 @@ def train(
     ] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", help="section.key=value, as in train.batch_size=32."),
+        typer.Option(
+            "--set", help="Change the recipe: section.key=value, as in train.batch_size=32."
+        ),
     ] = None,
     start: Annotated[
         Path | None,
@@ -164,7 +168,7 @@ def train(
     ] = None,
     allow: Annotated[
         list[str] | None,
-        typer.Option(help="A key, or a section, that may be otherwise as the run goes on."),
+        typer.Option(help="Key or section of the recipe that may change as the run goes on."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, show the networks, train nothing.")
@@ -237,9 +241,11 @@ def _open_data(recipe: "Config") -> None:
 
 
 def runs(
-    folder: Annotated[Path, typer.Argument(help="That holds runs, however deep.")] = Path("runs"),
+    folder: Annotated[Path, typer.Argument(help="Folder that holds runs, however deep.")] = Path(
+        "runs"
+    ),
     output: Annotated[
-        Path | None, typer.Option("--json", help="Also write them to a JSON file.")
+        Path | None, typer.Option("--json", help="Also write the runs to a JSON file.")
     ] = None,
 ) -> None:
     """List the runs in a folder with their figures."""

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ganinfer.errors import DataError
+from ganinfer.errors import DataError, DataNotFound
 from gantrain.data.prepare import FORMAT_VERSION, INDEX_VERSION, NOT_SQUARE_VERSION
 from gantrain.data.streamed import StreamedImages
 from gantrain.distributed import my_share
@@ -40,7 +40,7 @@ class Dataset:
         try:
             description = json.loads((path / "dataset.json").read_text())
         except FileNotFoundError:
-            raise DataError(
+            raise DataNotFound(
                 f"{path}: no prepared dataset there (no dataset.json);"
                 f" make one with: gan prepare SOURCE {path}"
             ) from None

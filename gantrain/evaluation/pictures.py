@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ganinfer.errors import DataError, MissingExtra
+from ganinfer.errors import DataError, DataNotFound, MissingExtra
 from ganinfer.files import sha256_bytes
 from gantrain.data.sources import open_source
 from gantrain.metrics._neighbours import some_rows
@@ -47,7 +47,7 @@ class Pictures:
             DataError: nothing there, or nothing that is understood.
         """
         if not path.exists():
-            raise DataError(f"{path}: nothing there; expected a dataset, prepared or not")
+            raise DataNotFound(f"{path}: nothing there; expected a dataset, prepared or not")
         self._path, self._files = path, open_source(str(path), split)
         count, labels = len(self._files.names), self._files.labels
         self._rows = some_rows(count, count if most is None else most)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from ganinfer.errors import DataError
+from ganinfer.errors import DataError, DataNotFound
 from ganinfer.files import sha256_bytes
 from ganinfer.progress import Progress
 from gantrain.data.dataset import Dataset
@@ -148,9 +148,9 @@ def reference_of(
 
 
 def check_there(place: Path) -> None:
-    """Raise a DataError if the data that a generator was trained on are gone."""
+    """Raise a DataNotFound if the data that a generator was trained on are gone."""
     if not place.exists():
-        raise DataError(
+        raise DataNotFound(
             f"{place}: the data that it was trained on are not there; give them with --data"
         )
 

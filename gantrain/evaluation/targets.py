@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ganinfer.bundle.archive import is_bundle
 from ganinfer.drawing.images import to_uint8
-from ganinfer.errors import DataError
+from ganinfer.errors import DataError, DataNotFound
 from ganinfer.sampler import Sampler
 from gantrain.data.dataset import Dataset
 from gantrain.evaluation.pictures import Pictures, is_prepared
@@ -82,7 +82,7 @@ def open_target(
         dataset = Dataset(path)
         yield Target(_some(DatasetImages(dataset), num_images), dataset.classes)
     elif not path.exists():
-        raise DataError(
+        raise DataNotFound(
             f"{path}: nothing there; expected a run, a bundle, a prepared dataset, or a folder, zip"
             " or npz of images"
         )

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganinfer.errors import DataError, missing_extra
+from ganinfer.errors import DataError, DataNotFound, missing_extra
 from ganinfer.files import sha256_file
 from ganinfer.host.telemetry import quiet_onnxruntime
 from gantrain.extractors._base import Seen
@@ -28,7 +28,7 @@ def open_module(path: Path, *, device: torch.device) -> "OnnxModule | TorchScrip
         DataError: the file is missing, broken, or another kind of network.
     """
     if not path.exists():
-        raise DataError(f"{path}: no such file; expected a feature network, ONNX or TorchScript")
+        raise DataNotFound(f"{path}: no such file; expected a feature network, ONNX or TorchScript")
     return OnnxModule(path, device) if path.suffix == ".onnx" else TorchScriptModule(path, device)
 
 

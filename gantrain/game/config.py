@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ganinfer.errors import ConfigError
+from ganinfer.errors import ConfigError, ConfigNotFound
 from ganinfer.lookup import (
     check_options,
     explain,
@@ -28,6 +28,7 @@ from ganinfer.lookup import (
 )
 from gantrain.game import optimizers, schedules
 from gantrain.game.kinds import MODEL, OBJECTIVE, REGULARIZER
+from gantrain.game.recipes import shipped_recipes
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -179,7 +180,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         tree = tomllib.loads(found.read_text(encoding="utf-8"))
     except FileNotFoundError:
         known = ", ".join(sorted(shipped_recipes()))
-        raise ConfigError(f"{path}: no such config; shipped ones are {known}") from None
+        raise ConfigNotFound(f"{path}: no such config; shipped ones are {known}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from None
     except tomllib.TOMLDecodeError as error:
@@ -187,13 +188,6 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         apply_override(tree, override)
     return parse_config(tree, where=str(path))
-
-
-def shipped_recipes() -> dict[str, Path]:
-    """Recipe name -> file: in the installed package, or in a source checkout."""
-    package = Path(__file__).parent.parent
-    folders = (package / "configs", package.parent / "configs")
-    return {p.stem: p for folder in folders for p in sorted(folder.glob("*.toml"))}
 
 
 def parse_config(tree: dict[str, Any], *, where: str) -> Config:

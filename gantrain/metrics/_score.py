@@ -23,12 +23,19 @@ class Score:
             not known.
         num_images: how many generated images it was taken from; None: all of them.
         note: what a reader has to know before he believes it.
+        at_least: the truth may be anything above the value.
     """
 
     value: float
     standard_error: float | None = None
     num_images: int | None = None
     note: str | None = None
+    at_least: bool = False
+
+    @property
+    def prefix(self) -> str:
+        """What stands before the value where it is shown."""
+        return "more than " if self.at_least else ""
 
     def with_note(self, note: str) -> "Score":
         """The same with another note."""

@@ -41,6 +41,11 @@ def support_size(features: Tensor, near: float) -> Score:
     close = sum(int((block <= near).sum()) for _, block in distance_blocks(features, features))
     duplicates = (close - len(features)) // 2  # each pair is met twice, each image meets itself
     pairs = len(features) * (len(features) - 1) / 2
+    if duplicates == 0:
+        note = (
+            f"no near-duplicates among {len(features):,} images: so many do not tell how many more"
+        )
+        return Score(pairs, None, len(features), note, at_least=True)
     if duplicates < FEW:
         note = f"{duplicates} near-duplicates: too few to say more than the order of magnitude"
         return Score(pairs / (duplicates + 1), None, len(features), note)

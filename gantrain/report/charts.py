@@ -1,26 +1,28 @@
-"""Line charts as SVG: no script, readable in light and dark, alone or inside a page."""
+"""Line charts: no script, readable in light and dark, alone or inside a page."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 
-Point = tuple[float, float]
+from gantrain.report.shapes import Dot, Drawing, Line, Point, Shape, Text
 
-WIDTH, HEIGHT = 480, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 24, 30, 42
+WIDTH, HEIGHT = 480, 270
+_LEFT, _RIGHT, _TOP, _BOTTOM = 72, 24, 38, 44
 _MOST_POINTS = 300  # of a line; more are averaged
-_STYLE = """
-.gan-chart { font: 12px system-ui, sans-serif; --ink: #1b1f24; --faint: #d5dae0;
-  --c0: #0b62c4; --c1: #c2410c; --c2: #15803d; --c3: #7e22ce; }
-.gan-chart text { fill: var(--ink); }
-.gan-chart .title { font-weight: 600; }
-.gan-chart .grid { stroke: var(--faint); stroke-width: 1; }
-.gan-chart .rule { stroke: var(--ink); stroke-width: 1.2; stroke-dasharray: 5 4; opacity: .7; }
-.gan-chart .line { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
-.gan-chart .small { font-size: 10.5px; }
-@media (prefers-color-scheme: dark) { .gan-chart { --ink: #e6e9ee; --faint: #3a414b;
-  --c0: #6cb2ff; --c1: #ff9a5c; --c2: #66d18a; --c3: #c79bff; } }
+
+# On a phone a chart is two thirds as wide as it is drawn, so that letters are drawn larger.
+STYLE = """
+.gan-chart { font-family: system-ui, sans-serif; }
+@media (max-width: 480px) { .gan-chart text { font-size: 16px; }
+  .gan-chart .small { font-size: 15px; } }
+@media (prefers-color-scheme: dark) { .gan-chart text { fill: #e6e9ee; }
+  .gan-chart .grid { stroke: #3a414b; } .gan-chart .rule { stroke: #e6e9ee; }
+  .gan-chart .line.c0 { stroke: #6cb2ff; } .gan-chart .line.c1 { stroke: #ff9a5c; }
+  .gan-chart .line.c2 { stroke: #66d18a; } .gan-chart .line.c3 { stroke: #c79bff; }
+  .gan-chart .dot.c0, .gan-chart text.c0 { fill: #6cb2ff; }
+  .gan-chart .dot.c1, .gan-chart text.c1 { fill: #ff9a5c; }
+  .gan-chart .dot.c2, .gan-chart text.c2 { fill: #66d18a; }
+  .gan-chart .dot.c3, .gan-chart text.c3 { fill: #c79bff; } }
 """
 
 
@@ -45,6 +47,15 @@ class Axis:
         ticks = [n * step for n in range(first, last + 1)]
         return cls(ticks[0], ticks[-1], ticks)
 
+    @classmethod
+    def between(cls, low: float, high: float) -> "Axis":
+        """A range that ends where it is told to, with the round numbers inside of it."""
+        ticks = cls.around([low, high]).ticks
+        if low == high:
+            return cls(ticks[0], ticks[-1], ticks)
+        reach = 1e-9 * (high - low)
+        return cls(low, high, [t for t in ticks if low - reach <= t <= high + reach])
+
     def place(self, value: float, start: float, end: float) -> float:
         """Where a value lies between two ends of the picture."""
         return start + (value - self.low) / (self.high - self.low) * (end - start)
@@ -59,60 +70,70 @@ def line_chart(
     y_label: str = "",
     point_labels: Sequence[str] = (),
 ) -> str:
-    """A chart of some lines, as an SVG element.
+    """A chart of some lines, as an SVG element; see `line_drawing`.
+
+    Returns:
+        SVG, with its style.
+    """
+    drawing = line_drawing(
+        title, lines, x_label=x_label, rule=rule, y_label=y_label, point_labels=point_labels
+    )
+    return drawing.svg(STYLE)
+
+
+def line_drawing(
+    title: str,
+    lines: Mapping[str, Sequence[Point]],
+    *,
+    x_label: str,
+    x_range: tuple[float, float] | None = None,
+    rule: tuple[str, float] | None = None,
+    y_label: str = "",
+    point_labels: Sequence[str] = (),
+) -> Drawing:
+    """A chart of some lines.
 
     Args:
         title: above it.
         lines: name -> points (x, y); what is not finite is left out.
-        x_label, y_label: of the axes.
+        x_label, y_label: of the axes, with their units.
+        x_range: where the x axis begins and ends; by default with the points.
         rule: name and height of a dashed level line.
         point_labels: one a point, if the points are to be marked.
-
-    Returns:
-        SVG, with its style.
     """
-    return _svg(title, HEIGHT, _panel(title, lines, x_label, y_label, rule, point_labels, offset=0))
+    panel = _panel(title, lines, x_label, y_label, x_range, rule, point_labels, offset=0)
+    return Drawing(title, WIDTH, HEIGHT, panel)
 
 
-def quality_diversity(by_truncation: Mapping[float, Mapping[str, float]]) -> str:
+def quality_diversity(by_truncation: Mapping[float, Mapping[str, float]], features: str) -> Drawing:
     """What truncation trades: FID against IS and precision against recall, those that there are.
 
     Args:
         by_truncation: truncation -> scores by name.
-
-    Returns:
-        SVG, with its style.
+        features: of what the scores are, as in "classifier".
     """
     axes = [("inception_score", "fid"), ("recall", "precision")]
-    panels: list[str] = []
     labels = [f"{truncation:g}" for truncation in by_truncation]
+    panels: list[Shape] = []
+    height = 0
     for x, y in axes:
-        if all(x in scores and y in scores for scores in by_truncation.values()):
-            points = [(scores[x], scores[y]) for scores in by_truncation.values()]
-            title = f"{_readable(y)} against {_readable(x)}, by truncation"
-            panels.append(
-                _panel(
-                    title,
-                    {"": points},
-                    _readable(x),
-                    _readable(y),
-                    None,
-                    labels,
-                    offset=HEIGHT * len(panels),
-                )
-            )
-    return _svg("quality and diversity", HEIGHT * max(1, len(panels)), "".join(panels))
+        if not all(x in scores and y in scores for scores in by_truncation.values()):
+            continue
+        points = [(scores[x], scores[y]) for scores in by_truncation.values()]
+        (x_name, x_label), (y_name, y_label) = _readable(x, features), _readable(y, features)
+        title = f"{y_name} against {x_name}, by truncation"
+        panels += _panel(title, {"": points}, x_label, y_label, None, None, labels, offset=height)
+        height += HEIGHT
+    return Drawing("quality and diversity, by truncation", WIDTH, height or HEIGHT, panels)
 
 
-def _readable(name: str) -> str:
-    return {"fid": "FID", "inception_score": "Inception score"}.get(name, name.replace("_", " "))
-
-
-def _svg(title: str, height: int, content: str) -> str:
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" class="gan-chart"'
-        f' role="img" aria-label="{escape(title)}"><style>{_STYLE}</style>{content}</svg>'
-    )
+def _readable(name: str, features: str) -> tuple[str, str]:
+    """What a score is called in a title and, with its unit, beside an axis."""
+    if name == "inception_score":
+        return f"{features} score", f"{features} score (classes)"
+    if name == "fid":
+        return f"{features}-FID", f"{features}-FID"
+    return name, f"{name} (from 0 to 1)"
 
 
 def _panel(
@@ -120,63 +141,51 @@ def _panel(
     lines: Mapping[str, Sequence[Point]],
     x_label: str,
     y_label: str,
+    x_range: tuple[float, float] | None,
     rule: tuple[str, float] | None,
     point_labels: Sequence[str],
     *,
     offset: int,
-) -> str:
+) -> list[Shape]:
     """One chart; the caller's picture begins at height `offset`."""
     kept = {name: _thinned(points) for name, points in lines.items()}
     kept = {name: points for name, points in kept.items() if points}
-    parts = [_text(_LEFT, offset + 18, title, kind="title")]
+    shapes: list[Shape] = [Text(10, offset + 18, title, kind="title")]
     if not kept:
-        parts.append(_text(WIDTH / 2, offset + HEIGHT / 2, "no figures", anchor="middle"))
-        return "".join(parts)
+        return [*shapes, Text(WIDTH / 2, offset + HEIGHT / 2, "no figures", "middle")]
+    across = [x for points in kept.values() for x, _ in points]
     heights = [y for points in kept.values() for _, y in points]
-    x_axis = Axis.around([x for points in kept.values() for x, _ in points])
+    if point_labels:  # which need room around them
+        x_axis = Axis.around(across)
+    else:
+        x_axis = Axis.between(*(x_range or (min(across), max(across))))
     y_axis = Axis.around([*heights, *([rule[1]] if rule else [])])
     left, right = _LEFT, WIDTH - _RIGHT
     bottom, top = offset + HEIGHT - _BOTTOM, offset + _TOP
     for tick in y_axis.ticks:
         y = y_axis.place(tick, bottom, top)
-        parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(_text(left - 6, y + 4, f"{tick:.4g}", anchor="end"))
+        shapes.append(Line([(left, y), (right, y)], "grid"))
+        shapes.append(Text(left - 6, y + 4, f"{tick:.4g}", "end"))
     for tick in x_axis.ticks:
-        x = x_axis.place(tick, left, right)
-        parts.append(_text(x, bottom + 16, f"{tick:.6g}", anchor="middle"))
-    parts.append(_text((left + right) / 2, bottom + 33, x_label, anchor="middle"))
+        shapes.append(Text(x_axis.place(tick, left, right), bottom + 17, f"{tick:.6g}", "middle"))
+    shapes.append(Text((left + right) / 2, bottom + 36, x_label, "middle"))
     if y_label:
-        middle = (top + bottom) / 2
-        parts.append(
-            f'<text transform="translate(13 {middle:.1f}) rotate(-90)" text-anchor="middle">'
-            f"{escape(y_label)}</text>"
-        )
+        shapes.append(Text(16, (top + bottom) / 2, y_label, "middle", upwards=True))
     if rule:
         y = y_axis.place(rule[1], bottom, top)
-        parts.append(f'<line class="rule" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(_text(right, y - 4, rule[0], anchor="end", kind="small"))
+        shapes.append(Line([(left, y), (right, y)], "rule"))
+        shapes.append(Text(right, y - 4, rule[0], "end", "small"))
     legend = float(right)
     for number, (name, points) in reversed(list(enumerate(kept.items()))):
-        colour = f"var(--c{number % 4})"
+        colour = number % 4
         places = [(x_axis.place(x, left, right), y_axis.place(y, bottom, top)) for x, y in points]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-        parts.append(f'<polyline class="line" stroke="{colour}" points="{path}"/>')
+        shapes.append(Line(places, colour=colour))
         for (x, y), label in zip(places, point_labels, strict=False):
-            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>')
-            parts.append(_text(x + 5, y - 5, label, kind="small"))
+            shapes += [Dot(x, y, colour), Text(x + 5, y - 5, label, kind="small")]
         if name and len(kept) > 1:
-            parts.append(
-                f'<text class="small" x="{legend}" y="{top - 4}" text-anchor="end"'
-                f' style="fill: {colour}">{escape(name)}</text>'
-            )
-            legend -= 8 + 6.2 * len(name)
-    return "".join(parts)
-
-
-def _text(x: float, y: float, text: str, *, anchor: str = "start", kind: str = "") -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" class="{kind}">{escape(text)}</text>'
-    )
+            shapes.append(Text(legend, top - 6, name, "end", "small", colour))
+            legend -= 12 + 9.5 * len(name)
+    return shapes
 
 
 def _thinned(points: Sequence[Point]) -> list[Point]:

@@ -3,7 +3,7 @@
 import json
 import math
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,27 @@ from gantrain.data.opening import open_dataset
 from gantrain.evaluation.evaluate import CURVE_METRICS, evaluate
 from gantrain.evaluation.references import check_there, open_reference
 from gantrain.evaluation.scores import default_metrics, metric_modules
+from gantrain.metrics._score import Better
 from gantrain.report import pictures
-from gantrain.report.charts import line_chart, quality_diversity
+from gantrain.report.charts import STYLE as CHART_STYLE
+from gantrain.report.charts import line_drawing, quality_diversity
 from gantrain.report.face import STYLE, arrow, environment
+from gantrain.report.figures import picture_drawing, write_figures
+from gantrain.report.meanings import (
+    comparable_words,
+    features_word,
+    in_groups,
+    meaning_of,
+    title_of,
+    trend,
+)
 from gantrain.report.parity import read_parity
+from gantrain.report.shapes import Drawing
 from gantrain.runs.checkpoint import load_generator
 from gantrain.runs.folder import begins_with
 from gantrain.runs.log import read_stats
 
+_LOG4, _HALF = math.log(4), ("1/2", 0.5)
 METRICS = (
     "fid",
     "kid",
@@ -48,6 +61,7 @@ def write_report(
     num_images: int = 10_000,
     extractor: str = "classifier",
     truncations: Sequence[float] = (),
+    figures: Path | None = None,
     device: torch.device | str = "cpu",
     cache: Path | None = None,
     progress: Progress | None = None,
@@ -62,6 +76,7 @@ def write_report(
         num_images: that the figures are taken from.
         extractor: see `open_reference`.
         truncations: of the quality-diversity curve; none draws none.
+        figures: folder for figures of papers, each as SVG and PDF; None writes none.
         device: where the networks run.
         cache: folder of what has been measured; the user's cache folder by default.
         progress: called with (what is being done, done, in all).
@@ -112,7 +127,13 @@ def write_report(
         ]
         if (strip := pictures.truncation_strip(trained, device)) is not None:
             shown.insert(2, ("Truncation", strip))
-    curve = {r.truncation: r.values for r in measured[1:] if r.truncation is not None}
+    record = measured[0]
+    swept = {r.truncation: r.values for r in measured[1:] if r.truncation is not None}
+    curve = quality_diversity(swept, features_word(record.extractor)) if swept else None
+    # Training measures by what the dataset brings along, whatever the extractor here.
+    seen_by = "classifier" if dataset.points is None else "points"
+    charts = _charts(stats, trained.images_seen, f"{seen_by}-FID")
+    better = {k: v for m in metric_modules(names).values() for k, v in m.BETTER.items()}
     context = {
         "style": Markup(STYLE),
         "title": run.name,
@@ -120,11 +141,17 @@ def write_report(
         "begins_with": begins_with(run),
         "trained": trained,
         "dataset": dataset,
-        "record": measured[0],
+        "record": record,
+        "groups": in_groups(record.scores),
+        "features": features_word(record.extractor),
+        "title_of": title_of,
+        "trends": _trends(stats, better),
+        "comparable": comparable_words(record.extractor, record.num_images),
         "arrows": arrow,
-        "better": {k: v for m in metric_modules(names).values() for k, v in m.BETTER.items()},
-        "charts": [Markup(chart) for chart in _charts(stats)],
-        "curve": Markup(quality_diversity(curve)) if curve else "",
+        "better": better,
+        "chart_style": Markup(CHART_STYLE),
+        "charts": [Markup(chart.svg()) for chart in charts.values()],
+        "curve": Markup(curve.svg()) if curve else "",
         "history": pictures.history(run),
         "pictures": shown,
         "warnings": [(s["images_seen"], w) for s in stats for w in s.get("warnings", [])],
@@ -137,28 +164,60 @@ def write_report(
             "Python": platform.python_version(),
         },
     }
-    template = environment().from_string((files("gantrain.report") / "page.html").read_text())
+    templates = environment()
+    templates.filters["meaning_of"] = meaning_of
+    template = templates.from_string((files("gantrain.report") / "page.html").read_text())
     output.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(output, template.render(context).encode())
+    if figures is not None:
+        drawings = charts | ({"quality-diversity": curve} if curve else {})
+        drawings |= {
+            title.lower().replace(" ", "-"): picture_drawing(title, picture)
+            for title, picture in shown
+        }
+        write_figures(figures, drawings)
 
 
-def _charts(stats: Sequence[dict[str, Any]]) -> list[str]:
-    """Those of which the run recorded something."""
+def _charts(stats: Sequence[dict[str, Any]], images_seen: int, fid: str) -> dict[str, Drawing]:
+    """Those of which the run recorded something, by the names of their figures."""
     wanted = [
-        ("Losses", {"D": "loss_d", "G": "loss_g"}, None),
-        ("Value of the game", {"value": "value"}, ("-log 4: D is blind", -math.log(4))),
-        ("What D says", {"D(real)": "d_real", "D(generated)": "d_fake"}, ("1/2", 0.5)),
-        ("Logits of D", {"real": "real_logits", "generated": "fake_logits"}, None),
-        ("Norms of the gradients", {"D": "gradient_norm_d", "G": "gradient_norm_g"}, None),
-        ("FID of the averaged generator", {"FID": "fid"}, None),
-        ("Diversity, as a share of the data's", {"diversity": "diversity"}, ("1", 1.0)),
+        ("losses", "Losses", "loss", {"D": "loss_d", "G": "loss_g"}, None),
+        ("value", "Value of the game", "nats", {"value": "value"}, ("-log 4: D is blind", -_LOG4)),
+        ("says", "What D says", "probability", {"D(real)": "d_real", "D(made)": "d_fake"}, _HALF),
+        ("logits", "Logits of D", "logit", {"real": "real_logits", "made": "fake_logits"}, None),
+        ("gradients", "Gradients", "norm", {"D": "gradient_norm_d", "G": "gradient_norm_g"}, None),
+        ("fid", f"{fid} over time, of the averaged G", fid, {fid: "fid"}, None),
+        ("diversity", "Diversity", "share of the data's", {"diversity": "diversity"}, ("1", 1.0)),
     ]
-    charts = []
-    for title, lines, rule in wanted:
+    charts = {}
+    for name, title, unit, lines, rule in wanted:
         points = {
-            name: [(s["images_seen"] / 1000, s[key]) for s in stats if key in s]
-            for name, key in lines.items()
+            line: [(s["images_seen"] / 1000, s[key]) for s in stats if key in s]
+            for line, key in lines.items()
         }
         if sum(map(len, points.values())) > len(points):
-            charts.append(line_chart(title, points, x_label="kimg", rule=rule))
+            charts[name] = line_drawing(
+                title,
+                points,
+                x_label="thousand images seen (kimg)",
+                x_range=(0, images_seen / 1000),
+                y_label=unit,
+                rule=rule,
+            )
     return charts
+
+
+def _trends(stats: Sequence[dict[str, Any]], better: Mapping[str, Better]) -> dict[str, str]:
+    """Of each score that training measured twice, how its last value stands to the one before."""
+    trends = {}
+    for name, direction in better.items():
+        measured = [(s["images_seen"] / 1000, s[name]) for s in stats if name in s][-2:]
+        if len(measured) == 2:
+            (when, before), (then, now) = measured
+            judged = trend(before, now, direction)
+            if judged:
+                trends[name] = (
+                    f"in training {judged}: {before:.4g} at {when:.4g} kimg,"
+                    f" {now:.4g} at {then:.4g} kimg"
+                )
+    return trends

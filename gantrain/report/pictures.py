@@ -1,6 +1,7 @@
 """The pictures of a report: what figures do not tell. Images uint8 (N, H, W, C)."""
 
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +24,17 @@ _COLUMNS = 10
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG file's bytes and what it shows."""
+    """A PNG file's bytes and what it shows; labels of rows and columns, if it has some."""
 
     png: bytes
     caption: str
+    rows: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+
+    @property
+    def file(self) -> BytesIO:
+        """To be opened as an image."""
+        return BytesIO(self.png)
 
 
 def history(run: Path, most: int = 6) -> list[Picture]:
@@ -46,8 +54,10 @@ def class_grid(trained: TrainedGenerator, dataset: Dataset, device: torch.device
     sheet = Sheet(dataset, network.num_classes)
     truncation = trained.config.train.truncation
     fake = draw(network, sheet.seeds, sheet.labels, truncation=truncation, device=device)
-    columns = "a class a column" if 2 <= network.num_classes <= 16 else "seeds 0, 1, ..."
-    return Picture(encode_png(sheet.picture(fake)), columns)
+    png = encode_png(sheet.picture(fake))
+    if 2 <= network.num_classes <= 16:
+        return Picture(png, "a class a column", columns=tuple(map(_short, trained.classes)))
+    return Picture(png, "seeds 0, 1, ...")
 
 
 def truncation_strip(trained: TrainedGenerator, device: torch.device) -> Picture | None:
@@ -58,8 +68,9 @@ def truncation_strip(trained: TrainedGenerator, device: torch.device) -> Picture
     labels = _labels(trained, seeds)
     for truncation in TRUNCATIONS:
         rows.append(generate(trained.network, seeds, labels, truncation=truncation, device=device))
-    names = ", ".join("none" if t is None else f"{t:g}" for t in TRUNCATIONS)
-    return Picture(encode_png(grid(np.concatenate(rows), columns=_COLUMNS)), f"rows: {names}")
+    names = tuple("none" if t is None else f"{t:g}" for t in TRUNCATIONS)
+    png = encode_png(grid(np.concatenate(rows), columns=_COLUMNS))
+    return Picture(png, "a seed a column; on the left: truncation of its latent", rows=names)
 
 
 @torch.no_grad()
@@ -73,7 +84,9 @@ def interpolations(trained: TrainedGenerator, device: torch.device, rows: int = 
     y = None if labels is None else torch.from_numpy(labels.repeat(_COLUMNS)).to(device)
     images = network(torch.from_numpy(np.concatenate(paths)).to(device), y).float().cpu().numpy()
     tiles = to_uint8(images).transpose(0, 2, 3, 1)
-    return Picture(encode_png(grid(tiles, columns=_COLUMNS)), "each row from one seed to another")
+    png = encode_png(grid(tiles, columns=_COLUMNS))
+    places = tuple(f"{place:.1f}" for place in t)
+    return Picture(png, "each row from one seed, at 0, to another, at 1", columns=places)
 
 
 def neighbours(
@@ -91,7 +104,8 @@ def neighbours(
     tiles = np.concatenate(lines)
     return Picture(
         encode_png(grid(tiles, columns=_COLUMNS)),
-        "first column: generated; beside it its nearest training images, nearest first",
+        "made: generated; 1, 2, ...: its nearest training images, nearest first",
+        columns=("made", *map(str, range(1, _COLUMNS))),
     )
 
 
@@ -100,6 +114,11 @@ def _nearest(images: Images, reference: Reference, training: Measured, k: int) -
     _, indices = nearest_of_all(features, training, k)
     found: NDArray[np.int64] = indices.cpu().numpy()
     return found
+
+
+def _short(name: str) -> str:
+    """A class's name, for a narrow column."""
+    return name if len(name) <= 8 else f"{name[:7]}\u2026"
 
 
 def _labels(trained: TrainedGenerator, seeds: range) -> NDArray[np.int64] | None:

@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ganinfer.errors import CheckpointError
+from ganinfer.errors import CheckpointError, RunNotFound
 from ganinfer.files import sha256_file
 from gantrain.models.stylegan2 import published_discriminator
 from gantrain.pickle_networks import is_plain, read_snapshot
@@ -72,7 +72,8 @@ def open_ancestor(path: Path) -> Ancestor:
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(
+        kind = RunNotFound if isinstance(error, FileNotFoundError) else CheckpointError
+        raise kind(
             f"{path}: no weights to begin with ({error}); expected a run's folder, a checkpoint of"
             " it, a .safetensors file, or a .pkl of NVIDIA's StyleGAN2. Other pickles (.pt, .pth,"
             " .ckpt) may run code and are not opened here; save their tensors as safetensors"

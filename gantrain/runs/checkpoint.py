@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from ganinfer.errors import CheckpointError
+from ganinfer.errors import CheckpointError, RunNotFound
 from ganinfer.files import sha256_file, write_atomic
 from gantrain.game.build import build_discriminator, build_generator
 from gantrain.game.config import Config, parse_config
@@ -207,5 +207,5 @@ def load_newest(run: Path) -> tuple[Path, State]:
     """
     files = checkpoint_files(run) if run.is_dir() else [run]
     if not files or not files[-1].exists():
-        raise CheckpointError(f"{run}: no checkpoint there; expected the folder of a run")
+        raise RunNotFound(f"{run}: no checkpoint there; expected the folder of a run")
     return files[-1], load_checkpoint(files[-1])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ganinfer.errors import GanError, RequestError
+from ganinfer.errors import GanError, RunNotFound
 from ganinfer.files import only_writer
 from gantrain.runs.checkpoint import checkpoint_files
 from gantrain.runs.folder import begins_with
@@ -43,10 +43,10 @@ def list_runs(folder: Path) -> list[Listed]:
     """Every run in a folder, however deep; the folder may be a run itself.
 
     Raises:
-        RequestError: there is no such folder.
+        RunNotFound: there is no such folder.
     """
     if not folder.is_dir():
-        raise RequestError(f"{folder}: no folder there; expected one that holds runs")
+        raise RunNotFound(f"{folder}: no folder there; expected one that holds runs")
     return [_listed(run, config) for run, config in _runs(folder)]
 
 

@@ -9,6 +9,7 @@ import typer.main
 from pages import ALL_PAGES, PAGES, Block, blocks, code_spans, gan_commands, name_of
 
 from ganexport.cli.gan import app
+from ganexport.cli.help import EXAMPLES
 
 GAN: Any = typer.main.get_command(app)
 SCRIPTS = [block for page in PAGES for block in blocks(page) if block.language == "sh"]
@@ -47,6 +48,19 @@ def test_the_parser_of_this_test_sees_mistakes() -> None:
     assert problem_of(["bench", "x.gan", "y.gan"])
     assert problem_of(["bench", "x.gan", "--seconds"])
     assert problem_of(["bench", "x.gan", "--seconds", "1", "--tune"]) is None
+
+
+@pytest.mark.parametrize("name", GAN.commands)
+def test_the_examples_of_a_commands_help_are_what_it_takes(name: str) -> None:
+    examples = [next(gan_commands(line)) for line in EXAMPLES[name]]
+    assert len(examples) == 2
+    for words in examples:
+        assert words[0] == name
+        assert problem_of(words) is None, words
+
+
+def test_every_example_is_of_a_command() -> None:
+    assert set(EXAMPLES) == set(GAN.commands)
 
 
 @pytest.mark.parametrize("block", SCRIPTS, ids=lambda block: block.where)

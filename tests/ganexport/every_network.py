@@ -19,7 +19,8 @@ from ganexport.importers import stylegan2_rosinality, stylegan3
 from ganexport.subjects.spec import Spec
 from ganexport.subjects.subject import Subject, of_module
 from gantrain.game.build import build_generator
-from gantrain.game.config import load_config, shipped_recipes
+from gantrain.game.config import load_config
+from gantrain.game.recipes import shipped_recipes
 from gantrain.training.standing import standing_statistics
 
 SHAPES = {  # resolution, channels, classes; points are no images

@@ -17,7 +17,7 @@ from ganexport.pipeline import export_run
 from ganinfer import Sampler
 from ganinfer.bundle.archive import Bundle
 from ganinfer.bundle.engine_report import read_report
-from ganinfer.errors import BackendUnavailable, ExportError, MissingExtra
+from ganinfer.errors import BackendUnavailable, ConfigError, ExportError, MissingExtra
 from gantrain.runs.checkpoint import load_generator
 
 pytestmark = pytest.mark.skipif(
@@ -92,7 +92,7 @@ def test_the_key_names_all_that_decides_an_engine() -> None:
     ],
 )
 def test_profiles_that_no_engine_can_have_are_named(profiles, message: str) -> None:
-    with pytest.raises(ExportError, match=message):
+    with pytest.raises(ConfigError, match=message):
         check_profiles(profiles)
 
 

@@ -26,6 +26,7 @@ from ganinfer.errors import (
     CheckpointError,
     ConfigError,
     DataError,
+    Ending,
     ExportError,
     ParityError,
 )
@@ -184,15 +185,15 @@ def test_a_bundle_of_an_older_checkpoint_is_stale(run: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"precisions": ["int3"]}, ExportError, "'int3': expected fp32, fp16"),
-        ({"min_psnr_db": float("nan")}, ExportError, "nan: expected decibels"),
-        ({"num_images": 10}, ExportError, "need 1000 or more"),
-        ({"precisions": "fp16"}, ExportError, "found 'fp16'; expected a list"),
-        ({"tensorrt": True, "profiles": [(4, 2, 8)]}, ExportError, "smallest:likeliest:largest"),
-        ({"profiles": [(1, 2, 8)]}, ExportError, "they go with --trt or --trt-target"),
-        ({"held_out": Path("x")}, ExportError, "goes with --with-discriminator"),
+        ({"precisions": ["int3"]}, ConfigError, "'int3': expected fp32, fp16"),
+        ({"min_psnr_db": float("nan")}, ConfigError, "nan: expected decibels"),
+        ({"num_images": 10}, ConfigError, "need 1000 or more"),
+        ({"precisions": "fp16"}, ConfigError, "found 'fp16'; expected a list"),
+        ({"tensorrt": True, "profiles": [(4, 2, 8)]}, ConfigError, "smallest:likeliest:largest"),
+        ({"profiles": [(1, 2, 8)]}, ConfigError, "they go with --trt or --trt-target"),
+        ({"held_out": Path("x")}, ConfigError, "goes with --with-discriminator"),
         ({"without": ["norm"]}, ConfigError, "there is no 'norm'; did you mean 'norms'"),
-        ({"tensorrt": True, "product": "trt"}, ExportError, "auto, tensorrt or tensorrt_rtx"),
+        ({"tensorrt": True, "product": "trt"}, ConfigError, "auto, tensorrt or tensorrt_rtx"),
         ({"tensorrt": True, "targets": ["sm1"]}, ExportError, "target sm1: tensorrt_rtx"),
         ({"data": "nowhere"}, DataError, "nowhere: no prepared dataset"),
     ],
@@ -234,13 +235,13 @@ def test_what_cannot_run_here_is_skipped_unless_it_is_required(
     skipped = [gate.artifact for gate in verify_host(path, device="cpu") if gate.skipped]
     assert "onnxruntime bf16" in skipped  # its CPU does not compute it
     done = gan("verify", path, "--json", tmp_path / "verdict.json")
-    assert done.returncode == 0
+    assert done.returncode == Ending.UNVERIFIED
     assert "skip" in done.stdout
     assert "onnxruntime bf16" in done.stdout.splitlines()[-1]
     assert "onnxruntime bf16" in json.loads((tmp_path / "verdict.json").read_text())["skipped"]
     required = verify_host(path, device="cpu", require=["onnxruntime:bf16"])
     assert [gate.artifact for gate in required if not gate.passed] == ["onnxruntime bf16"]
-    assert gan("verify", path, "--require", "onnxruntime").returncode == 1
+    assert gan("verify", path, "--require", "onnxruntime").returncode == Ending.UNAVAILABLE
     with pytest.raises(BackendUnavailable, match="tensorrt is required, and nothing"):
         verify_host(path, require=["tensorrt"])
 

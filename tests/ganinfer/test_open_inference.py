@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ganinfer import Sampler
-from ganinfer.errors import BackendUnavailable, BundleError, RequestError
+from ganinfer.errors import BackendUnavailable, BundleError, Ending, RequestError
 from ganinfer.open_inference import ServedModel
 from ganinfer.verify import verify_server
 
@@ -183,7 +183,7 @@ def test_another_model_or_nobody_there_is_told_in_words(bundle: Path, gan) -> No
     ):
         ServedModel(url, "other", SHAPE)
     done = gan("verify", bundle, "--server", url)
-    assert done.returncode == 1
+    assert done.returncode == Ending.UNAVAILABLE
     assert "no answer in HTTP (ConnectionRefusedError" in done.stderr
     with pytest.raises(BundleError, match="no such bundle"):
         verify_server(bundle / "x", url)
@@ -208,5 +208,5 @@ def test_options_that_do_not_go_together_are_refused(
     options: list[str], words: str, bundle: Path, gan
 ) -> None:
     done = gan("verify", bundle, *options)
-    assert done.returncode == 1
+    assert done.returncode == Ending.USAGE
     assert words in done.stderr

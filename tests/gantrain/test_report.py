@@ -7,15 +7,22 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import torch
 from PIL import Image
 
 from ganexport.options import ExportOptions
 from ganexport.pipeline import export_run
 from ganinfer.bundle.manifest import gate_result
 from ganinfer.errors import BundleError, CheckpointError
-from gantrain.report.charts import Axis, line_chart, quality_diversity
+from ganinfer.lookup import module_names
+from gantrain.evaluation.scores import metric_modules
+from gantrain.metrics.birthday_paradox import support_size
+from gantrain.report.charts import Axis, line_chart, line_drawing, quality_diversity
+from gantrain.report.figures import write_figures
+from gantrain.report.meanings import MEANINGS, comparable_words, title_of, trend
 from gantrain.report.page import write_report
 from gantrain.report.parity import gate_bar, read_parity
+from gantrain.report.shapes import Line
 from gantrain.runs.checkpoint import load_generator
 
 
@@ -61,10 +68,23 @@ def test_the_curve_of_a_sweep_marks_its_truncations() -> None:
         0.5: {"fid": 9.0, "inception_score": 7.0, "precision": 0.9, "recall": 0.2},
         1.0: {"fid": 4.0, "inception_score": 6.0, "precision": 0.7, "recall": 0.6},
     }
-    texts = [e.text for e in ElementTree.fromstring(quality_diversity(swept)).iter()]
+    svg = quality_diversity(swept, "classifier").svg()
+    texts = [e.text for e in ElementTree.fromstring(svg).iter()]
     assert texts.count("0.5") >= 2
-    assert "Inception score" in texts
-    assert "recall" in texts
+    assert "classifier-FID against classifier score, by truncation" in texts
+    assert "recall (from 0 to 1)" in texts
+
+
+def test_an_axis_of_training_ends_where_the_run_does() -> None:
+    drawing = line_drawing("t", {"a": [(5, 1), (43, 2)]}, x_label="kimg", x_range=(0, 43))
+    line = next(
+        shape for shape in drawing.shapes if isinstance(shape, Line) and shape.kind == "line"
+    )
+    grid = next(
+        shape for shape in drawing.shapes if isinstance(shape, Line) and shape.kind == "grid"
+    )
+    assert line.points[-1][0] == grid.points[-1][0]
+    assert line.points[0][0] > grid.points[0][0]
 
 
 class Links(HTMLParser):
@@ -87,7 +107,13 @@ class Links(HTMLParser):
 @pytest.fixture(scope="module")
 def page(run: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("report") / "sub" / "report.html"
-    write_report(run, output, bundle=bundle, num_images=300, truncations=[0.5, 1.0])
+    run = Path(shutil.copytree(run, output.parents[1] / "run"))
+    with (run / "stats.jsonl").open("a") as file:  # as with eval_kimg
+        file.write('{"images_seen": 200, "fid": 9.5}\n{"images_seen": 400, "fid": 9.0}\n')
+    figures = output.parent / "figures"
+    write_report(
+        run, output, bundle=bundle, num_images=300, truncations=[0.5, 1.0], figures=figures
+    )
     return output
 
 
@@ -113,6 +139,78 @@ def test_the_page_needs_nothing_else_and_has_its_parts(page: Path) -> None:
     assert any(heading.startswith("Parity of") for heading in links.headings)
     assert "Losses" in text
     assert re.search(r"coverage.*?<b>0\.\d+", text, re.S)
+
+
+def test_the_page_says_whose_features_and_what_every_score_means(page: Path) -> None:
+    text = page.read_text()
+    assert "classifier-FID" in text
+    assert "Not comparable with papers" in text
+    assert "Quality and variety apart" in text
+    assert "In training better: 9.5 at 0.2 kimg, 9 at 0.4 kimg" in text
+
+
+def test_every_score_of_ours_has_its_meaning() -> None:
+    modules = metric_modules(module_names("gantrain.metrics")).values()
+    scores = {score for module in modules for score in module.BETTER}
+    assert scores == set(MEANINGS)
+
+
+def test_a_distance_says_by_whose_features_it_is() -> None:
+    assert title_of("fid", "classifier") == "classifier-FID"
+    assert "Not comparable" in comparable_words("vgg.onnx", 50_000)
+    assert "Not comparable" not in comparable_words("inception", 50_000)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "better", "judged"),
+    [
+        (9, 8, "lower", "better"),
+        (9, 8, "higher", "worse"),
+        (0.9, 0.6, 0.5, "better"),
+        (9, 8, None, ""),
+    ],
+)
+def test_a_score_is_better_or_worse_than_before(before, now, better, judged) -> None:
+    assert trend(before, now, better) == judged
+
+
+def test_without_near_duplicates_a_support_is_larger_than_what_is_told() -> None:
+    score = support_size(torch.arange(40.0)[:, None], near=0.1)
+    assert score.prefix == "more than "
+    assert score.value == 40 * 39 / 2
+    assert support_size(torch.zeros(40, 1), near=0.1).prefix == ""
+
+
+FIGURES = (
+    "losses",
+    "fid",
+    "quality-diversity",
+    "samples",
+    "interpolations",
+    "nearest-training-images",
+)
+
+
+def test_figures_for_papers_are_svg_and_pdf_with_their_words(page: Path) -> None:
+    figures = page.parent / "figures"
+    for name in FIGURES:
+        svg = ElementTree.parse(figures / f"{name}.svg").getroot()
+        assert not [
+            e for e in svg.iter() if e.tag.endswith("style")
+        ]  # a program for papers has none
+        assert (figures / f"{name}.pdf").read_bytes().startswith(b"%PDF-1")
+
+
+@pytest.mark.skipif(not shutil.which("pdftotext"), reason="needs poppler's pdftotext")
+def test_a_reader_of_pdf_finds_the_words_of_a_figure(tmp_path: Path) -> None:
+    lines = {"D": [(0.0, 1.0), (1.0, 2.0)], "G (made)": [(0.0, 2.0), (1.0, 1.5)]}
+    drawing = line_drawing("Losses", lines, x_label="kimg", y_label="loss", rule=("half", 1.5))
+    write_figures(tmp_path, {"losses": drawing})
+    command = ["pdftotext", tmp_path / "losses.pdf", "-"]
+    found = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert {"Losses", "kimg", "loss", "half", "D"} <= set(found.stdout.split())
+    assert "G (made)" in found.stdout
+    assert found.stderr == ""  # the file is whole
 
 
 def test_a_bundle_of_another_run_is_refused(run: Path, bundle: Path) -> None:

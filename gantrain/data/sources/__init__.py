@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from ganinfer.errors import DataError
+from ganinfer.errors import DataError, DataNotFound
 from gantrain.data.source import Source
 from gantrain.data.sources.arrays import npy, npz
 from gantrain.data.sources.cifar import cifar, is_cifar
@@ -60,7 +60,7 @@ def _open(source: str, split: str) -> Source | Tree:
         return _of_folder(fetched(source), split)
     path = Path(source)
     if not path.exists():
-        raise DataError(f"{source}: no such file or folder; expected {FORMATS}")
+        raise DataNotFound(f"{source}: no such file or folder; expected {FORMATS}")
     if path.is_dir():
         return _of_folder(path, split)
     name = path.name.lower()

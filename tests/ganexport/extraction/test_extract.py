@@ -12,7 +12,7 @@ from ganexport.importers import stylegan2
 from ganexport.pipeline import Exported
 from ganinfer import Sampler, to_uint8
 from ganinfer.drawing.latents import draw_latents
-from ganinfer.errors import BundleError, ExportError
+from ganinfer.errors import BundleError, ConfigError, ExportError
 
 
 def session(file: Path) -> onnxruntime.InferenceSession:
@@ -66,6 +66,6 @@ def test_what_a_bundle_has_not_is_said_by_name(bundle: Path, tmp_path: Path) -> 
         extract(bundle, file, ExtractOptions(precision="int8"))
     with pytest.raises(ExportError, match="its graphs take no styles"):
         extract(bundle, file, ExtractOptions(latents="mapped"))
-    with pytest.raises(ExportError, match="pixels 'half': expected uint8 or float"):
+    with pytest.raises(ConfigError, match="pixels 'half': expected uint8 or float"):
         extract(bundle, file, ExtractOptions(pixels="half"))
     assert not file.exists()

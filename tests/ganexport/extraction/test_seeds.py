@@ -17,7 +17,7 @@ from ganinfer import Sampler
 from ganinfer.bundle.archive import Bundle
 from ganinfer.bundle.golden import read_golden
 from ganinfer.drawing.model import Model
-from ganinfer.errors import ExportError
+from ganinfer.errors import ConfigError, ExportError
 
 
 def session(file: Path) -> Any:
@@ -140,9 +140,9 @@ def test_the_format_openvino_is_an_xml_and_a_bin(
 def test_what_does_not_go_together_is_said(bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="expected a name that ends in .xml"):
         extract(bundle, tmp_path / "g.onnx", ExtractOptions(format="openvino"))
-    with pytest.raises(ExportError, match="format 'tf': expected onnx, ort or openvino"):
+    with pytest.raises(ConfigError, match="format 'tf': expected onnx, ort or openvino"):
         ExtractOptions(format="tf")
-    with pytest.raises(ExportError, match="it goes with latents seed or draw"):
+    with pytest.raises(ConfigError, match="it goes with latents seed or draw"):
         ExtractOptions(truncation_mode="scale")
     with pytest.raises(ExportError, match="'network': this model has resample, scale"):
         extract(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ganinfer.bundle.archive import Bundle
-from ganinfer.errors import BundleError
+from ganinfer.errors import BundleError, Ending
 
 
 def zipped(names: list[str]) -> bytes:
@@ -63,6 +63,6 @@ def test_a_bundle_is_packed_and_unpacked_without_a_loss(bundle: Path, tmp_path: 
         assert before.tree() == packed.tree() == after.tree()
     (tmp_path / "taken").write_text("mine")
     refused = gan("pack", folder, "-o", tmp_path / "taken")
-    assert refused.returncode == 1
+    assert refused.returncode == Ending.DAMAGED
     assert "is not a bundle; choose another name" in " ".join(refused.stderr.split())
     assert (tmp_path / "taken").read_text() == "mine"

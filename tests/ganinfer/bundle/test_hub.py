@@ -16,7 +16,7 @@ from ganinfer.bundle.archive import Bundle, sign_bundle
 from ganinfer.bundle.hub import push
 from ganinfer.bundle.places import local_path
 from ganinfer.bundle.tree import write_tree
-from ganinfer.errors import DataError
+from ganinfer.errors import DataError, Ending
 
 # huggingface_hub's own, of the HTTP client it is built on.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -212,7 +212,7 @@ def test_without_the_hub_the_cache_serves(hub, bundle, name, gan, monkeypatch) -
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # or it would try for half a minute
     for command in (("inspect", "hf://owner/new"), ("push", bundle, name)):
         result = gan(*command)
-        assert result.returncode == 1
+        assert result.returncode == Ending.DAMAGED
         assert "HF_HUB_OFFLINE is set" in result.stderr
         assert "Traceback" not in result.stderr
 
@@ -224,7 +224,7 @@ def test_a_cache_that_cannot_be_written_is_told_from_the_hub(
     (tmp_path / "occupied").touch()
     monkeypatch.setenv("HF_HOME", str(tmp_path / "occupied"))
     result = gan("inspect", f"hf://{name}")
-    assert result.returncode == 1
+    assert result.returncode == Ending.DAMAGED
     assert f"hf://{name}: huggingface_hub's cache, {tmp_path}/occupied/hub, cannot be used" in (
         result.stderr
     )
@@ -248,7 +248,7 @@ def test_the_gan_command_pushes_and_takes_what_is_on_the_hub(hub, bundle, name, 
         ("report", "run", "--bundle", "hf://owner/none"),
     ):
         result = gan(*command, cwd=tmp_path)
-        assert result.returncode == 1
+        assert result.returncode == Ending.MISSING
         assert "hf://owner/none: there is no such repository" in result.stderr
 
 

@@ -19,6 +19,7 @@ from conftest import run_python
 from ganinfer import BundleError, Sampler
 from ganinfer.bundle.places import local_path, located
 from ganinfer.bundle.tree import write_tree
+from ganinfer.errors import Ending
 from ganinfer.files import sha256_bytes
 
 fsspec = pytest.importorskip("fsspec", reason="needs the extra remote")
@@ -294,7 +295,7 @@ def test_the_gan_command_takes_urls(server: Server, single_file, gan, tmp_path) 
         result = gan(*command, cwd=tmp_path)
         assert result.returncode == 0, result.stdout + result.stderr
     result = gan("evaluate", f"{server.url}/y.gan", cwd=tmp_path)
-    assert result.returncode == 1
+    assert result.returncode == Ending.MISSING
     assert result.stderr.strip() == f"error: {server.url}/y.gan: nothing lies there; check the URL"
 
 

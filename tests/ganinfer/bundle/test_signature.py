@@ -13,7 +13,7 @@ from ganinfer.bundle.archive import Bundle, sign_bundle, write_bundle
 from ganinfer.bundle.manifest import MANIFEST, MANIFEST_DIGEST, digest_line
 from ganinfer.bundle.signature import SIGNATURE, make_keys, open_private_key, open_public_key
 from ganinfer.bundle.tree import write_tree
-from ganinfer.errors import BundleError, ConfigError
+from ganinfer.errors import BundleError, ConfigError, Ending
 
 pytest.importorskip("cryptography")
 
@@ -255,7 +255,7 @@ def test_the_gan_command_signs_and_checks(gan, bundle, other_key, tmp_path: Path
     wrong = gan(
         "verify", "x.gan", "--public-key", other_key.with_name("other.pub.pem"), cwd=tmp_path
     )
-    assert wrong.returncode == 1
+    assert wrong.returncode == Ending.DAMAGED
     assert "another key has signed it" in wrong.stderr
 
 

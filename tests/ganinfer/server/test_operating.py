@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from ganinfer import ConfigError, RequestError, Sampler
+from ganinfer.errors import Ending
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
@@ -140,7 +141,7 @@ def test_verify_shows_a_key_of_a_file_or_of_the_environment(
     with hosted({"tiny": sampler}, Serving(api_keys=keys)) as host:
         verify = ("verify", bundle, "--server", host.url, "--model", "tiny")
         refused = gan(*verify)
-        assert refused.returncode == 1
+        assert refused.returncode == Ending.UNAVAILABLE
         assert "401: expected Authorization: Bearer <key>" in refused.stderr
         assert "see --api-key-file" in refused.stderr
         assert gan(*verify, "--api-key-file", mine).returncode == 0

@@ -19,6 +19,7 @@ from ganinfer.bundle.archive import sign_bundle
 from ganinfer.bundle.manifest import MANIFEST, MANIFEST_DIGEST, digest_line
 from ganinfer.bundle.signature import SIGNATURE, make_keys, open_private_key
 from ganinfer.cli.serve import named_bundles
+from ganinfer.errors import Ending
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
@@ -194,7 +195,7 @@ def test_a_bundle_that_its_key_has_not_signed_never_serves(
     pytest.importorskip("cryptography")
     public, key = make_keys(tmp_path / "key.pem"), open_private_key(tmp_path / "key.pem")
     done = gan("serve", copied, "--port", 0, "--public-key", public)
-    assert done.returncode == 1
+    assert done.returncode == Ending.DAMAGED
     assert "not signed" in done.stderr
     sign_bundle(copied, key)
     with serving(tmp_path, f"tiny={copied}", "--public-key", public) as host:
@@ -218,7 +219,7 @@ def test_an_address_that_somebody_has_is_told_before_anything_is_opened(
         for option in ("--port", "--grpc-port"):
             free = ["--port", 0] if option == "--grpc-port" else []
             done = gan("serve", tmp_path / "missing.gan", *free, option, port)
-            assert done.returncode == 1
+            assert done.returncode == Ending.USAGE
             assert done.stderr.splitlines() == [
                 f"error: 127.0.0.1:{port}: Address already in use; choose another --host or"
                 f" {option}"
@@ -236,7 +237,7 @@ def test_a_users_mistakes_are_one_line(
         (["a.gan", "--host", "no.such.host.invalid"], "choose another --host"),
     ]:
         done = gan("serve", *arguments, cwd=tmp_path)
-        assert done.returncode == 1
+        assert done.returncode in (Ending.USAGE, Ending.MISSING)
         (line,) = done.stderr.splitlines()
         assert words in line
 
@@ -282,7 +283,7 @@ main()
     done = without("starlette", program)
     for said in (done.stdout, done.stderr.removeprefix("error: ")):
         assert said == "starlette is not installed; run: pip install 'ganpipe[serve]'\n"
-    assert done.returncode == 1
+    assert done.returncode == Ending.UNAVAILABLE
 
 
 @pytest.mark.parametrize("package", ["grpc", "google"])
@@ -294,10 +295,10 @@ from ganexport.cli.gan import main
 main()
 """
     done = without(package, program)
-    assert done.returncode == 1
+    assert done.returncode == Ending.MISSING
     assert "missing.gan: no such bundle" in done.stderr
     done = without(package, program.replace("*sys.argv[1:]", "'--grpc-port', '0'"))
-    assert done.returncode == 1
+    assert done.returncode == Ending.UNAVAILABLE
     assert done.stderr == (
         f"error: {package} is not installed; run: pip install 'ganpipe[serve-grpc]'\n"
     )

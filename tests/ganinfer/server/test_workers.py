@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from ganinfer import Sampler
+from ganinfer.errors import Ending
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
@@ -179,7 +180,7 @@ def test_what_no_worker_can_open_is_told_in_one_line(
     gan: Callable[..., "subprocess.CompletedProcess[str]"], tmp_path: Path
 ) -> None:
     done = gan("serve", "none.gan", "--workers", 2, "--port", 0, cwd=tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == Ending.MISSING
     assert done.stderr.startswith("error: none.gan: no such bundle")
     assert len(done.stderr.splitlines()) == 1
 

@@ -6,7 +6,8 @@ from conftest import tiny_recipe
 
 from ganinfer.errors import ConfigError
 from gantrain.game.build import build_game
-from gantrain.game.config import load_config, parse_config, shipped_recipes
+from gantrain.game.config import load_config, parse_config
+from gantrain.game.recipes import shipped_recipes
 
 # Resolution, channels and classes of the recipes' datasets.
 DATA = {
