@@ -261,7 +261,7 @@ def runs(
     found = list_runs(folder)
     table = Table(box=None, pad_edge=False)
     for column in ("run", "model", "data"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for column in ("kimg", "best FID", "last FID"):
         table.add_column(column, justify="right")
     for column in ("state", "begins with"):
