@@ -29,11 +29,11 @@ PARENTS = {"0-4": range(5), "0-2": range(3)}
 WAYS = {
     "from scratch": [],
     "from 0-4": ["start.path={folder}/parent-0-4"],
-    "from 0-4, D frozen below": [
+    "from 0-4, D frozen": [
         "start.path={folder}/parent-0-4",
         'train.freeze=["discriminator.downs.0"]',
     ],
-    "from 0-2, three classes": ["start.path={folder}/parent-0-2"],
+    "from 0-2": ["start.path={folder}/parent-0-2"],
 }
 
 
@@ -72,13 +72,12 @@ def main() -> None:
         old = some_classes(mnist, options.folder / name, digits, 3000)
         fids(old, options.folder / f"parent-{name}", f"train.total_kimg={options.parent_kimg}")
     new = some_classes(mnist, options.folder / "5-9", range(5, 10), options.num_each)
-    often = (f"train.total_kimg={options.kimg}", f"train.eval_kimg={options.kimg / 10}")
+    measured = (f"train.total_kimg={options.kimg}", "train.eval_kimg=1", "train.eval_images=2000")
     found = {
         way: fids(
             new,
             options.folder / way.replace(",", "").replace(" ", "-"),
-            *often,
-            "train.eval_images=2000",
+            *measured,
             *(setting.format(folder=options.folder) for setting in settings),
         )
         for way, settings in WAYS.items()
