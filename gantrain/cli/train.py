@@ -215,7 +215,7 @@ def train(
         )
         raise typer.Exit(signals.exit_code)
     console.print(f"{outcome.images_seen:,} images -> {outcome.checkpoint}")
-    points = open_dataset(Path(recipe.data.path), resolution=recipe.data.resolution).points
+    points = open_dataset(Path(recipe.data.path), resolution=recipe.data.size).points
     following = f"export {folder} -o {config.stem}.gan" if points is None else f"report {folder}"
     console.print(f"pictures in {folder / 'samples'}; next: gan {following}", soft_wrap=True)
 

@@ -64,9 +64,9 @@ def test_notes_are_counted_with_an_example_and_outlive_a_kill(tmp_path, monkeypa
 def test_a_set_need_not_be_square(tmp_path: Path) -> None:
     save(tmp_path / "in/a.png", size=(20, 10))
     assert prepare(str(tmp_path / "in"), tmp_path / "data").height == 10
-    made = prepare(str(tmp_path / "in"), tmp_path / "data", resolution=(8, 16))
+    made = prepare(str(tmp_path / "in"), tmp_path / "wide", resolution=(8, 16))
     assert (made.height, made.width) == (8, 16)
-    dataset = Dataset(tmp_path / "data")
+    dataset = Dataset(tmp_path / "wide")
     assert dataset.images.shape == (1, 8, 16, 3)
     assert dataset.resolution == (8, 16)
     save(tmp_path / "in/b.png", size=(10, 20))

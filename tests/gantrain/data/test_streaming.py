@@ -91,7 +91,7 @@ def test_a_lone_tar_is_streamed_if_it_has_no_classes_or_none_are_wanted(tmp_path
         index_shards(tmp_path / "classes.tar", tmp_path / "index")
     for name in ("classes.tar", "with.tar"):
         write_tar(tmp_path / "with.tar", pictures, [0, 1, 0, 1, 0, 1])
-        made = index_shards(tmp_path / name, tmp_path / "index", labelled=False)
+        made = index_shards(tmp_path / name, tmp_path / f"{name}.index", labelled=False)
         assert (made.num_images, made.classes) == (6, [])
 
 
