@@ -9,7 +9,7 @@ from drawn_shards import WRITERS, make_shards, png, write_tar
 from typer.testing import CliRunner
 
 from ganexport.cli.gan import app
-from ganinfer.errors import DataError
+from ganinfer.errors import DataError, RequestError
 from gantrain.cli.train import prepare as prepare_command
 from gantrain.data import indexing
 from gantrain.data.dataset import Dataset
@@ -71,7 +71,9 @@ def test_what_cannot_be_streamed_is_refused_in_words(tmp_path: Path) -> None:
     (tmp_path / "1.png").write_bytes(squares[0])
     with pytest.raises(DataError, match=r"found no shards; expected a folder of tar or Parquet"):
         index_shards(tmp_path / "1.png", tmp_path / "index")
-    with pytest.raises(DataError, match="--stream leaves images as they are.* leave out --stack"):
+    with pytest.raises(
+        RequestError, match="--stream leaves images as they are.* leave out --stack"
+    ):
         prepare_command(str(source), tmp_path / "index", stack=True, stream=True)
 
 
