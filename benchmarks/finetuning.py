@@ -1,11 +1,12 @@
-"""What it is worth to begin with another run: MNIST's digits 5-9, from scratch and from 0-4.
+"""What it is worth to begin with another run: MNIST's digits 5-9, from scratch and from others.
 
     python benchmarks/finetuning.py data/mnist work -o benchmarks/results/finetuning-mnist
 
-A conditional DCGAN is trained on the digits 0-4; then others on some images of each of the digits
-5-9: from scratch, with the first one's networks, and with D's first layer frozen, too. No class has
-a name of the first one's, so every row of a class is fresh. FID is measured as they go, on
-classifier features, at the same images seen. Runs go on where they were killed.
+A conditional DCGAN is trained on the digits 0-4, another on 0-2; then others on some images of each
+of the digits 5-9: from scratch, with the first one's networks, with D's first layer frozen, too,
+and with the second one's, which know three classes and not five. No class has a name of theirs, so
+every row of a class is fresh. FID is measured as they go, on classifier features, at the same
+images seen. Runs go on where they were killed.
 """
 
 import argparse
@@ -24,13 +25,15 @@ from gantrain.report.charts import line_chart
 from gantrain.runs.log import read_stats
 from gantrain.training.train import train
 
+PARENTS = {"0-4": range(5), "0-2": range(3)}
 WAYS = {
     "from scratch": [],
-    "from 0-4": ["start.path={parent}"],
-    "from 0-4, D frozen below": [
-        "start.path={parent}",
+    "from 0-4": ["start.path={folder}/parent-0-4"],
+    "from 0-4, D frozen": [
+        "start.path={folder}/parent-0-4",
         'train.freeze=["discriminator.downs.0"]',
     ],
+    "from 0-2": ["start.path={folder}/parent-0-2"],
 }
 
 
@@ -48,7 +51,8 @@ def some_classes(mnist: Dataset, folder: Path, digits: range, num_each: int) -> 
 
 def fids(data: Path, run: Path, *more: str) -> list[tuple[float, float]]:
     """Train the shipped recipe there; kimg and FID of each measurement."""
-    recipe = load_config(Path("dcgan-mnist"), [f"data.path={data}", "train.trackers=[]", *more])
+    often = ["train.trackers=[]", "train.checkpoint_kimg=5"]
+    recipe = load_config(Path("dcgan-mnist"), [f"data.path={data}", *often, *more])
     train(recipe, run, on_progress=lambda p: print(run.name, p.images_seen, *p.notes, flush=True))
     records = read_stats(run / "stats.jsonl")
     return [(record["images_seen"] / 1000, record["fid"]) for record in records if "fid" in record]
@@ -64,18 +68,17 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, help="Two files: this, .svg and .json.")
     options = parser.parse_args()
     mnist = Dataset(options.data)
-    old = some_classes(mnist, options.folder / "0-4", range(5), 3000)
+    for name, digits in PARENTS.items():
+        old = some_classes(mnist, options.folder / name, digits, 3000)
+        fids(old, options.folder / f"parent-{name}", f"train.total_kimg={options.parent_kimg}")
     new = some_classes(mnist, options.folder / "5-9", range(5, 10), options.num_each)
-    parent = options.folder / "parent"
-    fids(old, parent, f"train.total_kimg={options.parent_kimg}")
-    often = (f"train.total_kimg={options.kimg}", f"train.eval_kimg={options.kimg / 15}")
+    measured = (f"train.total_kimg={options.kimg}", "train.eval_kimg=1", "train.eval_images=2000")
     found = {
         way: fids(
             new,
-            options.folder / way.replace(" ", "-"),
-            *often,
-            "train.eval_images=2000",
-            *(setting.format(parent=parent) for setting in settings),
+            options.folder / way.replace(",", "").replace(" ", "-"),
+            *measured,
+            *(setting.format(folder=options.folder) for setting in settings),
         )
         for way, settings in WAYS.items()
     }

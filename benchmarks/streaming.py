@@ -21,7 +21,7 @@ from PIL import Image
 from road import processor
 
 from gantrain.data.dataset import Dataset, RealBatches
-from gantrain.data.index import index_shards
+from gantrain.data.indexing import index_shards
 from gantrain.data.prepare import prepare
 from gantrain.data.sources import digits
 from gantrain.data.windows import StreamedBatches

@@ -341,7 +341,7 @@ def _discriminator(
     return ship_discriminator(
         subject,
         OnnxRuntimeBackend(graph, "cpu", "fp32"),
-        open_dataset(place, resolution=subject.model.shape[0]),
+        open_dataset(place, resolution=subject.model.resolution),
         held_out=options.held_out is not None,
         num_images=options.num_images,
         progress=progress,

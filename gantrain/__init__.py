@@ -14,7 +14,7 @@ from ganinfer.lookup import lazy_face
 
 if TYPE_CHECKING:
     from gantrain.cli.bar import training_bar
-    from gantrain.data.index import index_shards
+    from gantrain.data.indexing import index_shards
     from gantrain.data.prepare import prepare
     from gantrain.evaluation.evaluate import evaluate
     from gantrain.game.config import Config, load_config, parse_config
@@ -43,7 +43,7 @@ else:
             "Tracker": "gantrain.trackers._base",
             "View": "gantrain.game.parts",
             "evaluate": "gantrain.evaluation.evaluate",
-            "index_shards": "gantrain.data.index",
+            "index_shards": "gantrain.data.indexing",
             "load_config": "gantrain.game.config",
             "parse_config": "gantrain.game.config",
             "prepare": "gantrain.data.prepare",

@@ -74,7 +74,7 @@ def ship_discriminator(
     assert subject.open_discriminator is not None
     if real.images.shape[1:] != model.shape or subject.num_classes not in (0, real.num_classes):
         raise ExportError(
-            f"{real.path}: {real.resolution}x{real.resolution}x{real.channels} of"
+            f"{real.path}: {real.height}x{real.width}x{real.channels} of"
             f" {real.num_classes} classes, and the discriminator takes {model.size} of"
             f" {subject.num_classes}"
         )

@@ -357,7 +357,7 @@ def open_prover(
         return Prover(subject, None, num_images=num_images, minutes=minutes, progress=progress)
     if data is None:
         check_there(place)
-    dataset = open_dataset(place, resolution=model.shape[0])
+    dataset = open_dataset(place, resolution=model.resolution)
     if source.dataset_sha256 not in (None, dataset.sha256):
         raise CheckpointError(
             f"{dataset.path}: sha256 {dataset.sha256[:12]}..., and the generator was trained on"
@@ -365,7 +365,7 @@ def open_prover(
         )
     if dataset.images.shape[1:] != model.shape:
         raise ExportError(
-            f"{dataset.path}: {dataset.resolution}x{dataset.resolution}x{dataset.channels}, and the"
+            f"{dataset.path}: {dataset.height}x{dataset.width}x{dataset.channels}, and the"
             f" generator gives {model.size}; give data of that shape, or leave --data out"
         )
     reference = open_reference(dataset, progress=progress)

@@ -29,6 +29,7 @@ from ganinfer.drawing.inputs import Inputs, draw_inputs
 from ganinfer.drawing.model import Model
 from ganinfer.errors import ExportError
 from ganinfer.files import sha256_bytes
+from gantrain.data.resolution import resolution_of, size_of
 from gantrain.models._base import DiscriminatorModule, StyledGenerator
 from gantrain.models._derived import settle
 from gantrain.runs.checkpoint import TrainedGenerator, load_discriminator
@@ -144,7 +145,7 @@ def of_run(trained: TrainedGenerator) -> Subject:
             style_input=styles,
             family=config.model,
         ),
-        (trained.resolution, trained.resolution),
+        size_of(trained.resolution),
         trained.channels,
     )
     source = Source(
@@ -289,10 +290,10 @@ def _plain(network: nn.Module) -> nn.Module:
 
 
 def _model(spec: Spec, size: tuple[int, int], channels: int) -> Model:
-    normal, (height, width) = spec.z_distribution == "normal", size
+    normal = spec.z_distribution == "normal"
     return Model(
         family=spec.family,
-        resolution=height if height == width else size,
+        resolution=resolution_of(size),
         channels=channels,  # type: ignore[arg-type]
         classes=spec.class_names,
         z_dim=spec.z_dim,

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ganinfer.cli.console import console, fetched_path, progress_bars
-from gantrain.cli.evaluate import ClassFrequencies, ExtractorName, FirstSeed, Resizer, Split
+from gantrain.cli.evaluate import (
+    ClassFrequencies,
+    ExtractorName,
+    FirstSeed,
+    NoLabels,
+    Resizer,
+    Split,
+)
 
 if TYPE_CHECKING:
     from gantrain.evaluation.compare import Comparison
@@ -28,6 +35,7 @@ def compare(
         typer.Option(help="Dataset, prepared or not; by default what all were trained on."),
     ] = None,
     split: Split = "train",
+    no_labels: NoLabels = False,
     metrics: Annotated[
         str | None,
         typer.Option(
@@ -72,6 +80,7 @@ def compare(
             truncation=truncation,
             class_frequencies=class_frequencies,
             split=split,
+            labelled=not no_labels,
             extractor=extractor,
             resizer=resizer,
             device=pick_device("auto", where="compare"),

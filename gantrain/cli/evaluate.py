@@ -20,6 +20,9 @@ Split = Annotated[
     Literal["train", "test", "val"],
     typer.Option(help="Which part of data that are not prepared, if they have several."),
 ]
+NoLabels = Annotated[
+    bool, typer.Option("--no-labels", help="Leave labels out of data that are not prepared.")
+]
 FirstSeed = Annotated[int, typer.Option(min=0, help="Seed of the first image.")]
 ClassFrequencies = Annotated[
     Literal["data", "uniform"],
@@ -54,6 +57,7 @@ def evaluate(
         ),
     ] = None,
     split: Split = "train",
+    no_labels: NoLabels = False,
     metrics: Annotated[
         str | None,
         typer.Option(
@@ -116,6 +120,7 @@ def evaluate(
                     truncation=point,
                     class_frequencies=class_frequencies,
                     split=split,
+                    labelled=not no_labels,
                     extractor=extractor,
                     resizer=resizer,
                     device=device,

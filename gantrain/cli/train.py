@@ -13,13 +13,14 @@ from ganinfer.cli.console import console, progress_bars
 from ganinfer.errors import RequestError
 
 if TYPE_CHECKING:
+    from gantrain.data.resolution import Resolution
     from gantrain.game.config import Config
 
 _MOST_LINES = 20  # of skipped images
 _NOT_STREAMED = (
     "--stream leaves images as they are in their shards, cropped at the centre on white, with their"
-    " labels; leave it out, or leave out --stack, --crop, --pad, --squash, --background, --labels"
-    " and --no-labels"
+    " labels or none; leave it out, or leave out --stack, --crop, --pad, --squash, --background and"
+    " --labels"
 )
 
 
@@ -31,14 +32,13 @@ class Crop(Enum):
     none = "none"
 
 
-def _size(text: str) -> tuple[int, int]:
-    """64, or 128x256, as width and height."""
-    sides = text.lower().split("x")
-    if not all(side.isdecimal() for side in sides) or len(sides) > 2:
-        raise typer.BadParameter(
-            f"--resolution {text}: expected 64, or width x height as in 128x256"
-        )
-    return int(sides[0]), int(sides[-1])
+def _resolution(text: str) -> "Resolution":
+    from gantrain.data.resolution import read_resolution
+
+    try:
+        return read_resolution(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"--resolution {text}: {error}") from None
 
 
 def prepare(
@@ -52,7 +52,7 @@ def prepare(
     destination: Annotated[Path, typer.Argument(help="Folder to make.", show_default=False)],
     resolution: Annotated[
         str | None,
-        typer.Option(metavar="N|WxH", help="Make all a square of N pixels, or W wide and H high."),
+        typer.Option(metavar="N|HxW", help="Make all a square of N pixels, or H high and W wide."),
     ] = None,
     grayscale: Annotated[bool, typer.Option("--grayscale", help="Convert to one channel.")] = False,
     split: Annotated[
@@ -88,7 +88,7 @@ def prepare(
     ] = False,
 ) -> None:
     """Decode a dataset once into images.npy, labels.npy and dataset.json."""
-    from gantrain.data.index import index_shards
+    from gantrain.data.indexing import index_shards
     from gantrain.data.prepare import prepare as run
 
     if pad + squash + (crop != Crop.centre) > 1:
@@ -97,24 +97,21 @@ def prepare(
         raise typer.BadParameter("--crop, --pad and --squash go with --resolution")
     if no_labels and label_file is not None:
         raise typer.BadParameter("expected one of --labels and --no-labels")
-    size = None if resolution is None else _size(resolution)
+    size = None if resolution is None else _resolution(resolution)
     with progress_bars() as report:
         if stream:
-            copied = stack or pad or squash or no_labels or label_file is not None
+            copied = stack or pad or squash or label_file is not None
             if copied or crop is not Crop.centre or background != "white":
                 raise RequestError(_NOT_STREAMED)
-            if size and size[0] != size[1]:
-                raise RequestError(
-                    f"--resolution {resolution}: --stream makes images square; give one number"
-                )
             made = index_shards(
                 Path(source),
                 destination,
-                resolution=None if size is None else size[0],
+                resolution=size,
                 grayscale=grayscale,
                 split=split,
                 strict=strict,
                 overwrite=overwrite,
+                labelled=not no_labels,
                 progress=partial(report, "looking at the shards"),
             )
         else:
@@ -133,19 +130,23 @@ def prepare(
                 overwrite=overwrite,
                 progress=partial(report, "reading images"),
             )
-    for name, reason in itertools.islice(made.skipped.items(), _MOST_LINES):
-        console.print(f"skipped {name}: {reason}", style="yellow", soft_wrap=True)
-    if len(made.skipped) > _MOST_LINES:
-        console.print(
-            f"skipped {len(made.skipped):,} in all; {made.path}/dataset.json names them",
-            style="yellow",
-        )
-    for warning in made.warnings:
-        console.print(warning, style="yellow", soft_wrap=True)
+    _tell_doubts(made.skipped, made.warnings, made.path)
     console.print(
-        f"{made.num_images:,} images {made.width}x{made.height}x{made.channels},"
+        f"{made.num_images:,} images {made.height}x{made.width}x{made.channels},"
         f" {len(made.classes) or 'no'} classes -> {made.path}"
     )
+
+
+def _tell_doubts(skipped: dict[str, str], warnings: list[str], path: Path) -> None:
+    """Images of a dataset that were left out, and what may not be as it was meant."""
+    for name, reason in itertools.islice(skipped.items(), _MOST_LINES):
+        console.print(f"skipped {name}: {reason}", style="yellow", soft_wrap=True)
+    if len(skipped) > _MOST_LINES:
+        console.print(
+            f"skipped {len(skipped):,} in all; {path}/dataset.json names them", style="yellow"
+        )
+    for warning in warnings:
+        console.print(warning, style="yellow", soft_wrap=True)
 
 
 def train(
@@ -214,7 +215,7 @@ def train(
         )
         raise typer.Exit(signals.exit_code)
     console.print(f"{outcome.images_seen:,} images -> {outcome.checkpoint}")
-    points = open_dataset(Path(recipe.data.path), resolution=recipe.data.resolution).points
+    points = open_dataset(Path(recipe.data.path), resolution=recipe.data.size).points
     following = f"export {folder} -o {config.stem}.gan" if points is None else f"report {folder}"
     console.print(f"pictures in {folder / 'samples'}; next: gan {following}", soft_wrap=True)
 
@@ -231,13 +232,14 @@ def _open_data(recipe: "Config") -> None:
     shards = bool(shard_files(place))
     with progress_bars() as report:
         what = "looking at the shards" if shards else "preparing the pictures"
-        dataset = open_dataset(place, resolution=data.resolution, progress=partial(report, what))
+        dataset = open_dataset(place, resolution=data.size, progress=partial(report, what))
     if not shards:
         console.print(
             f"{place}: {len(dataset):,} pictures, {len(dataset.classes) or 'no'} classes, prepared"
-            f" once in {prepared_copy(place, data.resolution)}",
+            f" once in {prepared_copy(place, data.size)}",
             soft_wrap=True,
         )
+    _tell_doubts(dataset.skipped, dataset.warnings, dataset.index)
 
 
 def runs(
@@ -259,7 +261,7 @@ def runs(
     found = list_runs(folder)
     table = Table(box=None, pad_edge=False)
     for column in ("run", "model", "data"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for column in ("kimg", "best FID", "last FID"):
         table.add_column(column, justify="right")
     for column in ("state", "begins with"):

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ganinfer.errors import DataError, DataNotFound
 from gantrain.data.prepare import FORMAT_VERSION, INDEX_VERSION, NOT_SQUARE_VERSION
+from gantrain.data.resolution import Resolution, resolution_of
 from gantrain.data.streamed import StreamedImages
 from gantrain.distributed import my_share
 
@@ -25,10 +26,12 @@ class Dataset:
     Attributes:
         images: uint8 (N, H, W, C), or float32 (N, 1, 1, C) in [-1, 1] if they are points.
         labels: int64 (N,) in [0, K), or None when unlabelled.
-        width, height, channels: of the images. classes: the K class names, empty when unlabelled.
+        height, width, channels: of the images. classes: the K class names, empty when unlabelled.
         points: None for images; for points the K modes they were drawn around.
         stacked: how many classes each channel of a stacked set has; 0 otherwise.
         sha256: of the images and labels; names the dataset in caches and bundles.
+        skipped: images that were left out -> the reason. warnings: what else may be doubtful.
+        path: of the dataset, or of its shards. index: the folder of dataset.json.
     """
 
     def __init__(self, path: Path) -> None:
@@ -54,14 +57,16 @@ class Dataset:
                 f"{path}/dataset.json: format_version {version}, expected {FORMAT_VERSION} to"
                 f" {NOT_SQUARE_VERSION}; prepare it again, with --overwrite"
             )
-        self.path = path
+        self.path = self.index = path
         side = description.get("resolution")
-        self.width: int = description.get("width", side)
         self.height: int = description.get("height", side)
+        self.width: int = description.get("width", side)
         self.channels: int = description["channels"]
         self.classes: list[str] = description["classes"]
         self.sha256: str = description["sha256"]
         self.stacked: int = description.get("stacked", 0)
+        self.skipped: dict[str, str] = description.get("skipped", {})
+        self.warnings: list[str] = description.get("warnings", [])
         modes = description.get("modes")
         self.points = None if modes is None else Modes(np.array(modes["centres"]), modes["sigma"])
         shape = (description["num_images"], self.height, self.width, self.channels)
@@ -87,19 +92,9 @@ class Dataset:
         return len(self.images)
 
     @property
-    def resolution(self) -> int:
-        """The side of the images, which networks take if they are square.
-
-        Raises:
-            DataError: they are not.
-        """
-        if self.width != self.height:
-            raise DataError(
-                f"{self.path}: its images are {self.width}x{self.height}, and models take square"
-                f" ones; prepare it again with --resolution {min(self.width, self.height)}"
-                " --overwrite"
-            )
-        return self.width
+    def resolution(self) -> Resolution:
+        """The side of the images, or (height, width)."""
+        return resolution_of((self.height, self.width))
 
     @property
     def num_classes(self) -> int:

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,26 +14,30 @@ import numpy as np
 from ganinfer.errors import DataError, GanError
 from ganinfer.files import npy_header, write_atomic
 from gantrain.data.pictures import Form, Picture, decode, fit
+from gantrain.data.resolution import Size, in_words
 from gantrain.data.source import Source
 
 _IMAGES_A_STEP = 1000  # between two notes of how far the work has come
-_RULES = 2  # how pictures become pixels; an interrupted call goes on only by the same rules
+_RULES = 3  # how pictures become pixels; an interrupted call goes on only by the same rules
 
 
 class _ColourFoundError(Exception):
     """A colour image came up in a set that had looked grey."""
 
 
+Notes = dict[str, tuple[int, str]]  # what was done to images -> to how many, and to which first
+
+
 class Done(NamedTuple):
     """How far it has come.
 
     done: images that were looked at. skipped: [index, reason] of the broken ones. notes: what was
-    done to images -> [how many, the first]. low, high: the least and greatest value of all pixels.
+    done to images. low, high: the least and greatest value of all pixels.
     """
 
     done: int
     skipped: list[tuple[int, str]]
-    notes: dict[str, tuple[int, str]]
+    notes: Notes
     low: int
     high: int
 
@@ -98,7 +102,7 @@ def _decode(
             try:
                 picture = decode(images.open(index), form.background)
                 if task["resolution"] is None:
-                    check_size(picture, (form.width, form.height), name)
+                    check_size(picture, (form.height, form.width), name)
                 if form.channels == 1 and picture.is_colour and not task["grayscale"]:
                     raise _ColourFoundError
                 picture = fit(picture, form, name)
@@ -106,14 +110,12 @@ def _decode(
                 raise
             except Exception as error:  # whatever a broken image leads to
                 if strict:
-                    raise DataError(f"{name}: broken image ({in_words(error)})") from None
-                skipped.append((index, in_words(error)))
+                    raise DataError(f"{name}: broken image ({reason_of(error)})") from None
+                skipped.append((index, reason_of(error)))
             else:
                 file.write(picture.pixels.tobytes())
                 low, high = min(low, picture.pixels.min()), max(high, picture.pixels.max())
-                for note in picture.notes:
-                    number, example = notes.get(note, (0, name))
-                    notes[note] = (number + 1, example)
+                noted(notes, picture.notes, name)
             if (index + 1) % _IMAGES_A_STEP == 0 or index + 1 == count:
                 file.flush()
                 os.fsync(file.fileno())
@@ -127,13 +129,13 @@ def _decode(
     return Done(count, skipped, notes, int(low), int(high))
 
 
-def check_size(picture: Picture, size: tuple[int, int], name: str) -> None:
-    """Raise a DataError if the picture has not this width and height, those of the first."""
+def check_size(picture: Picture, size: Size, name: str) -> None:
+    """Raise a DataError if the picture has not this size, that of the first."""
     height, width = picture.pixels.shape[:2]
-    if (width, height) != size:
+    if (height, width) != size:
         raise DataError(
-            f"{name}: {width}x{height}, and the first image is {size[0]}x{size[1]};"
-            " give --resolution to crop and resize them all"
+            f"{name}: {in_words((height, width))} (height x width), and the first image is"
+            f" {in_words(size)}; give --resolution to crop and resize them all"
         )
 
 
@@ -150,7 +152,28 @@ def _resume(partial: Path, task: dict[str, Any]) -> Done:
     return Done(0, [], {}, 255, 0)
 
 
-def in_words(error: Exception) -> str:
+def noted(notes: Notes, more: Iterable[str], example: str, number: int = 1) -> None:
+    """Add to the notes what was done to so many images, of which the example is the first."""
+    for note in more:
+        count, first = notes.get(note, (0, example))
+        notes[note] = (count + number, first)
+
+
+def doubts_of_pixels(notes: Notes, low: int, high: int) -> list[str]:
+    """What may not be as it was meant, in words: what was done, and a range that is hardly used."""
+    found = [
+        f"{note}: {number:,}, {example}" + (" first" if number > 1 else "")
+        for note, (number, example) in notes.items()
+    ]
+    if high - low < 256 / 8:
+        found.append(
+            f"all pixels lie between {low} and {high} of 0 to 255, less than an eighth of"
+            " the range; are the pictures meant to be so?"
+        )
+    return found
+
+
+def reason_of(error: Exception) -> str:
     """What was wrong with an image, in one line."""
     said = " ".join(str(error).split())
     if "cannot identify image file" in said:  # which names an object in memory

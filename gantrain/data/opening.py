@@ -9,8 +9,10 @@ from platformdirs import user_cache_path
 from ganinfer.errors import DataError
 from ganinfer.files import only_writer, sha256_bytes
 from gantrain.data.dataset import Dataset
-from gantrain.data.index import index_shards, is_current
+from gantrain.data.index import is_current
+from gantrain.data.indexing import index_shards
 from gantrain.data.prepare import prepare
+from gantrain.data.resolution import Resolution
 from gantrain.data.sources.shards import shard_files
 from gantrain.distributed import barrier, leads, local_rank
 
@@ -21,7 +23,8 @@ def open_dataset(
     path: Path,
     *,
     source: str | None = None,
-    resolution: int | None = None,
+    resolution: Resolution | None = None,
+    labelled: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
     """The dataset that a path means.
@@ -31,13 +34,14 @@ def open_dataset(
             reads them, which are prepared first, in the user's cache folder.
         source: an embedded set, of which a folder that is not there yet is made.
         resolution: of shards, pictures and what the source gives; by default that of their images.
+        labelled: False leaves labels of shards out.
         progress: called with (shards or images done, in all).
 
     Raises:
         DataError: it is not there and has no source, or it is broken.
     """
     if not is_whole(path) and shard_files(path):
-        dataset = Dataset(_indexed(path.resolve(), resolution, progress))
+        dataset = Dataset(_indexed(path.resolve(), resolution, labelled, progress))
         dataset.path = path  # where it is looked for again, and not in this user's cache
         return dataset
     if source is not None and (is_whole(path) or not path.exists()):
@@ -52,7 +56,7 @@ def open_dataset(
     return Dataset(path)
 
 
-def prepared_copy(path: Path, resolution: int | None) -> Path:
+def prepared_copy(path: Path, resolution: Resolution | None) -> Path:
     """Where pictures lie prepared, or will; the place depends on what they are, not where.
 
     That is told by the names, sizes and dates of the files.
@@ -65,11 +69,11 @@ def prepared_copy(path: Path, resolution: int | None) -> Path:
 
 
 def _prepared(
-    path: Path, resolution: int | None, progress: Callable[[int, int], None] | None
+    path: Path, resolution: Resolution | None, progress: Callable[[int, int], None] | None
 ) -> Path:
     """A prepared copy of pictures; the first process of a machine makes it."""
     native, made = prepared_copy(path, None), prepared_copy(path, resolution)
-    if resolution and is_whole(native) and Dataset(native).width == resolution:
+    if resolution and is_whole(native) and Dataset(native).resolution == resolution:
         return native
     if local_rank() == 0 and not is_whole(made):
         log.info("%s: preparing its pictures in %s", path, made)
@@ -93,17 +97,21 @@ def is_whole(folder: Path) -> bool:
 
 
 def _indexed(
-    path: Path, resolution: int | None, progress: Callable[[int, int], None] | None
+    path: Path,
+    resolution: Resolution | None,
+    labelled: bool,
+    progress: Callable[[int, int], None] | None,
 ) -> Path:
     """The index of shards; the first process of a machine makes it, or makes it anew."""
     indexes, files = user_cache_path("ganpipe") / "indexes", shard_files(path)
+    kind = "" if labelled else " without labels"
     native, index = (
-        indexes / sha256_bytes(f"{path} {asked}".encode()) for asked in (None, resolution)
+        indexes / sha256_bytes(f"{path} {asked}{kind}".encode()) for asked in (None, resolution)
     )
     if resolution and is_current(native, files) and Dataset(native).resolution == resolution:
         return native
     if local_rank() == 0 and not is_current(index, files):
         log.info("%s: looking at each image of the shards once", path)
-        index_shards(path, index, resolution=resolution, progress=progress)
+        index_shards(path, index, resolution=resolution, labelled=labelled, progress=progress)
     barrier()
     return index

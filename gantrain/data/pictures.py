@@ -61,14 +61,14 @@ class Form:
     """What every picture of a set is made into.
 
     Attributes:
-        width, height: in pixels. channels: 1 or 3.
+        height, width: in pixels. channels: 1 or 3.
         framing: how another shape is met: by a crop at the centre or at a place of its own that
             the picture's name decides, by a border of the background, by squashing, or not at all.
         background: what lies behind what is transparent.
     """
 
-    width: int
     height: int
+    width: int
     channels: int
     framing: Framing = "centre"
     background: Colour = WHITE
@@ -97,7 +97,7 @@ def decode(data: bytes | Pixels, background: Colour = WHITE) -> Picture:
         with _own_limit(), Image.open(io.BytesIO(data), formats=picture_formats()) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
-                raise ValueError(f"{width}x{height}: more than {MAX_PIXELS:,} pixels")
+                raise ValueError(f"{height}x{width}: more than {MAX_PIXELS:,} pixels")
             return _flattened(image, background)
     if data.ndim == 3 and data.shape[2] == 4:
         return _flattened(Image.fromarray(data), background)
@@ -134,8 +134,8 @@ def _framed(image: "Image.Image", form: Form, name: str) -> "Image.Image":
         return image
     if form.framing == "none":
         raise ValueError(
-            f"{image.width}x{image.height} has another shape than {form.width}x{form.height};"
-            " crop, pad or squash it"
+            f"{image.height}x{image.width} (height x width) has another shape than"
+            f" {form.height}x{form.width}; crop, pad or squash it"
         )
     if form.framing == "pad":
         grey = len(set(form.background)) == 1 and image.mode == "L"

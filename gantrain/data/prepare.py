@@ -13,10 +13,11 @@ import numpy as np
 
 from ganinfer.errors import DataError, GanError
 from ganinfer.files import write_atomic
-from gantrain.data.decoding import Done, decode_all, in_words
+from gantrain.data.decoding import Done, decode_all, doubts_of_pixels, reason_of
 from gantrain.data.labels import doubts, present
 from gantrain.data.names import listed
 from gantrain.data.pictures import FRAMINGS, Colour, Form, Framing, Picture, decode
+from gantrain.data.resolution import LEAST, MOST, Resolution, Size, in_words, size_of
 from gantrain.data.source import Source
 from gantrain.data.sources import open_source
 from gantrain.data.sources.trees import Labelling
@@ -35,15 +36,15 @@ class Prepared:
 
     Attributes:
         path: of the dataset.
-        num_images, width, height, channels, classes: as they are in it.
+        num_images, height, width, channels, classes: as they are in it.
         skipped: names of the images that were left out -> the reason.
         warnings: what else may not be as it was meant, in words.
     """
 
     path: Path
     num_images: int
-    width: int
     height: int
+    width: int
     channels: int
     classes: list[str]
     skipped: dict[str, str] = field(default_factory=dict)
@@ -54,7 +55,7 @@ def prepare(
     source: str,
     destination: Path,
     *,
-    resolution: int | tuple[int, int] | None = None,
+    resolution: Resolution | None = None,
     grayscale: bool = False,
     split: str = "train",
     strict: bool = False,
@@ -76,8 +77,8 @@ def prepare(
             applies.
         destination: folder to make: images.npy, uint8 (N, H, W, C); labels.npy, int64 (N,), if
             the source has classes; dataset.json. The same dataset there is made anew.
-        resolution: of all images, in pixels: the side of a square, or (width, height); by default
-            all must be square and of one size already.
+        resolution: of all images, in pixels: the side of a square, or (height, width); by default
+            all must be of one size already.
         grayscale: convert to one channel.
         split: "train", "test" or "val", where the source has them.
         strict: refuse the whole set for one broken image, instead of skipping it.
@@ -98,7 +99,7 @@ def prepare(
             `strict`, or something else is at `destination`, which is left as it was.
         MissingExtra: a package that reads it is not installed.
     """
-    size = size_of(resolution)
+    size = asked_size(resolution)
     task: dict[str, Any] = {
         "source": source if is_no_path(source) else str(Path(source).resolve()),
         "split": split,
@@ -176,42 +177,43 @@ def check_destination(folder: Path, task: dict[str, Any], *, overwrite: bool = F
 def _differences(found: dict[str, Any], task: dict[str, Any]) -> list[str]:
     """In what a dataset.json is not of this task, in words."""
     side, asked = found.get("resolution"), task["resolution"]
-    has = (found.get("width", side), found.get("height", side))
-    wanted = (asked, asked) if isinstance(asked, int) else asked and tuple(asked)
+    has = (found.get("height", side), found.get("width", side))
     pairs = {
         "source": (found["source"], task["source"]),
         "split": (found["split"], task["split"]),
-        "size": (has, wanted or has),
+        "height and width": (has, asked or has),
         "grey": (found["channels"] == 1, task["grayscale"] or found["channels"] == 1),
         "stacked": (bool(found.get("stacked")), bool(task.get("stacked"))),
     }
     return [f"{name}: it has {a}, asked for {b}" for name, (a, b) in pairs.items() if a != b]
 
 
-def size_of(resolution: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    """Width and height, if they are asked for.
+def asked_size(resolution: Resolution | None) -> Size | None:
+    """Height and width, if they are asked for.
 
     Raises:
         DataError: no image has that size.
     """
-    size = (resolution, resolution) if isinstance(resolution, int) else resolution
-    if size is not None and not all(4 <= side <= 4096 for side in size):
-        raise DataError(f"resolution {'x'.join(map(str, size))}: expected 4 to 4096 pixels")
+    if resolution is None:
+        return None
+    size = size_of(resolution)
+    if not LEAST <= min(size) <= max(size) <= MOST:
+        raise DataError(f"resolution {in_words(size)}: expected {LEAST} to {MOST} pixels")
     return size
 
 
 def _form(
-    images: Source, size: tuple[int, int] | None, framing: Framing, colour: Colour, grayscale: bool
+    images: Source, size: Size | None, framing: Framing, colour: Colour, grayscale: bool
 ) -> Form:
     """What all become, as the first readable image tells; grey, until one has colours."""
     if framing not in FRAMINGS:
         raise DataError(f"framing {framing!r}: expected one of {', '.join(FRAMINGS)}")
     first = _first_readable(images, colour)
-    width, height = size or native_size(first, images.names[0])
+    height, width = size or first.pixels.shape[:2]
     coloured = first.is_colour or (framing == "pad" and len(set(colour)) > 1)
     return Form(
-        width=width,
         height=height,
+        width=width,
         channels=3 if coloured and not grayscale else 1,
         framing=framing if size else "none",
         background=colour,
@@ -238,25 +240,16 @@ def _first_readable(images: Source, background: Colour) -> Picture:
         except GanError:
             raise
         except Exception as error:  # whatever a broken image leads to
-            reason = reason or in_words(error)
+            reason = reason or reason_of(error)
     raise DataError(
         f"none of the {len(images.names)} images can be read, {images.names[0]} first: {reason}"
     )
 
 
-def native_size(first: Picture, name: str) -> tuple[int, int]:
-    """Of a square picture, for a set whose size is not asked for.
-
-    Raises:
-        DataError: it is not square.
-    """
-    height, width = first.pixels.shape[:2]
-    if height != width:
-        raise DataError(
-            f"{name}: {width}x{height} is not square; give --resolution 64 to crop and resize, or"
-            f" --resolution {width}x{height} for a set of this shape"
-        )
-    return width, height
+def described_size(size: Size) -> dict[str, int]:
+    """The keys of dataset.json that tell the size of images."""
+    height, width = size
+    return {"resolution": height} if height == width else {"height": height, "width": width}
 
 
 def _describe(
@@ -286,19 +279,13 @@ def _describe(
         np.save(buffer, labels, allow_pickle=False)
         digest.update(buffer.getvalue())
         write_atomic(partial / "labels.npy", buffer.getvalue())
-    for note, (number, example) in done.notes.items():
-        warnings.append(f"{note}: {number:,}, {example}" + (" first" if number > 1 else ""))
-    if done.high - done.low < 256 / 8:
-        warnings.append(
-            f"all pixels lie between {done.low} and {done.high} of 0 to 255, less than an eighth of"
-            " the range; are the pictures meant to be so?"
-        )
+    warnings += doubts_of_pixels(done.notes, done.low, done.high)
     skipped = {**images.skipped, **skipped}
     square = form.width == form.height
     description = {
         "format_version": FORMAT_VERSION if square else NOT_SQUARE_VERSION,
         "num_images": num_images,
-        **({"resolution": form.width} if square else {"width": form.width, "height": form.height}),
+        **described_size((form.height, form.width)),
         "channels": form.channels,
         "classes": classes,
         "stacked": task["stacked"],
@@ -313,8 +300,8 @@ def _describe(
     (partial / "progress.json").unlink()
     return {
         "num_images": num_images,
-        "width": form.width,
         "height": form.height,
+        "width": form.width,
         "channels": form.channels,
         "classes": classes,
         "skipped": skipped,

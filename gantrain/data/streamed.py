@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganinfer.errors import DataError, GanError
-from gantrain.data.decoding import in_words
+from gantrain.data.decoding import reason_of
 from gantrain.data.index import Shard, read_shards
 from gantrain.data.pictures import Form, Pixels, prepared
 from gantrain.data.sources.parts import Stored
@@ -89,7 +89,7 @@ class StreamedImages:
     def decode(self, image: Stored, row: int) -> Pixels:
         """A stored image -> uint8 (H, W, C); row: its number, for a message."""
         _, height, width, channels = self.shape
-        form = Form(width=width, height=height, channels=channels)
+        form = Form(height=height, width=width, channels=channels)
         try:
             return prepared(image, form, "").pixels
         except GanError:
@@ -98,7 +98,7 @@ class StreamedImages:
             shard = self._shards[self._owners[np.searchsorted(self.starts, row, side="right") - 1]]
             raise DataError(
                 f"{self._folder / shard.name}: image {row} of {self._path} can no longer be read"
-                f" ({in_words(error)}); prepare it again"
+                f" ({reason_of(error)}); prepare it again"
             ) from None
 
     def _stored(self, block: int, rows: NDArray[np.int64]) -> Sequence[Stored]:

@@ -16,7 +16,7 @@ from gantrain.evaluation.frequencies import Frequencies
 from gantrain.evaluation.measuring import measure_images
 from gantrain.evaluation.resampling import Difference, Found, differences
 from gantrain.evaluation.scores import metric_modules, needs_of
-from gantrain.evaluation.targets import Target, open_target
+from gantrain.evaluation.targets import Target, is_generator, open_images
 from gantrain.metrics._generated import Generated
 from gantrain.metrics._measured import Source
 from gantrain.metrics._neighbours import some_rows
@@ -58,6 +58,7 @@ def compare(
     truncation: float | None = None,
     class_frequencies: Frequencies = "data",
     split: str = "train",
+    labelled: bool = True,
     extractor: str = "classifier",
     resizer: str | None = None,
     device: torch.device | str = "cpu",
@@ -73,7 +74,7 @@ def compare(
         data: what all are compared with; by default what they were trained on, if that is one.
         metrics: as in `score_images`; METRICS by default.
         num_images, seed, truncation, class_frequencies: of the images; see `evaluate`.
-        split, extractor, resizer: see `open_reference`.
+        split, labelled, extractor, resizer: see `open_reference`.
         device: where the networks run.
         cache: folder of what has been measured; the user's cache folder by default.
         progress: called with (what is being done, done, in all).
@@ -85,11 +86,12 @@ def compare(
     if len(paths) < 2:
         raise ConfigError(f"targets to compare: found {len(paths)}; expected two or more")
     device = torch.device(device)
-    for path in paths:
-        with open_target(
-            path, num_images=num_images, seed=seed, truncation=truncation, device=device
-        ) as target:
-            num_images = min(num_images, len(target.source))
+    images = {
+        path: open_images(path, truncation=truncation, labelled=labelled)
+        for path in paths
+        if not is_generator(path)
+    }
+    num_images = min([num_images, *(len(target.source) for target in images.values())])
     records, found, samples = [], [], []
     datasets: dict[str, str] = {}
     for path in paths:
@@ -101,12 +103,13 @@ def compare(
             truncation=truncation,
             class_frequencies=class_frequencies,
             split=split,
+            labelled=labelled,
             extractor=extractor,
             resizer=resizer,
             device=device,
             cache=cache,
         )
-        with asked.opened(progress) as (target, reference):
+        with asked.opened(progress, images=images.get(path)) as (target, reference):
             datasets[reference.sha256 or reference.name] = reference.name
             if len(datasets) > 1:
                 raise DataError(

@@ -53,6 +53,7 @@ def evaluate(
     truncation: float | None = None,
     class_frequencies: Frequencies = "data",
     split: str = "train",
+    labelled: bool = True,
     extractor: str = "classifier",
     resizer: str | None = None,
     device: torch.device | str = "cpu",
@@ -70,7 +71,7 @@ def evaluate(
         num_images, seed, truncation: of the images; see `open_target`.
         class_frequencies: how often a conditional generator is asked for each class: as often as
             the data has it, "data"; or all alike, "uniform".
-        split, extractor, resizer: see `open_reference`.
+        split, labelled, extractor, resizer: see `open_reference`.
         device: where the networks run.
         cache: folder of what has been measured; the user's cache folder by default.
         cluster: of Ray, whose actors draw and see the images; see `measure_by`.
@@ -91,6 +92,7 @@ def evaluate(
         truncation=truncation,
         class_frequencies=class_frequencies,
         split=split,
+        labelled=labelled,
         extractor=extractor,
         resizer=resizer,
         device=device,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ganinfer.errors import DataError, DataNotFound, MissingExtra
 from ganinfer.files import sha256_bytes
 from gantrain.data.sources import open_source
+from gantrain.data.sources.trees import Labelling
 from gantrain.metrics._neighbours import some_rows
 
 
@@ -35,33 +36,38 @@ class Pictures:
         classes: names, empty without labels. labels: int64 (N,), or None.
     """
 
-    def __init__(self, path: Path, *, split: str = "train", most: int | None = None) -> None:
+    def __init__(self, path: Path, *, split: str = "train", labelled: bool = True) -> None:
         """Nothing is decoded yet.
 
         Args:
             path: whatever `gan prepare` reads.
             split: "train" or "test", where there are both.
-            most: take so many of them, chosen by seed: the first might be of one class.
+            labelled: False leaves all labels out.
 
         Raises:
             DataError: nothing there, or nothing that is understood.
         """
         if not path.exists():
             raise DataNotFound(f"{path}: nothing there; expected a dataset, prepared or not")
-        self._path, self._files = path, open_source(str(path), split)
-        count, labels = len(self._files.names), self._files.labels
-        self._rows = some_rows(count, count if most is None else most)
+        self._path, self._files = path, open_source(str(path), split, Labelling(wanted=labelled))
+        self._rows = np.arange(len(self._files.names))
         self._shape: tuple[int, ...] | None = None
-        self.classes, self.labels = (
-            self._files.classes,
-            None if labels is None else labels[self._rows],
-        )
+        self.classes, self.labels = self._files.classes, self._files.labels
         times = [file.stat().st_mtime_ns for file in (path, *self._files.files)]
         names = sha256_bytes("\n".join([split, *self._files.names, *map(str, times)]).encode())
-        self.key = f"{len(self._rows)} of files {path.resolve()} {names}"
+        self._all = f"of files {path.resolve()} {names}{'' if labelled else ' without labels'}"
+        self.key = f"{len(self)} {self._all}"
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def some(self, most: int) -> "Pictures":
+        """So many of them at most, chosen by seed: the first might be of one class."""
+        made, labels = copy(self), self._files.labels
+        made._rows = some_rows(len(self._files.names), most)
+        made.labels = None if labels is None else labels[made._rows]
+        made.key = f"{len(made)} {self._all}"
+        return made
 
     def of_shape(self, shape: tuple[int, ...]) -> "Pictures":
         """The same, brought to (H, W, C) where that changes only how colours are written.

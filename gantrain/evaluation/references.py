@@ -11,6 +11,7 @@ from ganinfer.progress import Progress
 from gantrain.data.dataset import Dataset
 from gantrain.data.opening import open_dataset
 from gantrain.data.prepare import prepare
+from gantrain.data.resolution import Resolution, resolution_of
 from gantrain.data.sources.shards import shard_files
 from gantrain.evaluation.pictures import Pictures, holds_moments, is_prepared
 from gantrain.evaluation.targets import Target
@@ -24,8 +25,9 @@ from gantrain.metrics._reference import Reference, load_moments
 def open_reference(
     data: Path | Dataset,
     *,
-    resolution: int | None = None,
+    resolution: Resolution | None = None,
     split: str = "train",
+    labelled: bool = True,
     extractor: str = "classifier",
     resizer: str | None = None,
     trained_on: Dataset | None = None,
@@ -40,6 +42,7 @@ def open_reference(
             a prepared copy made in the cache; or an npz of moments (`mu`, `sigma`).
         resolution: of shards; by default that of their images.
         split: "train" or "test", of images that are not prepared, where there are both.
+        labelled: False leaves labels of images out that are not prepared.
         extractor: "classifier", the dataset's own; "inception"; or the file of a network, ONNX or
             TorchScript.
         resizer: of "inception": "tf", "clean" or "pytorch".
@@ -64,11 +67,11 @@ def open_reference(
                     " inception, or the network's file"
                 )
         elif is_dataset(data):
-            dataset = open_dataset(data, resolution=resolution)
+            dataset = open_dataset(data, resolution=resolution, labelled=labelled)
         else:
-            pictures = Pictures(data, split=split)
+            pictures = Pictures(data, split=split, labelled=labelled)
             if extractor == "classifier":
-                dataset = _prepared(pictures, data, split, cache, progress)
+                dataset = _prepared(pictures, data, split, labelled, cache, progress)
     return Reference(
         dataset,
         lambda: open_extractor(
@@ -87,7 +90,12 @@ def open_reference(
 
 
 def _prepared(
-    pictures: Pictures, path: Path, split: str, cache: Path | None, progress: Progress | None
+    pictures: Pictures,
+    path: Path,
+    split: str,
+    labelled: bool,
+    cache: Path | None,
+    progress: Progress | None,
 ) -> Dataset:
     """A prepared copy in the cache, where it is cleared away with what has been measured."""
     name = sha256_bytes(f"prepared {pictures.key}".encode())[:32]
@@ -95,7 +103,7 @@ def _prepared(
     if not is_prepared(made):
         show = partial(progress, "preparing the data") if progress else None
         try:
-            prepare(str(path), made, split=split, strict=True, progress=show)
+            prepare(str(path), made, split=split, labelled=labelled, strict=True, progress=show)
         except DataError as error:
             raise DataError(
                 f"{path}: {error}. The extractor 'classifier' takes images of one size; --extractor"
@@ -109,6 +117,7 @@ def reference_of(
     data: Path | None,
     *,
     split: str = "train",
+    labelled: bool = True,
     extractor: str = "classifier",
     resizer: str | None = None,
     device: torch.device | str = "cpu",
@@ -126,7 +135,9 @@ def reference_of(
         raise DataError("these images do not say what they are compared with; give --data")
     if data is None:
         check_there(place)
-    real = _open_real(place, target, progress) if data is None or is_dataset(place) else place
+    real: Path | Dataset = place
+    if data is None or is_dataset(place):
+        real = _open_real(place, target, labelled or data is None, progress)
     sha256 = real.sha256 if isinstance(real, Dataset) else None
     if data is None and sha256 != target.trained_on:
         raise DataError(
@@ -136,6 +147,7 @@ def reference_of(
     reference = open_reference(
         real,
         split=split,
+        labelled=labelled,
         extractor=extractor,
         resizer=resizer,
         trained_on=None if sha256 == target.trained_on else _training_set(target, progress),
@@ -160,12 +172,16 @@ def is_dataset(path: Path) -> bool:
     return is_prepared(path) or bool(shard_files(path))
 
 
-def _open_real(place: Path, target: Target, progress: Progress | None) -> Dataset:
+def _open_real(place: Path, target: Target, labelled: bool, progress: Progress | None) -> Dataset:
     """A prepared dataset, or shards whose images are made as large as the target's."""
-    resolution = None if is_prepared(place) else target.source.read(range(1))[0].shape[0]
+    resolution = None
+    if not is_prepared(place):
+        height, width = target.source.read(range(1))[0].shape[:2]
+        resolution = resolution_of((height, width))
     return open_dataset(
         place,
         resolution=resolution,
+        labelled=labelled,
         progress=partial(progress, "looking at the shards") if progress else None,
     )
 
@@ -175,7 +191,7 @@ def _training_set(target: Target, progress: Progress | None) -> Dataset | None:
     if target.place is None or not target.place.exists():
         return None
     try:
-        dataset = _open_real(target.place, target, progress)
+        dataset = _open_real(target.place, target, True, progress)
     except DataError:  # something else lies there now
         return None
     return dataset if dataset.sha256 == target.trained_on else None

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ def open_target(
     num_images: int,
     seed: int = 0,
     truncation: float | None = None,
+    labelled: bool = True,
     device: torch.device,
 ) -> Iterator[Target]:
     """Open what `gan evaluate` measures.
@@ -64,6 +65,7 @@ def open_target(
             that are there, at most as many.
         seed, truncation: of generated images; by default the truncation that G was trained with.
             Batch norms keep the statistics of the training, as they do in a bundle.
+        labelled: False leaves labels of images out that are not prepared.
         device: where a run's network runs.
 
     Yields:
@@ -73,24 +75,51 @@ def open_target(
         CheckpointError, BundleError, DataError: it cannot be used.
     """
     seeds = range(seed, seed + num_images)
-    if path.suffix == ".gan" or is_bundle(path):
+    if not is_generator(path):
+        yield some_of(open_images(path, truncation=truncation, labelled=labelled), num_images)
+    elif _is_run(path):
+        yield _of_run(path, seeds, truncation, device)
+    else:
         with Sampler(path) as sampler:
             yield _of_bundle(sampler, seeds, truncation)
-    elif path.suffix == ".safetensors" or (path / "checkpoints").is_dir():
-        yield _of_run(path, seeds, truncation, device)
-    elif is_prepared(path):
-        dataset = Dataset(path)
-        yield Target(_some(DatasetImages(dataset), num_images), dataset.classes)
-    elif not path.exists():
+
+
+def is_generator(path: Path) -> bool:
+    """Is it a run, a checkpoint or a bundle, and not images?"""
+    return path.suffix == ".gan" or is_bundle(path) or _is_run(path)
+
+
+def _is_run(path: Path) -> bool:
+    return path.suffix == ".safetensors" or (path / "checkpoints").is_dir()
+
+
+def open_images(path: Path, *, truncation: float | None, labelled: bool) -> Target:
+    """All of the images that lie somewhere; arguments as in `open_target`.
+
+    Raises:
+        DataError: there are none, or a truncation is given.
+    """
+    if not path.exists():
         raise DataNotFound(
             f"{path}: nothing there; expected a run, a bundle, a prepared dataset, or a folder, zip"
             " or npz of images"
         )
-    else:
-        if truncation is not None:
-            raise DataError(f"{path}: no generator, so it takes no truncation; leave it out")
-        pictures = Pictures(path, most=num_images)
-        yield Target(pictures, pictures.classes)
+    if truncation is not None:
+        raise DataError(f"{path}: no generator, so it takes no truncation; leave it out")
+    if is_prepared(path):
+        dataset = Dataset(path)
+        return Target(DatasetImages(dataset), dataset.classes)
+    pictures = Pictures(path, labelled=labelled)
+    return Target(pictures, pictures.classes)
+
+
+def some_of(images: Target, num_images: int) -> Target:
+    """So many of the images at most, chosen by seed: the first might be of one class."""
+    source = images.source
+    if len(source) <= num_images:
+        return images
+    some = source.some(num_images) if isinstance(source, Pictures) else _Chosen(source, num_images)
+    return replace(images, source=some)
 
 
 def _of_bundle(sampler: Sampler, seeds: range, truncation: float | None) -> Target:
@@ -136,13 +165,6 @@ def network_draw(
         return to_uint8(images).transpose(0, 2, 3, 1)
 
     return draw_network
-
-
-def _some(source: Source, num_images: int) -> Source:
-    """The whole source, or num_images of it chosen by seed: the first might be of one class."""
-    if len(source) <= num_images:
-        return source
-    return _Chosen(source, num_images)
 
 
 class _Chosen:

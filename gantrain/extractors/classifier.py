@@ -167,7 +167,7 @@ def dataset_classifier(
     folder = cache or user_cache_path("ganpipe") / "classifiers"
     path = folder / f"{dataset.sha256}-v{CLASSIFIER_VERSION}.safetensors"
     num_classes = dataset.stacked or dataset.num_classes or 4
-    shape = (dataset.resolution, dataset.resolution, 1 if dataset.stacked else dataset.channels)
+    shape = (dataset.height, dataset.width, 1 if dataset.stacked else dataset.channels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = Classifier(shape, num_classes)
@@ -236,7 +236,7 @@ def _train_on(
         images, labels = draw(rng)
         if labels is None:
             y = torch.from_numpy(rng.integers(4, size=_BATCH)).to(device)
-            turned = torch.stack([torch.rot90(images, k, (2, 3)) for k in range(4)])
+            turned = torch.stack([_turned(images, k) for k in range(4)])
             return turned[y, torch.arange(_BATCH, device=device)], y
         y = labels
         if dataset.stacked:  # one channel of each image, and its digit of the class's number
@@ -297,8 +297,16 @@ def _fit(
 
 def _shift(images: Tensor, rng: np.random.Generator) -> Tensor:
     """The batch moved by up to a pixel in each direction (up to a tenth of a larger image)."""
-    reach = max(1, images.shape[-1] // 14)
-    down, right = (int(n) for n in rng.integers(-reach, reach + 1, size=2))
+    height, width = images.shape[2:]
+    reach = max(1, min(height, width) // 14)
+    down, right = (reach + int(n) for n in rng.integers(-reach, reach + 1, size=2))
     padded = nn.functional.pad(images, [reach] * 4, value=-1.0)
-    size = images.shape[-1]
-    return padded[:, :, reach + down : reach + down + size, reach + right : reach + right + size]
+    return padded[:, :, down : down + height, right : right + width]
+
+
+def _turned(images: Tensor, quarters: int) -> Tensor:
+    """The batch turned by so many quarters, and squashed into its own shape if it is not square."""
+    turned = torch.rot90(images, quarters, (2, 3))
+    if turned.shape == images.shape:
+        return turned
+    return nn.functional.interpolate(turned, images.shape[2:], mode="bilinear", antialias=True)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ganinfer.errors import ConfigError
 from ganinfer.lookup import check_has, find_part
+from gantrain.data.resolution import Resolution, in_words
 from gantrain.game import optimizers, schedules
 from gantrain.game.config import Config, Part
 from gantrain.game.draws import Draws
@@ -17,7 +18,7 @@ from gantrain.models._base import DiscriminatorModule, GeneratorModule, StyledGe
 
 
 def build_game(
-    config: Config, resolution: int, channels: int, num_classes: int, device: torch.device
+    config: Config, resolution: Resolution, channels: int, num_classes: int, device: torch.device
 ) -> Game:
     """Freshly initialised networks for images of that shape, and all that the recipe names.
 
@@ -58,10 +59,16 @@ def _untruncated(generator: GeneratorModule) -> str | None:
 
 
 def build_generator(
-    config: Config, resolution: int, channels: int, num_classes: int
+    config: Config, resolution: Resolution, channels: int, num_classes: int
 ) -> GeneratorModule:
     """A freshly initialised generator for images of that shape, changed by the regularizers."""
     module = find_part(MODEL, config.model, where=config.where)
+    if not isinstance(resolution, int) and module.Generator.only_square:
+        raise ConfigError(
+            f"[model] {config.model} makes square images alone, and the data are"
+            f" {in_words(resolution)} (height x width); prepare them with --resolution"
+            f" {min(resolution)}, or take a model such as dcgan or resnet"
+        )
     network: GeneratorModule = module.Generator(
         resolution, channels, num_classes, **config.generator
     )
@@ -72,7 +79,7 @@ def build_generator(
 
 
 def build_discriminator(
-    config: Config, resolution: int, channels: int, num_classes: int
+    config: Config, resolution: Resolution, channels: int, num_classes: int
 ) -> DiscriminatorModule:
     """A freshly initialised discriminator for images of that shape, changed likewise."""
     module = find_part(MODEL, config.model, where=config.where)

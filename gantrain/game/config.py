@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from ganinfer.errors import ConfigError, ConfigNotFound
 from ganinfer.lookup import (
@@ -26,6 +26,7 @@ from ganinfer.lookup import (
     identity,
     suggest,
 )
+from gantrain.data.resolution import Resolution, in_words, read_resolution
 from gantrain.game import optimizers, schedules
 from gantrain.game.kinds import MODEL, OBJECTIVE, REGULARIZER
 from gantrain.game.recipes import shipped_recipes
@@ -39,19 +40,29 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
+def _checked_resolution(text: int | str) -> int | str:
+    resolution = read_resolution(text)
+    return resolution if isinstance(resolution, int) else in_words(resolution)
+
+
 class DataConfig(_Section):
     """[data]: what `gan prepare` wrote, or shards. mirror flips half of the images.
 
     source: an embedded set that the folder is made of, if it is not there. resolution: to which
-    shards and that set are cropped and resized. window_mb: so much of shards is shuffled at once,
-    128 by default.
+    shards and that set are cropped and resized, 64 or "128x256", height x width. window_mb: so much
+    of shards is shuffled at once, 128 by default.
     """
 
     path: Annotated[str, Field(min_length=1)]
     source: Literal["digits", "ring8", "grid25"] | None = None
-    resolution: Annotated[int, Field(ge=4, le=4096)] | None = None
+    resolution: Annotated[int | str, AfterValidator(_checked_resolution)] | None = None
     mirror: bool = False
     window_mb: Annotated[float, Field(gt=0)] | None = None
+
+    @property
+    def size(self) -> Resolution | None:
+        """The resolution as a number, or as (height, width)."""
+        return None if self.resolution is None else read_resolution(self.resolution)
 
 
 class StartConfig(_Section):

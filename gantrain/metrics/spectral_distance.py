@@ -36,16 +36,21 @@ def scores(reference: Reference, fake: Measured) -> dict[str, Score]:
 
 
 def mean_spectrum(batches: Iterable[NDArray[np.uint8]]) -> tuple[Floats, Floats]:
-    """Mean over images of the log power in each ring, in dB, and its standard error; (H // 2,)."""
+    """Mean over images of the log power in each ring, in dB, and its standard error; (R,)."""
     found = np.concatenate([spectra(batch) for batch in batches])
     return found.mean(axis=0), found.std(axis=0) / len(found) ** 0.5
 
 
 def spectra(images: NDArray[np.uint8]) -> Floats:
-    """uint8 (N, H, W, C) -> power in rings of frequency 1, 2, ..., H // 2, dB, (N, H // 2)."""
+    """uint8 (N, H, W, C) -> power in R rings, dB, (N, R).
+
+    Their frequencies are 1, 2, ..., R periods over the shorter side, up to half its pixels.
+    """
     grey = images.astype(np.float64).mean(axis=3) / 255
     power = np.abs(np.fft.fft2(grey)) ** 2
-    frequencies = np.fft.fftfreq(grey.shape[1]) * grey.shape[1]
-    ring = np.rint(np.hypot(frequencies[:, None], frequencies[None])).astype(int)
-    rings = [power[:, ring == radius].mean(axis=1) for radius in range(1, grey.shape[1] // 2 + 1)]
+    height, width = grey.shape[1:]
+    side = min(height, width)
+    down, right = np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None]
+    ring = np.rint(np.hypot(down, right) * side).astype(int)
+    rings = [power[:, ring == radius].mean(axis=1) for radius in range(1, side // 2 + 1)]
     return 10 * np.log10(np.stack(rings, axis=1) + 1e-12)

@@ -17,11 +17,13 @@ class GeneratorModule(nn.Module):
     Attributes:
         z_dim: length Z of a latent. z_distribution: what latents are drawn from.
         num_classes: K; 0 if it is unconditional and y is not looked at.
+        only_square: it and its discriminator are made for a side, never for (height, width).
     """
 
     z_dim: int
     num_classes: int
     z_distribution: Literal["normal", "uniform"]
+    only_square: bool = True
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """See the class."""

@@ -91,7 +91,7 @@ def _same_size(in_channels: int, out_channels: int) -> nn.Conv2d:
 
 
 def up_blocks(start: int, widths: list[int], norm: Norm, attention: Iterable[int]) -> nn.ModuleList:
-    """UpBlocks from `start` pixels on, with self-attention after those that reach its places."""
+    """UpBlocks from `start` pixels on, of the shorter side; attention after those at its places."""
     blocks: list[nn.Module] = []
     for n in range(1, len(widths)):
         blocks.append(UpBlock(widths[n - 1], widths[n], norm))
@@ -101,15 +101,15 @@ def up_blocks(start: int, widths: list[int], norm: Norm, attention: Iterable[int
 
 
 def down_blocks(
-    resolution: int,
+    side: int,
     channels: int,
     widths: list[tuple[int, bool]],
     attention: Iterable[int],
     norm: Norm = lambda _: nn.Identity(),
 ) -> nn.ModuleList:
-    """DownBlocks, with self-attention after the first block that reaches each of its places."""
+    """DownBlocks from a shorter side on; attention after the first that reaches each place."""
     blocks: list[nn.Module] = []
-    size, before, waiting = resolution, channels, set(attention)
+    size, before, waiting = side, channels, set(attention)
     for n, (width, halves) in enumerate(widths):
         blocks.append(DownBlock(before, width, halves=halves, first=n == 0, norm=norm))
         size, before = size // 2 if halves else size, width
@@ -126,10 +126,10 @@ def run_up(blocks: nn.ModuleList, x: Tensor, condition: Tensor | None) -> Tensor
     return x
 
 
-def map_sizes(resolution: int, widths: list[tuple[int, bool]]) -> list[int]:
-    """Sizes of the maps that D's blocks put out, each once."""
+def map_sizes(side: int, widths: list[tuple[int, bool]]) -> list[int]:
+    """Shorter sides of the maps that D's blocks put out, each once."""
     sizes: list[int] = []
-    size = resolution
+    size = side
     for _, halves in widths:
         size = size // 2 if halves else size
         if size not in sizes:

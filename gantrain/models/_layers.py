@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ganinfer.errors import ConfigError
+from gantrain.data.resolution import Resolution, Size, in_words, size_of
 from gantrain.distributed import all_mean, world_size
 
 Count = Annotated[int, Field(ge=1)]
@@ -263,18 +264,24 @@ def init_weights(module: nn.Module, draw: Callable[[Tensor], object]) -> None:
             draw(layer.weight)
 
 
-def start_and_doublings(resolution: int, *, model: str) -> tuple[int, int]:
-    """Resolution = start * 2**doublings with start from 4 to 7: 28 -> (7, 2), 64 -> (4, 4).
+def start_and_doublings(network: nn.Module, resolution: Resolution) -> tuple[Size, int]:
+    """Size = start * 2**doublings, whose shorter side starts from 4 to 7.
+
+    28 -> (7, 7), 2; 64 -> (4, 4), 4; (64, 96) -> (4, 6), 4. The network is who asks.
 
     Raises:
         ConfigError: no such factors, or nothing to double.
     """
-    start, doublings = resolution, 0
+    height, width = size_of(resolution)
+    start, doublings = min(height, width), 0
     while start % 2 == 0 and start > 7:
         start, doublings = start // 2, doublings + 1
-    if not 4 <= start <= 7 or doublings == 0:
+    scale = 2**doublings
+    if not 4 <= start <= 7 or doublings == 0 or max(height, width) % scale:
+        model = type(network).__module__.rpartition(".")[2]
         raise ConfigError(
-            f"{model}: resolution {resolution} is not 4, 5, 6 or 7 doubled once or more;"
-            " prepare the data with another --resolution, such as 32 or 64"
+            f"{model}: resolution {in_words(resolution)} (height x width) is not 4, 5, 6 or 7"
+            " doubled once or more, with a longer side doubled as often; prepare the data with"
+            " another --resolution, such as 32, 64 or 64x96"
         )
-    return start, doublings
+    return (height // scale, width // scale), doublings

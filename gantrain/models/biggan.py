@@ -7,12 +7,14 @@ projects. Orthogonal start. Spectral norm in both networks, the orthogonal regul
 truncated latents of training are the recipe's: [[regularizers]] and [train] truncation.
 """
 
+import math
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from ganinfer.errors import ConfigError
+from gantrain.data.resolution import Resolution, size_of
 from gantrain.models._base import DiscriminatorModule, GeneratorModule
 from gantrain.models._blocks import (
     Norm,
@@ -46,9 +48,11 @@ class Generator(GeneratorModule):
     init: of the weights; "normal" is N(0, 0.02), as in the CIFAR recipe of the paper's code.
     """
 
+    only_square = False
+
     def __init__(
         self,
-        resolution: int,
+        resolution: Resolution,
         channels: int,
         num_classes: int,
         *,
@@ -61,9 +65,10 @@ class Generator(GeneratorModule):
     ) -> None:
         super().__init__()
         self.num_classes, self.z_distribution = num_classes, "normal"
-        self._start, doublings = start_and_doublings(resolution, model="biggan")
+        self._start, doublings = start_and_doublings(self, resolution)
         widths = generator_widths(width, doublings)
-        sizes = [self._start * 2**n for n in range(1, doublings + 1)]
+        side = min(self._start)
+        sizes = [side * 2**n for n in range(1, doublings + 1)]
         places = default_places(resolution) if attention is None else attention
         check_attention(places, sizes)
         num_chunks = doublings + 1 if hierarchical else 1
@@ -81,8 +86,8 @@ class Generator(GeneratorModule):
             if condition_dim
             else ConditionalBatchNorm2d(n, 0)
         )
-        self.project = nn.Linear(self._chunk, widths[0] * self._start**2)
-        self.blocks = up_blocks(self._start, widths, norm, places)
+        self.project = nn.Linear(self._chunk, widths[0] * math.prod(self._start))
+        self.blocks = up_blocks(side, widths, norm, places)
         self.norm = BatchNorm2d(widths[-1])
         self.to_image = nn.Conv2d(widths[-1], channels, 3, padding=1)
         start_weights(self, init)
@@ -90,7 +95,7 @@ class Generator(GeneratorModule):
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         first, *chunks = torch.split(z, self._chunk, dim=1)
         shared = None if self.embed is None else self.embed(y)
-        x = self.project(first).reshape(z.shape[0], -1, self._start, self._start)
+        x = self.project(first).reshape(z.shape[0], -1, *self._start)
         block_number = 0
         for block in self.blocks:
             if isinstance(block, SelfAttention):
@@ -107,7 +112,7 @@ class Discriminator(DiscriminatorModule):
 
     def __init__(
         self,
-        resolution: int,
+        resolution: Resolution,
         channels: int,
         num_classes: int,
         *,
@@ -116,12 +121,13 @@ class Discriminator(DiscriminatorModule):
         init: Start = "orthogonal",
     ) -> None:
         super().__init__()
-        _, doublings = start_and_doublings(resolution, model="biggan")
+        _, doublings = start_and_doublings(self, resolution)
         widths = discriminator_widths(width, doublings)
-        sizes = map_sizes(resolution, widths)
+        side = min(size_of(resolution))
+        sizes = map_sizes(side, widths)
         places = default_places(resolution) if attention is None else attention
         check_attention(places, sizes)
-        self.blocks = down_blocks(resolution, channels, widths, places)
+        self.blocks = down_blocks(side, channels, widths, places)
         self.head = Head(widths[-1][0], num_classes)
         start_weights(self, init)
 
@@ -141,9 +147,10 @@ def start_weights(network: nn.Module, init: Start) -> None:
         init_normal(network, std=0.02)
 
 
-def default_places(resolution: int) -> list[int]:
+def default_places(resolution: Resolution) -> list[int]:
     """Maps of half the image's size, 64 at most; the tiniest images get none."""
-    return [min(resolution // 2, 64)] if resolution >= 16 else []
+    side = min(size_of(resolution))
+    return [min(side // 2, 64)] if side >= 16 else []
 
 
 def joined(*parts: Tensor | None) -> Tensor | None:

@@ -5,10 +5,13 @@ concatenates new ones to the old. The whole of z, beside the shared class embedd
 every batch norm. Two blocks for each resolution.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gantrain.data.resolution import Resolution, size_of
 from gantrain.models._base import DiscriminatorModule, GeneratorModule
 from gantrain.models._blocks import Norm, generator_widths, run_up
 from gantrain.models._layers import (
@@ -27,9 +30,11 @@ from gantrain.models.biggan import Start, default_places, start_weights
 class Generator(GeneratorModule):
     """z (N, Z), y (N,) or None -> images (N, C, H, W) in [-1, 1]."""
 
+    only_square = False
+
     def __init__(
         self,
-        resolution: int,
+        resolution: Resolution,
         channels: int,
         num_classes: int,
         *,
@@ -41,15 +46,15 @@ class Generator(GeneratorModule):
     ) -> None:
         super().__init__()
         self.z_dim, self.num_classes, self.z_distribution = z_dim, num_classes, "normal"
-        self._start, doublings = start_and_doublings(resolution, model="biggan_deep")
+        self._start, doublings = start_and_doublings(self, resolution)
         widths = generator_widths(width, doublings)
-        sizes = [self._start * 2**n for n in range(1, doublings + 1)]
+        sizes = [min(self._start) * 2**n for n in range(1, doublings + 1)]
         places = default_places(resolution) if attention is None else attention
         check_attention(places, sizes)
         self.embed = nn.Embedding(num_classes, embedding_dim) if num_classes else None
         condition_dim = z_dim + (embedding_dim if num_classes else 0)
         norm: Norm = lambda n: ModulatedBatchNorm2d(n, condition_dim)  # noqa: E731
-        self.project = nn.Linear(condition_dim, widths[0] * self._start**2)
+        self.project = nn.Linear(condition_dim, widths[0] * math.prod(self._start))
         blocks: list[nn.Module] = []
         for n, size in enumerate(sizes):
             blocks.append(UpBottleneck(widths[n], widths[n], norm, doubles=False))
@@ -63,7 +68,7 @@ class Generator(GeneratorModule):
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         condition = z if self.embed is None else torch.cat([z, self.embed(y)], dim=1)
-        x = self.project(condition).reshape(z.shape[0], -1, self._start, self._start)
+        x = self.project(condition).reshape(z.shape[0], -1, *self._start)
         x = run_up(self.blocks, x, condition)
         return torch.tanh(self.to_image(torch.relu(self.norm(x))))
 
@@ -73,7 +78,7 @@ class Discriminator(DiscriminatorModule):
 
     def __init__(
         self,
-        resolution: int,
+        resolution: Resolution,
         channels: int,
         num_classes: int,
         *,
@@ -82,9 +87,9 @@ class Discriminator(DiscriminatorModule):
         init: Start = "orthogonal",
     ) -> None:
         super().__init__()
-        _, doublings = start_and_doublings(resolution, model="biggan_deep")
+        _, doublings = start_and_doublings(self, resolution)
         widths = generator_widths(width, doublings)[::-1]
-        sizes = [resolution // 2**n for n in range(1, doublings + 1)]
+        sizes = [min(size_of(resolution)) // 2**n for n in range(1, doublings + 1)]
         places = default_places(resolution) if attention is None else attention
         check_attention(places, sizes)
         self.from_image = nn.Conv2d(channels, widths[0], 3, padding=1)

@@ -7,12 +7,14 @@ projection (Miyato, Koyama, 1802.05637).
 """
 
 import itertools
+import math
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gantrain.data.resolution import Resolution
 from gantrain.models._base import DiscriminatorModule, GeneratorModule
 from gantrain.models._layers import (
     BatchNorm2d,
@@ -28,9 +30,11 @@ from gantrain.models._layers import (
 class Generator(GeneratorModule):
     """z (N, Z), y (N,) or None -> images (N, C, H, W) in [-1, 1]."""
 
+    only_square = False
+
     def __init__(
         self,
-        resolution: int,
+        resolution: Resolution,
         channels: int,
         num_classes: int,
         *,
@@ -41,7 +45,7 @@ class Generator(GeneratorModule):
         super().__init__()
         self.z_dim, self.num_classes = z_dim, num_classes
         self.z_distribution = z_distribution
-        start, doublings = start_and_doublings(resolution, model="dcgan")
+        start, doublings = start_and_doublings(self, resolution)
         widths = [width * 2**n for n in reversed(range(doublings))]
         # A transposed convolution of a 1x1 map is the paper's "project and reshape".
         self.project = nn.ConvTranspose2d(z_dim, widths[0], start, bias=False)
@@ -65,7 +69,7 @@ class Discriminator(DiscriminatorModule):
 
     def __init__(
         self,
-        resolution: int,
+        resolution: Resolution,
         channels: int,
         num_classes: int,
         *,
@@ -74,7 +78,7 @@ class Discriminator(DiscriminatorModule):
         dropout: Share = 0.0,
     ) -> None:
         super().__init__()
-        start, doublings = start_and_doublings(resolution, model="dcgan")
+        start, doublings = start_and_doublings(self, resolution)
         widths = [channels] + [width * 2**n for n in range(doublings)]
         self.downs = nn.ModuleList(
             nn.Conv2d(narrow, wide, 4, stride=2, padding=1)
@@ -85,7 +89,7 @@ class Discriminator(DiscriminatorModule):
             BatchNorm2d(w) if batch_norm and n else nn.Identity() for n, w in enumerate(widths[1:])
         )
         self.dropout = nn.Dropout(dropout)
-        self.head = Head(widths[-1] * start * start, num_classes)
+        self.head = Head(widths[-1] * math.prod(start), num_classes)
         init_normal(self, std=0.02)
 
     def features(self, images: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ an embedding of y beside z (Mirza, Osindero, 1411.1784), D projects.
 """
 
 import itertools
+import math
 from typing import Annotated, Literal
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations
 
+from gantrain.data.resolution import Resolution, size_of
 from gantrain.models._base import DiscriminatorModule, GeneratorModule
 from gantrain.models._layers import BatchNorm1d, Count, Head, Share, init_weights
 
@@ -24,9 +26,11 @@ Widths = Annotated[list[Count], Field(min_length=1)]
 class Generator(GeneratorModule):
     """z (N, Z), y (N,) or None -> images (N, C, H, W) in [-1, 1]."""
 
+    only_square = False
+
     def __init__(
         self,
-        resolution: int,
+        resolution: Resolution,
         channels: int,
         num_classes: int,
         *,
@@ -39,12 +43,12 @@ class Generator(GeneratorModule):
         super().__init__()
         self.z_dim, self.num_classes = z_dim, num_classes
         self.z_distribution = z_distribution
-        self._shape = (channels, resolution, resolution)
+        self._shape = (channels, *size_of(resolution))
         self.embed = nn.Embedding(num_classes, embedding_dim) if num_classes else None
         widths = [z_dim + (embedding_dim if num_classes else 0), *hidden]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
         self.norms = nn.ModuleList(BatchNorm1d(w) if batch_norm else nn.Identity() for w in hidden)
-        self.to_image = nn.Linear(widths[-1], channels * resolution * resolution)
+        self.to_image = nn.Linear(widths[-1], math.prod(self._shape))
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         x = z if self.embed is None else torch.cat([z, self.embed(y)], dim=1)
@@ -64,7 +68,7 @@ class Discriminator(DiscriminatorModule):
 
     def __init__(
         self,
-        resolution: int,
+        resolution: Resolution,
         channels: int,
         num_classes: int,
         *,
@@ -77,7 +81,7 @@ class Discriminator(DiscriminatorModule):
     ) -> None:
         super().__init__()
         self._pieces, self._input_noise, self._noise = pieces, input_noise, noise
-        widths = [channels * resolution * resolution, *hidden]
+        widths = [channels * math.prod(size_of(resolution)), *hidden]
         self.layers = nn.ModuleList(
             nn.Linear(a, b * max(pieces, 1)) for a, b in itertools.pairwise(widths)
         )

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ganinfer.errors import ConfigError
+from gantrain.data.resolution import Resolution
 from gantrain.models._base import DiscriminatorModule, GeneratorModule
 from gantrain.models._layers import Count, Head, start_and_doublings
 
@@ -29,9 +30,11 @@ class Generator(GeneratorModule):
     The paper's last layer is linear; tanh keeps the images in range.
     """
 
+    only_square = False
+
     def __init__(
         self,
-        resolution: int,
+        resolution: Resolution,
         channels: int,
         num_classes: int,
         *,
@@ -44,12 +47,12 @@ class Generator(GeneratorModule):
     ) -> None:
         super().__init__()
         self.z_dim, self.num_classes, self.z_distribution = z_dim, num_classes, "normal"
-        start, doublings = start_and_doublings(resolution, model="r3gan")
+        start, doublings = start_and_doublings(self, resolution)
         stages = stage_widths(widths, doublings)
         depth = blocks * len(stages)
         self.embed = nn.Embedding(num_classes, embedding_dim) if num_classes else None
         condition_dim = z_dim + (embedding_dim if num_classes else 0)
-        self.basis = nn.Parameter(torch.randn(stages[0], start, start))
+        self.basis = nn.Parameter(torch.randn(stages[0], *start))
         self.project = nn.Linear(condition_dim, stages[0], bias=False)
         nn.init.normal_(self.project.weight, std=condition_dim**-0.5)
         layers: list[nn.Module] = []
@@ -71,7 +74,7 @@ class Discriminator(DiscriminatorModule):
 
     def __init__(
         self,
-        resolution: int,
+        resolution: Resolution,
         channels: int,
         num_classes: int,
         *,
@@ -81,7 +84,7 @@ class Discriminator(DiscriminatorModule):
         expansion: Count = 2,
     ) -> None:
         super().__init__()
-        start, doublings = start_and_doublings(resolution, model="r3gan")
+        start, doublings = start_and_doublings(self, resolution)
         stages = stage_widths(widths, doublings)[::-1]
         depth = blocks * len(stages)
         self.from_image = _conv(channels, stages[0], 1, gain=1.0)
@@ -93,7 +96,7 @@ class Discriminator(DiscriminatorModule):
         self.layers = nn.Sequential(*layers)
         last = stages[-1]
         self.basis = nn.Conv2d(last, last, start, groups=last, bias=False)
-        nn.init.normal_(self.basis.weight, std=1 / start)
+        nn.init.normal_(self.basis.weight, std=math.prod(start) ** -0.5)
         self.head = Head(last, num_classes)
         nn.init.normal_(self.head.to_logit.weight, std=last**-0.5)
         nn.init.zeros_(self.head.to_logit.bias)

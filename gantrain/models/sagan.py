@@ -5,6 +5,7 @@ for 32 pixels, of a quarter for more), conditional batch norm in G and projectio
 puts spectral norm into both: [[regularizers]] spectral_norm with both networks.
 """
 
+from gantrain.data.resolution import Resolution, size_of
 from gantrain.models import resnet
 from gantrain.models._layers import Count
 
@@ -17,7 +18,7 @@ class Generator(resnet.Generator):
 
     def __init__(
         self,
-        resolution: int,
+        resolution: Resolution,
         channels: int,
         num_classes: int,
         *,
@@ -36,7 +37,7 @@ class Discriminator(resnet.Discriminator):
 
     def __init__(
         self,
-        resolution: int,
+        resolution: Resolution,
         channels: int,
         num_classes: int,
         *,
@@ -47,8 +48,9 @@ class Discriminator(resnet.Discriminator):
         super().__init__(resolution, channels, num_classes, width=width, attention=places)
 
 
-def default_places(resolution: int) -> list[int]:
+def default_places(resolution: Resolution) -> list[int]:
     """Maps of 16 for 32 pixels, of 32 for 128; the tiniest images get none."""
-    if resolution < 16:
+    side = min(size_of(resolution))
+    if side < 16:
         return []
-    return [resolution // 2 if resolution < 64 else resolution // 4]
+    return [side // 2 if side < 64 else side // 4]

@@ -51,7 +51,7 @@ class Generator(StyledGenerator):
     ) -> None:
         super().__init__()
         self.z_dim, self.num_classes, self.z_distribution = z_dim, num_classes, "normal"
-        start, doublings = start_and_doublings(resolution, model="stylegan2")
+        (start, _), doublings = start_and_doublings(self, resolution)
         widths = _widths([start << n for n in range(doublings + 1)], channel_base, channel_max)
         self.mapping = Mapping(z_dim, num_classes, w_dim if num_classes else 0, [w_dim] * depth)
         self.synthesis = Synthesis(
@@ -80,7 +80,7 @@ class Discriminator(DiscriminatorModule):
         conv_clamp: Clamp | None = None,
     ) -> None:
         super().__init__()
-        start, doublings = start_and_doublings(resolution, model="stylegan2")
+        (start, _), doublings = start_and_doublings(self, resolution)
         clamp = conv_clamp or math.inf
         self._sizes = [start << n for n in range(doublings, -1, -1)]
         widths = _widths(self._sizes, channel_base, channel_max)

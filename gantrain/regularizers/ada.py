@@ -80,10 +80,14 @@ def warp(images: Tensor, p: Tensor, draws: Draws) -> Tensor:
         """Each value with probability p, else the neutral one."""
         return torch.where(draws.uniform(n) < p, values, neutral)
 
+    def rotate(angle: Tensor) -> Tensor:
+        """Of pixels, which are square; the coordinates need not be."""
+        return _rotate(angle, height / width)
+
     # The matrices map output to input coordinates on [-1, 1], so the first change stands leftmost.
     # Of the flip, as of the turns, the neutral one is among those that are drawn.
     matrix = _scale(maybe(1.0 - 2.0 * draws.integers(2, n), 1.0), None)
-    matrix = matrix @ _rotate(maybe(draws.integers(4, n) * (math.pi / 2), 0.0))
+    matrix = matrix @ rotate(maybe(draws.integers(4, n) * (math.pi / 2), 0.0))
     pixels = torch.tensor([2 / width, 2 / height], device=images.device)
     shift = ((draws.uniform(n, 2) * 2 - 1) * 0.125 / (pixels / 2)).round() * pixels
     moved = maybe(torch.ones(n, device=images.device), 0.0)
@@ -93,10 +97,10 @@ def warp(images: Tensor, p: Tensor, draws: Draws) -> Tensor:
     # Two rotations, before and after the stretch; together they befall with probability p.
     each = 1 - (1 - p).clamp_min(0).sqrt()
     turns = torch.where(draws.uniform(n, 2) < each, (draws.uniform(n, 2) * 2 - 1) * math.pi, 0.0)
-    matrix = matrix @ _rotate(turns[:, 0])
+    matrix = matrix @ rotate(turns[:, 0])
     stretch = maybe(torch.exp2(0.2 * draws.normal(n)), 1.0)
     matrix = matrix @ _scale(stretch, 1 / stretch)
-    matrix = matrix @ _rotate(turns[:, 1])
+    matrix = matrix @ rotate(turns[:, 1])
     shift = draws.normal(n, 2) * 0.125 * 2
     moved = maybe(torch.ones(n, device=images.device), 0.0)
     matrix = matrix @ _shift(moved * shift[:, 0], moved * shift[:, 1])
@@ -138,9 +142,10 @@ def _scale(x: Tensor, y: Tensor | None) -> Tensor:
     return _matrix([[x, 0.0, 0.0], [0.0, 1.0 if y is None else y, 0.0], [0.0, 0.0, 1.0]], x)
 
 
-def _rotate(angle: Tensor) -> Tensor:
+def _rotate(angle: Tensor, aspect: float) -> Tensor:
+    """By an angle, of images whose height is `aspect` times their width."""
     c, s = angle.cos(), angle.sin()
-    return _matrix([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]], angle)
+    return _matrix([[c, -s * aspect, 0.0], [s / aspect, c, 0.0], [0.0, 0.0, 1.0]], angle)
 
 
 def _shift(x: Tensor, y: Tensor) -> Tensor:

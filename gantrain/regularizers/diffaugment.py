@@ -1,7 +1,7 @@
 """Differentiable Augmentation for Data-Efficient GAN Training: Zhao et al., 2006.10738.
 
 D sees T(x) and T(G(z)), with T random and differentiable: colour (brightness, saturation,
-contrast), translation by up to an eighth, cutout of a square half the image wide.
+contrast), translation by up to an eighth, cutout of a part half as high and half as wide.
 """
 
 from typing import Annotated, Literal
@@ -51,24 +51,27 @@ def color(images: Tensor, draws: Draws) -> Tensor:
 
 def translate(images: Tensor, draws: Draws) -> Tensor:
     """Shift by up to an eighth of the size in each direction; black (0) comes in."""
-    size = images.shape[-1]
-    reach = (size + 4) // 8
-    shifts = draws.integers(2 * reach + 1, 2 * len(images)).view(-1, 2)
-    padded = functional.pad(images, [reach] * 4)
-    rows = shifts[:, 0, None] + torch.arange(size, device=images.device)  # (N, H)
-    columns = shifts[:, 1, None] + torch.arange(size, device=images.device)
+    reach_y, reach_x = ((size + 4) // 8 for size in images.shape[2:])
+    padded = functional.pad(images, [reach_x, reach_x, reach_y, reach_y])
+    rows, columns = (
+        draws.integers(2 * reach + 1, len(images))[:, None]
+        + torch.arange(size, device=images.device)
+        for size, reach in zip(images.shape[2:], (reach_y, reach_x), strict=True)
+    )  # (N, H) and (N, W)
     n = torch.arange(len(images), device=images.device)[:, None, None]
     return padded.permute(0, 2, 3, 1)[n, rows[:, :, None], columns[:, None]].permute(0, 3, 1, 2)
 
 
 def cutout(images: Tensor, draws: Draws) -> Tensor:
-    """A square of half the size becomes 0; it may lie partly outside."""
-    size = images.shape[-1]
-    hole = (size + 1) // 2
-    centres = draws.integers(size + 1 - hole % 2, 2 * len(images)).view(-1, 2)
-    place = torch.arange(size, device=images.device)
-    inside = (place >= centres[..., None] - hole // 2) & (
-        place < centres[..., None] - hole // 2 + hole
-    )  # (N, 2, size)
-    mask = inside[:, 0, :, None] & inside[:, 1, None, :]
+    """A part of half the height and half the width becomes 0; it may lie partly outside."""
+    rows, columns = (_hole(size, len(images), draws) for size in images.shape[2:])
+    mask = rows[:, :, None] & columns[:, None, :]
     return images * (~mask)[:, None]
+
+
+def _hole(size: int, n: int, draws: Draws) -> Tensor:
+    """Which of `size` places are within half of them around a random one: bool (N, size)."""
+    hole = (size + 1) // 2
+    first = draws.integers(size + 1 - hole % 2, n)[:, None] - hole // 2
+    places = torch.arange(size, device=draws.device)
+    return (places >= first) & (places < first + hole)

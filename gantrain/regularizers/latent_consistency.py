@@ -3,6 +3,8 @@
 With z' = z + sigma e, e ~ N(0, I), D judges G(z) and G(z') alike, and G draws them differently:
 D's loss + discriminator_weight * E (D(G(z)) - D(G(z')))^2,
 G's loss - generator_weight * E (G(z) - G(z'))^2, a mean over pixels.
+The defaults are known from implementations by others, not from the paper: 5, 0.5 and 0.03 of small
+networks; those of BigGAN on CIFAR-10 take 20, 0.5 and 0.05.
 """
 
 from typing import Annotated

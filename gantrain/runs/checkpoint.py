@@ -16,6 +16,7 @@ from safetensors.torch import save
 
 from ganinfer.errors import CheckpointError, RunNotFound
 from ganinfer.files import sha256_file, write_atomic
+from gantrain.data.resolution import Resolution, resolution_of
 from gantrain.game.build import build_discriminator, build_generator
 from gantrain.game.config import Config, parse_config
 from gantrain.models._base import DiscriminatorModule, GeneratorModule
@@ -124,14 +125,14 @@ class TrainedGenerator:
 
     Attributes:
         network: float32, eval mode, on the CPU. config: the recipe that trained it.
-        resolution, channels: of the dataset. classes: that the network takes; [] if it is
+        resolution, channels: of the dataset's images. classes: that the network takes; [] if it is
             unconditional. images_seen: how long it was trained.
         path, sha256: the checkpoint file. dataset_path, dataset_sha256: what it was trained on.
     """
 
     network: GeneratorModule
     config: Config
-    resolution: int
+    resolution: Resolution
     channels: int
     classes: list[str]
     images_seen: int
@@ -149,13 +150,14 @@ def load_generator(run: Path) -> TrainedGenerator:
     """
     path, state = load_newest(run)
     config, data = parse_config(state["config"], where=str(path)), state["dataset"]
-    network = build_generator(config, *_shape(data))
+    resolution, channels, num_classes = shape_of_data(state)
+    network = build_generator(config, resolution, channels, num_classes)
     network.load_state_dict(state["ema"])
     return TrainedGenerator(
         network=network.eval().requires_grad_(False),
         config=config,
-        resolution=data["resolution"],
-        channels=data["channels"],
+        resolution=resolution,
+        channels=channels,
         classes=data["classes"],
         images_seen=state["images_seen"],
         path=path,
@@ -189,14 +191,17 @@ def load_discriminator(run: Path) -> DiscriminatorModule:
     """
     path, state = load_newest(run)
     config = parse_config(state["config"], where=str(path))
-    network = build_discriminator(config, *_shape(state["dataset"]))
+    network = build_discriminator(config, *shape_of_data(state))
     network.load_state_dict(state["discriminator"])
     return network.eval().requires_grad_(False)
 
 
-def _shape(data: dict[str, Any]) -> tuple[int, int, int]:
-    """Resolution, channels and number of classes of the dataset."""
-    return data["resolution"], data["channels"], len(data["classes"])
+def shape_of_data(state: State) -> tuple[Resolution, int, int]:
+    """Resolution, channels and number of classes of what a checkpoint was trained on."""
+    data = state["dataset"]
+    side = data["resolution"]  # JSON made a list of (height, width)
+    resolution = side if isinstance(side, int) else resolution_of(tuple(side))
+    return resolution, data["channels"], len(data["classes"])
 
 
 def load_newest(run: Path) -> tuple[Path, State]:

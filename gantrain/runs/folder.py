@@ -88,8 +88,9 @@ def claim_run_folder(
             f"{run}: holds a run of another config; {'; '.join(changed[k] for k in found[:3])}."
             f" Go on with the old config{remedy} or choose another folder with -o"
         )
-    if changed:
+    if mine != theirs:
         _write_json(path, mine)
+    if changed:
         note(run, int(files[-1].stem), {"allowed": [*changed.values()]})
 
 

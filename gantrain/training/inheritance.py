@@ -20,6 +20,7 @@ from gantrain.game.config import Config, Part, parse_config
 from gantrain.game.parts import Game
 from gantrain.models._layers import PER_CLASS
 from gantrain.runs.ancestor import Ancestor, Tensors, open_ancestor
+from gantrain.runs.checkpoint import shape_of_data
 
 _NAMED = 3  # tensors or classes in a message, at most
 
@@ -185,8 +186,7 @@ def _inherit_state(
             " checkpoint, or leave [start] state out"
         )
     old = parse_config(saved["config"], where=str(ancestor.path))
-    data = saved["dataset"]
-    shape = (data["resolution"], data["channels"], len(data["classes"]))
+    shape = shape_of_data(saved)
     players: list[tuple[str, nn.Module, nn.Module, Part, Part]] = [
         (
             "generator",

@@ -62,7 +62,7 @@ def summarize(config: Config) -> list[Summary]:
     _optimizers(config, game)
     z = game.draws.latents(game.generator, 2, truncation=config.train.truncation)
     y = torch.zeros(2, dtype=torch.int64) if game.num_classes else None
-    images = torch.zeros(2, dataset.channels, dataset.resolution, dataset.resolution)
+    images = torch.zeros(2, dataset.channels, dataset.height, dataset.width)
     return [
         _summary(f"generator: {config.model}, on {device}", game.generator, (z, y)),
         _summary(f"discriminator: {config.model}", game.discriminator, (images, y)),
@@ -82,7 +82,7 @@ def what_fits(config: Config) -> Ancestry:
 
 def _open(config: Config) -> tuple[Dataset, Game]:
     data = config.data
-    dataset = open_dataset(Path(data.path), source=data.source, resolution=data.resolution)
+    dataset = open_dataset(Path(data.path), source=data.source, resolution=data.size)
     shape = (dataset.resolution, dataset.channels, dataset.num_classes)
     return dataset, build_game(config, *shape, torch.device("cpu"))
 

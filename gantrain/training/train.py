@@ -141,7 +141,7 @@ def _train(
     # The data decides the shape of the networks.
     options, kinds = config.train, find_trackers(config)
     data = config.data
-    dataset = open_dataset(Path(data.path), source=data.source, resolution=data.resolution)
+    dataset = open_dataset(Path(data.path), source=data.source, resolution=data.size)
     torch.manual_seed(options.seed)
     game = build_game(config, dataset.resolution, dataset.channels, dataset.num_classes, device)
     check_shares(config, game)

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from ganinfer.errors import ConfigError
 from ganinfer.lookup import find_module, module_names
+from gantrain.data.resolution import Resolution, in_words, size_of
 from gantrain.models import _blocks, biggan, r3gan
 from gantrain.models._base import DiscriminatorModule, GeneratorModule
 from gantrain.models._layers import (
@@ -24,7 +25,7 @@ LINEAR = {"stylegan2"}  # their images are clipped where they are drawn
 
 
 def build(
-    name: str, resolution: int, channels: int, num_classes: int
+    name: str, resolution: Resolution, channels: int, num_classes: int
 ) -> tuple[GeneratorModule, DiscriminatorModule]:
     """A small pair; a new architecture without an entry in SMALL comes as it is."""
     module = find_module("gantrain.models", name, where="test")
@@ -34,13 +35,20 @@ def build(
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("resolution", [16, 28, 32, 64, 128, 256])
+@pytest.mark.parametrize("resolution", [16, 28, 32, 64, 128, 256, (16, 48), (64, 32)])
 @pytest.mark.parametrize(("channels", "num_classes"), [(1, 0), (3, 5), (3, 0)])
-def test_shapes_and_ranges(name: str, resolution: int, channels: int, num_classes: int) -> None:
+def test_shapes_and_ranges(
+    name: str, resolution: Resolution, channels: int, num_classes: int
+) -> None:
+    if (
+        not isinstance(resolution, int)
+        and find_module("gantrain.models", name, where="test").Generator.only_square
+    ):
+        pytest.skip(f"{name} makes square images alone")
     generator, discriminator = build(name, resolution, channels, num_classes)
     y = torch.tensor([0, 4]) if num_classes else None
     images = generator(torch.randn(2, generator.z_dim), y)
-    assert images.shape == (2, channels, resolution, resolution)
+    assert images.shape == (2, channels, *size_of(resolution))
     assert images.abs().max() <= 1 or name in LINEAR
     assert discriminator(images, y).shape == (2,)
     assert discriminator.features(images).ndim == 2
@@ -82,16 +90,28 @@ def test_the_class_changes_the_image_and_the_logit(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("resolution", "expected"), [(8, (4, 1)), (28, (7, 2)), (64, (4, 4)), (96, (6, 4))]
+    ("resolution", "expected"),
+    [
+        (8, ((4, 4), 1)),
+        (28, ((7, 7), 2)),
+        (64, ((4, 4), 4)),
+        (96, ((6, 6), 4)),
+        ((128, 256), ((4, 8), 5)),
+        ((80, 48), ((10, 6), 3)),
+    ],
 )
-def test_resolution_is_a_small_map_doubled(resolution: int, expected: tuple[int, int]) -> None:
-    assert start_and_doublings(resolution, model="x") == expected
+def test_resolution_is_a_small_map_doubled(
+    resolution: Resolution, expected: tuple[tuple[int, int], int]
+) -> None:
+    assert start_and_doublings(nn.Identity(), resolution) == expected
 
 
-@pytest.mark.parametrize("resolution", [5, 7, 17, 30, 36])
-def test_a_resolution_that_cannot_be_doubled_to_is_refused(resolution: int) -> None:
-    with pytest.raises(ConfigError, match=f"x: resolution {resolution}"):
-        start_and_doublings(resolution, model="x")
+@pytest.mark.parametrize("resolution", [5, 7, 17, 30, 36, (32, 36), (64, 7)])
+def test_a_resolution_that_cannot_be_doubled_to_is_refused_by_the_model_that_was_asked(
+    resolution: Resolution,
+) -> None:
+    with pytest.raises(ConfigError, match=f"^sagan: resolution {in_words(resolution)} "):
+        build("sagan", resolution, 3, 0)
 
 
 def test_conditional_batch_norm_is_batch_norm_with_a_gain_and_bias_for_each_class() -> None:
@@ -160,7 +180,7 @@ def test_a_projection_head_adds_the_inner_product_with_the_class() -> None:
 def test_widths_are_those_of_the_papers(
     resolution: int, generator: list[int], discriminator: list[int]
 ) -> None:
-    _, doublings = start_and_doublings(resolution, model="x")
+    _, doublings = start_and_doublings(nn.Identity(), resolution)
     assert _blocks.generator_widths(1, doublings) == generator
     assert [width for width, _ in _blocks.discriminator_widths(1, doublings)] == discriminator
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import SMALL
 from torch import nn
+from torch.nn import functional
 from torch.nn.functional import softplus
 
 from ganinfer.errors import ConfigError
@@ -309,6 +310,24 @@ def test_diffaugment_shifts_and_cuts_and_lets_gradients_through() -> None:
     holes = (diffaugment.cutout(torch.ones(200, 1, 16, 16), draws) == 0).sum((1, 2, 3))
     assert holes.max() == 64
     assert holes.min() >= 16
+
+
+def test_augmentations_know_the_height_and_the_width() -> None:
+    draws = Draws(0, CPU)
+    wide = torch.ones(200, 1, 16, 48)
+    seen = diffaugment.translate(wide, draws)[:, 0] > 0  # zeros come in
+    assert (seen.any(2).sum(1).min(), seen.any(1).sum(1).min()) == (16 - 2, 48 - 6)
+    holes = diffaugment.cutout(wide, draws)[:, 0] == 0
+    assert (holes.any(2).sum(1).max(), holes.any(1).sum(1).max()) == (8, 24)
+    # A square in the middle stays one by a quarter turn.
+    inner = torch.rand(1, 1, 8, 8)
+    square, expected = (functional.pad(x, (20, 20, 4, 4)) for x in (inner, inner.rot90(1, (2, 3))))
+    quarter = ada._rotate(torch.tensor([math.pi / 2]), 16 / 48)[:, :2]
+    grid = functional.affine_grid(quarter, [1, 1, 16, 48], align_corners=False)
+    assert torch.allclose(
+        functional.grid_sample(square, grid, align_corners=False), expected, atol=1e-4
+    )
+    assert ada.warp(wide, torch.tensor(1.0), draws).shape == wide.shape
 
 
 def test_ada_leaves_images_alone_at_p_0_and_changes_them_at_p_1() -> None:

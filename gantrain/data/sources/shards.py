@@ -19,16 +19,17 @@ from gantrain.data.source import Source
 from gantrain.data.sources.npz_shards import npz_shard, read_npz
 from gantrain.data.sources.parquet import parquet, read_parquet
 from gantrain.data.sources.parts import Part, Stored
-from gantrain.data.sources.tar import ENDINGS, is_webdataset, read_tar, webdataset
+from gantrain.data.sources.tar import ENDINGS, is_shard, read_tar, webdataset
 
 
-def shard_files(path: Path, split: str = "train") -> list[Path]:
+def shard_files(path: Path, split: str = "train", *, labelled: bool = True) -> list[Path]:
     """The shards that a path means, whose images can be read where they lie; else none.
 
     Args:
-        path: a folder of shards, a Parquet file, or a tar with classes; other tars are trees of
-            pictures, and compressed ones are unpacked first.
+        path: a folder of shards, a Parquet file, or a tar with .cls files or without any classes;
+            other tars are trees of pictures, and compressed ones are unpacked first.
         split: of a folder.
+        labelled: False takes any tar, whose classes are not wanted.
 
     Raises:
         DataError: the folder has images beside its shards, or shards of several kinds.
@@ -37,7 +38,8 @@ def shard_files(path: Path, split: str = "train") -> list[Path]:
         splits = _splits_of(path)
         files = splits.get(split, splits.get("", []) if split == "train" else [])
     else:
-        known = path.is_file() and (path.suffix.lower() == ".parquet" or is_webdataset(path))
+        kind = path.suffix.lower() if path.is_file() else ""
+        known = kind == ".parquet" or (kind == ".tar" and (not labelled or is_shard(path)))
         files = [path] if known else []
     return [] if any(file.suffix.lower() not in _READ for file in files) else files
 

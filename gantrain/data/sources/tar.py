@@ -17,7 +17,7 @@ from ganinfer.errors import DataError
 from gantrain.data.names import is_litter, is_picture
 from gantrain.data.sources.folder import MAX_BYTES
 from gantrain.data.sources.parts import Part, blocks_of
-from gantrain.data.sources.trees import Tree
+from gantrain.data.sources.trees import Labelling, Tree, pictures_of
 
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _BLOCK = 512  # of a tar, which ends with one of zeros
@@ -130,14 +130,19 @@ def read_tar(file: Path, places: NDArray[np.int64]) -> list[bytes]:
     return found
 
 
-def is_webdataset(file: Path) -> bool:
-    """Is it a tar that is not compressed, with class numbers beside its pictures?"""
-    return file.suffix.lower() == ".tar" and _has_classes(file, file.stat().st_mtime_ns)
+def is_shard(file: Path) -> bool:
+    """Has a tar class numbers beside its pictures, or else no classes and no splits at all?"""
+    return _is_shard(file, file.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=16)
-def _has_classes(file: Path, _mtime_ns: int) -> bool:
+def _is_shard(file: Path, _mtime_ns: int) -> bool:
     try:
-        return Tar(file).is_webdataset
+        tar = Tar(file)
+        if tar.is_webdataset:
+            return True
+        found = pictures_of(tar_tree(file, tar), "train", Labelling())
     except DataError:
         return False
+    pictures = [name for name in tar.members if is_picture(name) and not is_litter(name)]
+    return found.labels is None and len(found.names) == len(pictures)

@@ -254,7 +254,7 @@ def test_another_dataset_is_replaced_only_if_that_is_asked_for(
     prepare("digits", tmp_path / "data", resolution=16)  # the same
     for source, options, words in (
         (class_folders, {}, "holds another dataset, of digits; source: .*photos"),
-        ("digits", {"resolution": 8}, r"size: it has \(16, 16\), asked for \(8, 8\)"),
+        ("digits", {"resolution": 8}, r"height and width: it has \(16, 16\), asked for \(8, 8\)"),
         ("digits", {"stack": True}, "stacked: it has False, asked for True"),
         ("ring8", {}, "source: it has digits, asked for ring8"),
     ):

@@ -1,18 +1,22 @@
 import os
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from drawn_shards import WRITERS, make_shards, png, write_tar
+from typer.testing import CliRunner
 
-from ganinfer.errors import DataError
+from ganexport.cli.gan import app
+from ganinfer.errors import DataError, RequestError
 from gantrain.cli.train import prepare as prepare_command
-from gantrain.data import index as indexing
+from gantrain.data import indexing
 from gantrain.data.dataset import Dataset
-from gantrain.data.index import index_shards
+from gantrain.data.indexing import index_shards
 from gantrain.data.opening import open_dataset
 from gantrain.data.prepare import prepare
+from gantrain.data.sources.shards import shard_files
 from gantrain.data.windows import StreamedBatches, Windows
 
 CPU = torch.device("cpu")
@@ -24,11 +28,13 @@ def test_images_in_their_shards_are_those_that_prepare_copies(
     tmp_path: Path, small_blocks: None, write, labelled: bool
 ) -> None:
     source = make_shards(tmp_path / "shards", write=write, labelled=labelled)
-    prepare(str(source), tmp_path / "copied", resolution=8)
-    made = index_shards(source, tmp_path / "streamed", resolution=8)
+    told = prepare(str(source), tmp_path / "copied", resolution=(8, 16))
+    made = index_shards(source, tmp_path / "streamed", resolution=(8, 16))
     copied, streamed = Dataset(tmp_path / "copied"), Dataset(tmp_path / "streamed")
     assert made.num_images == len(streamed) == 50
-    assert (streamed.images.dtype, streamed.images.shape) == (np.uint8, (50, 8, 8, 3))
+    assert made.warnings == told.warnings == streamed.warnings
+    assert "enlarged: 50" in made.warnings[0]
+    assert (streamed.images.dtype, streamed.images.shape) == (np.uint8, (50, 8, 16, 3))
     assert np.array_equal(streamed.images[:], copied.images)
     rows = np.array([49, 3, 3, 20, 21])
     assert np.array_equal(streamed.images[rows], copied.images[rows])
@@ -55,11 +61,9 @@ def test_broken_images_are_named_and_left_out_or_refused(tmp_path: Path) -> None
 
 def test_what_cannot_be_streamed_is_refused_in_words(tmp_path: Path) -> None:
     source = make_shards(tmp_path / "shards", 10)
-    with pytest.raises(DataError, match=r"00000.png: 12x10 is not square; give --resolution"):
-        index_shards(source, tmp_path / "index")
     squares = [png(np.zeros((size, size), np.uint8)) for size in (8, 8, 9)]
     write_tar(tmp_path / "x.tar", squares, [0, 1, 0])
-    with pytest.raises(DataError, match=r"00002.png: 9x9, and the first image is 8x8"):
+    with pytest.raises(DataError, match=r"00002.png: 9x9 .*, and the first image is 8x8"):
         index_shards(tmp_path / "x.tar", tmp_path / "index")
     write_tar(source / "1.tar", squares, None)
     with pytest.raises(DataError, match=r"labels in some shards only, and 1.tar has none"):
@@ -67,8 +71,30 @@ def test_what_cannot_be_streamed_is_refused_in_words(tmp_path: Path) -> None:
     (tmp_path / "1.png").write_bytes(squares[0])
     with pytest.raises(DataError, match=r"found no shards; expected a folder of tar or Parquet"):
         index_shards(tmp_path / "1.png", tmp_path / "index")
-    with pytest.raises(DataError, match="--stream leaves images as they are.* leave out --stack"):
+    with pytest.raises(
+        RequestError, match="--stream leaves images as they are.* leave out --stack"
+    ):
         prepare_command(str(source), tmp_path / "index", stack=True, stream=True)
+
+
+def test_a_lone_tar_is_streamed_if_it_has_no_classes_or_none_are_wanted(tmp_path: Path) -> None:
+    pictures = [png(np.full((8, 8), 20 * n, np.uint8)) for n in range(6)]
+    write_tar(tmp_path / "flat.tar", pictures, None)
+    flat = open_dataset(tmp_path / "flat.tar")
+    assert (len(flat), flat.labels) == (6, None)
+    for number, picture in enumerate(pictures):
+        place = tmp_path / "tree" / "ab"[number % 2] / f"{number}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(picture)
+    with tarfile.open(tmp_path / "classes.tar", "w") as archive:
+        archive.add(tmp_path / "tree", "tree")
+    assert shard_files(tmp_path / "classes.tar") == []
+    with pytest.raises(DataError, match="without classes, or with --no-labels"):
+        index_shards(tmp_path / "classes.tar", tmp_path / "index")
+    for name in ("classes.tar", "with.tar"):
+        write_tar(tmp_path / "with.tar", pictures, [0, 1, 0, 1, 0, 1])
+        made = index_shards(tmp_path / name, tmp_path / f"{name}.index", labelled=False)
+        assert (made.num_images, made.classes) == (6, [])
 
 
 def test_an_interrupted_index_goes_on_with_the_next_shard(
@@ -113,6 +139,19 @@ def test_shards_are_indexed_where_they_are_opened_and_again_when_they_change(
     changed = open_dataset(source, resolution=10)
     assert len(changed) == 11
     assert changed.sha256 != first.sha256
+
+
+def test_training_from_shards_tells_what_prepare_would(tmp_path: Path, downloads: Path) -> None:
+    source = make_shards(tmp_path / "shards", 10)
+    write_tar(source / "1.tar", [png(np.zeros((32, 32), np.uint8)), b"nothing"], [0, 1])
+    asked = ["--set", f"data.path={source}", "--set", "data.resolution=16x32", "--dry-run"]
+    for _ in range(2):  # the second time of the index
+        said = CliRunner().invoke(app, ["train", "dcgan-digits", *asked]).output
+        assert "skipped 1.tar/00001.png: not an image" in said
+        assert (
+            "pictures that were too small and are enlarged: 10, 00000.tar/00000.png first" in said
+        )
+        assert "everything is in order" in said
 
 
 def test_a_shard_that_changed_is_told(tmp_path: Path) -> None:

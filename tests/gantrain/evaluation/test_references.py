@@ -1,5 +1,6 @@
 """What is compared with: data of other orders and names, prepared or not."""
 
+import shutil
 import warnings
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image
 from ganinfer.errors import DataError
 from gantrain.data.dataset import Dataset
 from gantrain.data.prepare import prepare
+from gantrain.evaluation.compare import compare
 from gantrain.evaluation.evaluate import evaluate
 
 CLASSES = ["9", "10", "x"]  # sorted as text: 10, 9, x
@@ -134,6 +136,20 @@ def test_sizes_may_differ_where_the_extractor_takes_any(
         evaluate(tmp_path, pictures, metrics=["fid"])
     with pytest.raises(DataError, match="takes images of one size"):
         evaluate(pictures, tmp_path, metrics=["fid"])
+
+
+def test_a_stray_picture_is_refused_and_taken_without_labels(
+    pictures: Path, tmp_path: Path, net: str
+) -> None:
+    shutil.copytree(pictures, tmp_path / "stray")
+    Image.new("RGB", (16, 16)).save(tmp_path / "stray/preview.png")
+    for target, data in ((pictures, tmp_path / "stray"), (tmp_path / "stray", pictures)):
+        with pytest.raises(DataError, match=r"preview.png has no class.* give --no-labels"):
+            fid(target, data, net)
+        options = {"labelled": False, "metrics": ["fid"], "extractor": net}
+        assert 0 < evaluate(target, data, **options).values["fid"] < 0.1
+    both = compare([pictures, tmp_path / "stray"], pictures, **options).records
+    assert [record.num_images for record in both] == [240, 240]
 
 
 def test_grey_pictures_among_coloured_ones_are_converted(pictures: Path, tmp_path: Path) -> None:

@@ -40,6 +40,15 @@ def test_runs_are_listed_with_their_state_their_figures_and_their_ancestor(
         assert word in done.stdout
 
 
+def test_a_run_that_was_prolonged_and_stopped_is_not_finished(shapes: Path, tmp_path: Path) -> None:
+    for total, stopped in ((0.2, False), (0.8, True)):
+        config = parse_config(tiny_recipe(shapes, total_kimg=total), where="x")
+        train(config, tmp_path / "run", should_stop=lambda at_once=stopped: at_once)
+    (listed,) = list_runs(tmp_path)
+    assert (listed.state, listed.total_images) == ("stopped", 800)
+    assert 200 < listed.images_seen < 800
+
+
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="nowhere: no folder there"):
         list_runs(tmp_path / "nowhere")

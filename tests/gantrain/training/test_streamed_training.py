@@ -18,7 +18,7 @@ from test_train import TOML, assert_identical
 from ganinfer import Sampler
 from ganinfer.shards import write_shards
 from gantrain.data.dataset import Dataset, RealBatches
-from gantrain.data.index import index_shards
+from gantrain.data.indexing import index_shards
 from gantrain.data.prepare import prepare
 from gantrain.data.windows import Windows
 from gantrain.evaluation.evaluate import evaluate

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import GAN, tiny_recipe
+from conftest import GAN, draw_shapes, tiny_recipe
 from PIL import Image
 
 from ganinfer.errors import CheckpointError, ConfigError, TrainingError
+from gantrain.data.prepare import prepare
 from gantrain.game.config import parse_config
 from gantrain.runs.checkpoint import checkpoint_files, load_checkpoint, save_checkpoint
 from gantrain.training.train import train
@@ -246,6 +247,13 @@ def test_a_run_without_checkpoints_may_begin_again_with_another_config(shapes, t
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_text("{}")
     recipe = parse_config(tiny_recipe(shapes, total_kimg=0.2), where="x")
+    assert train(recipe, tmp_path / "run").finished
+
+
+def test_a_set_smaller_than_a_batch_is_trained_on(tmp_path: Path) -> None:
+    np.savez(tmp_path / "five.npz", images=draw_shapes(5, seed=0)[0])
+    data = prepare(str(tmp_path / "five.npz"), tmp_path / "data").path
+    recipe = parse_config(tiny_recipe(data, total_kimg=0.04), where="x")
     assert train(recipe, tmp_path / "run").finished
 
 
