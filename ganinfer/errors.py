@@ -198,6 +198,7 @@ EXTRAS = {
     "av": "video",
     "pyarrow": "parquet",
     "lmdb": "lmdb",
+    "reportlab": "figures",
     "ray": "ray",
     "wandb": "wandb",
     "mlflow": "mlflow",

@@ -34,6 +34,7 @@ from gantrain.report.meanings import (
     trend,
 )
 from gantrain.report.parity import read_parity
+from gantrain.report.pdf import check_pdf
 from gantrain.report.shapes import Drawing
 from gantrain.runs.checkpoint import load_generator
 from gantrain.runs.folder import begins_with
@@ -84,6 +85,8 @@ def write_report(
     Raises:
         GanError: something cannot be used, and why.
     """
+    if figures is not None:
+        check_pdf()
     device = torch.device(device)
     trained = load_generator(run)
     parity = read_parity(bundle, trained) if bundle else None

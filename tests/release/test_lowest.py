@@ -12,6 +12,7 @@ LOWEST = ROOT / "constraints-lowest.txt"
 TRIED = (
     "cpu",
     "export",
+    "figures",
     "hub",
     "layers",
     "lmdb",
