@@ -11,6 +11,7 @@ from ganinfer.cli.console import console, fetched_path, progress_bars
 from ganinfer.cli.options import Engine, chosen_cluster, expanded
 from ganinfer.engines.cluster import Cluster
 from ganinfer.errors import ConfigError
+from ganinfer.scheduler.opening import Opening
 
 if TYPE_CHECKING:
     from gantrain.evaluation.evaluate import Record
@@ -79,6 +80,7 @@ def evaluate(
     ] = None,
     extractor: ExtractorName = "classifier",
     resizer: Resizer = None,
+    opening: Opening,
     engine: Engine = None,
     cluster: Cluster,
     output: Annotated[
@@ -124,6 +126,7 @@ def evaluate(
                     extractor=extractor,
                     resizer=resizer,
                     device=device,
+                    opening=opening,
                     cluster=actors,
                     progress=report,
                 )
@@ -268,9 +271,10 @@ def _show_scores(record: "Record", *, title: str | None) -> None:
     console.print(table)
     resizer = "" if record.resizer == "none" else f", resized by {record.resizer}"
     asked = f", classes as in the {record.class_frequencies}" if record.class_frequencies else ""
+    by = f" by {record.drawn_by}" if record.drawn_by else ""
     asked = ", all classes alike" if record.class_frequencies == "uniform" else asked
     console.print(
-        f"of {record.num_images:,} images{asked}, against {record.dataset},"
+        f"of {record.num_images:,} images{by}{asked}, against {record.dataset},"
         f" features of: {record.extractor}{resizer}",
         soft_wrap=True,
     )

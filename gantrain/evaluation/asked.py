@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from ganinfer.progress import Progress
+from ganinfer.scheduler.opening import Opening
 from gantrain.evaluation.frequencies import Frequencies, asked_as
 from gantrain.evaluation.references import reference_of
 from gantrain.evaluation.targets import Target, open_target, some_of
@@ -30,6 +31,7 @@ class Asked:
     resizer: str | None
     device: torch.device
     cache: Path | None
+    opening: Opening | None = None
 
     @contextmanager
     def opened(
@@ -46,6 +48,7 @@ class Asked:
                 truncation=self.truncation,
                 labelled=self.labelled,
                 device=self.device,
+                opening=self.opening,
             )
         )
         with opened as target:

@@ -11,6 +11,7 @@ import torch
 from ganinfer import __version__
 from ganinfer.engines.cluster import Cluster
 from ganinfer.progress import Progress
+from ganinfer.scheduler.opening import Opening
 from gantrain.evaluation.asked import Asked
 from gantrain.evaluation.by_actors import measure_by
 from gantrain.evaluation.frequencies import Frequencies
@@ -32,6 +33,7 @@ class Record(Evaluation):
         target: what was measured. seed: of its first image. truncation: of its latents, or None.
         class_frequencies: what says how often a conditional generator was asked for each class:
             "data", "training data" or "uniform"; None of others.
+        drawn_by: what ran a bundle, "onnxruntime on cpu in int8"; None of others.
         device: where. versions: of what computed it.
     """
 
@@ -39,6 +41,7 @@ class Record(Evaluation):
     seed: int
     truncation: float | None
     class_frequencies: str | None
+    drawn_by: str | None
     device: str
     versions: dict[str, str]
 
@@ -58,6 +61,7 @@ def evaluate(
     resizer: str | None = None,
     device: torch.device | str = "cpu",
     cache: Path | None = None,
+    opening: Opening | None = None,
     cluster: Cluster | None = None,
     progress: Progress | None = None,
 ) -> Record:
@@ -74,6 +78,7 @@ def evaluate(
         split, labelled, extractor, resizer: see `open_reference`.
         device: where the networks run.
         cache: folder of what has been measured; the user's cache folder by default.
+        opening: of a bundle: its backend, precision and so on.
         cluster: of Ray, whose actors draw and see the images; see `measure_by`.
         progress: called with (what is being done, done, in all).
 
@@ -97,6 +102,7 @@ def evaluate(
         resizer=resizer,
         device=device,
         cache=cache,
+        opening=opening,
     )
     with asked.opened(progress) as (target, reference):
         names = metrics or _metrics_for(target, reference)
@@ -124,6 +130,7 @@ def record_of(
         seed=seed,
         truncation=target.truncation,
         class_frequencies=target.frequencies,
+        drawn_by=target.drawn_by,
         device=str(reference.device),
         versions={"ganpipe": __version__, "torch": torch.__version__, "numpy": np.__version__},
     )

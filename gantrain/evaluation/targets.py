@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from ganinfer.bundle.archive import is_bundle
 from ganinfer.drawing.images import to_uint8
-from ganinfer.errors import DataError, DataNotFound
+from ganinfer.errors import ConfigError, DataError, DataNotFound
 from ganinfer.sampler import Sampler
+from ganinfer.scheduler.opening import Opening
 from gantrain.data.dataset import Dataset
 from gantrain.evaluation.pictures import Pictures, is_prepared
 from gantrain.metrics._generated import Draw, Generated
@@ -36,6 +37,7 @@ class Target:
         truncation: of the images, the default filled in.
         frequencies: what says how often each class is asked for, "data", "training data" or
             "uniform"; None where no classes are asked for.
+        drawn_by: backend, device and precision of a bundle; None of others.
     """
 
     source: Source
@@ -44,6 +46,7 @@ class Target:
     place: Path | None = None
     truncation: float | None = None
     frequencies: str | None = None
+    drawn_by: str | None = None
 
 
 @contextmanager
@@ -55,6 +58,7 @@ def open_target(
     truncation: float | None = None,
     labelled: bool = True,
     device: torch.device,
+    opening: Opening | None = None,
 ) -> Iterator[Target]:
     """Open what `gan evaluate` measures.
 
@@ -67,20 +71,24 @@ def open_target(
             Batch norms keep the statistics of the training, as they do in a bundle.
         labelled: False leaves labels of images out that are not prepared.
         device: where a run's network runs.
+        opening: of a bundle: its backend, precision and so on.
 
     Yields:
         The target; nothing has been drawn yet.
 
     Raises:
         CheckpointError, BundleError, DataError: it cannot be used.
+        ConfigError: what is no bundle is to be opened otherwise than by default.
     """
-    seeds = range(seed, seed + num_images)
+    seeds, opening = range(seed, seed + num_images), opening or Opening()
+    if opening != Opening() and (_is_run(path) or not is_generator(path)):
+        raise ConfigError(f"{path}: backend, precision and so on are for bundles; leave them out")
     if not is_generator(path):
         yield some_of(open_images(path, truncation=truncation, labelled=labelled), num_images)
     elif _is_run(path):
         yield _of_run(path, seeds, truncation, device)
     else:
-        with Sampler(path) as sampler:
+        with Sampler(path, **vars(opening)) as sampler:
             yield _of_bundle(sampler, seeds, truncation)
 
 
@@ -128,11 +136,18 @@ def _of_bundle(sampler: Sampler, seeds: range, truncation: float | None) -> Targ
 
     info = sampler.info
     truncation = info["default_truncation"] if truncation is None else truncation
-    running = (info["backend"], info["device"], info["precision"], truncation, seeds.start)
+    backend, device, precision = info["backend"], info["device"], info["precision"]
+    running = (backend, device, precision, truncation, seeds.start)
     key = f"bundle {sampler.sha256} {running}"
     source = Generated(key, seeds, len(sampler.classes), draw_bundle)
-    place = sampler.dataset_path
-    return Target(source, sampler.classes, sampler.dataset_sha256, place, truncation)
+    return Target(
+        source,
+        sampler.classes,
+        sampler.dataset_sha256,
+        sampler.dataset_path,
+        truncation,
+        drawn_by=f"{backend} on {device} in {precision}",
+    )
 
 
 def _of_run(path: Path, seeds: range, truncation: float | None, device: torch.device) -> Target:

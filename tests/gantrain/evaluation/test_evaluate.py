@@ -10,6 +10,7 @@ import torch
 from conftest import tiny_recipe
 
 from ganinfer.errors import ConfigError, DataError
+from ganinfer.scheduler.opening import Opening
 from gantrain.data.dataset import Dataset
 from gantrain.data.prepare import prepare
 from gantrain.evaluation.evaluate import evaluate, target_moments
@@ -94,7 +95,19 @@ def test_a_run_and_its_bundle_score_the_same(run: Path, bundle: Path) -> None:
         found[1].values["label_accuracy"], abs=0.01
     )
     assert found[0].target == str(run)
+    assert found[0].drawn_by is None
     assert found[0].versions["torch"] == torch.__version__
+
+
+def test_a_bundle_is_measured_in_the_precision_that_is_asked_for(run: Path, bundle: Path) -> None:
+    half = Opening(backend="onnxruntime", precision="fp16")
+    asked = {"metrics": ["fid"], "num_images": 300}
+    found = [evaluate(bundle, **asked, opening=opening) for opening in (Opening(), half)]  # type: ignore[arg-type]
+    assert found[1].drawn_by == "onnxruntime on cpu in fp16"
+    assert found[0].values["fid"] != found[1].values["fid"]
+    assert found[0].values["fid"] == pytest.approx(found[1].values["fid"], rel=0.01)
+    with pytest.raises(ConfigError, match=f"{run}: backend, precision and so on are for bundles"):
+        evaluate(run, **asked, opening=half)  # type: ignore[arg-type]
 
 
 def test_a_second_evaluation_goes_on_from_the_first_and_agrees_to_the_last_digit(
