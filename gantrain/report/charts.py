@@ -184,7 +184,7 @@ def _panel(
             shapes += [Dot(x, y, colour), Text(x + 5, y - 5, label, kind="small")]
         if name and len(kept) > 1:
             shapes.append(Text(legend, top - 6, name, "end", "small", colour))
-            legend -= 12 + 9.5 * len(name)
+            legend -= 12 + 6.5 * len(name)
     return shapes
 
 
