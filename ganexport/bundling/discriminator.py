@@ -78,13 +78,15 @@ def ship_discriminator(
             f" {real.num_classes} classes, and the discriminator takes {model.size} of"
             f" {subject.num_classes}"
         )
+    rows = some_rows(len(real), num_images)
+    real_probes = list(_real(real, rows[:NUM_PROBES], subject))
+    _check_judges_images(subject.open_discriminator(), *real_probes[0], subject.where)
     file = discriminator_to_onnx(
         plain(subject.open_discriminator()),
         model.shape,
         conditional=bool(subject.num_classes),
     )
     judge = FeatureNetwork(file)
-    rows = some_rows(len(real), num_images)
 
     def logits(name: str, batches: Batches, count: int) -> NDArray[np.float64]:
         found: list[NDArray[np.float32]] = []
@@ -108,7 +110,7 @@ def ship_discriminator(
     offsets = normalisers(scores, y, subject.num_classes)
     ratios = scores + offsets[0 if y is None else y]
     probes = [
-        *_real(real, rows[:NUM_PROBES], subject),
+        *real_probes,
         *_generated(subject, backend, _CALIBRATION_SEEDS, NUM_PROBES),
     ]
     entry = Discriminator(
@@ -119,7 +121,7 @@ def ship_discriminator(
         held_out=held_out,
         quantiles=np.quantile(ratios, np.linspace(0, 1, NUM_QUANTILES)).tolist(),
     )
-    gate = _gate(subject.open_discriminator(), judge, probes, subject.where)
+    gate = _gate(subject.open_discriminator(), judge, probes)
     return Shipped(file, entry, [gate])
 
 
@@ -155,23 +157,28 @@ def normalisers(scores: NDArray[np.float64], y: Labels, num_classes: int) -> NDA
     return -np.array([np.logaddexp.reduce(group) - np.log(len(group)) for group in groups])
 
 
-def _gate(
-    network: DiscriminatorModule,
-    judge: FeatureNetwork,
-    probes: list[tuple[Images, Labels]],
-    where: str,
-) -> GateResult:
-    """What ships against torch; a network whose logits depend on the batch is refused."""
-    expected = np.concatenate([_torch_logits(network, images, y) for images, y in probes])
-    found = np.concatenate([judge(images, y) for images, y in probes])
-    spread = float(expected.std()) or 1.0
-    images, y = probes[0]
+def _check_judges_images(
+    network: DiscriminatorModule, images: Images, y: Labels, where: str
+) -> None:
+    """Refuse a network whose logits depend on the batch."""
+    together = _torch_logits(network, images, y)
     alone = _torch_logits(network, images[:1], None if y is None else y[:1])
-    if abs(float(alone[0] - expected[0])) > MAX_ERROR * spread:
+    if abs(float(alone[0] - together[0])) > MAX_ERROR * (float(together.std()) or 1.0):
         raise ExportError(
             f"{where}: its discriminator judges an image by the others of its batch, as minibatch"
             " discrimination does; leave --with-discriminator out"
         )
+
+
+def _gate(
+    network: DiscriminatorModule,
+    judge: FeatureNetwork,
+    probes: list[tuple[Images, Labels]],
+) -> GateResult:
+    """What ships against torch."""
+    expected = np.concatenate([_torch_logits(network, images, y) for images, y in probes])
+    found = np.concatenate([judge(images, y) for images, y in probes])
+    spread = float(expected.std()) or 1.0
     error = float(np.abs(found - expected).max()) / spread
     limit = f"<= {MAX_ERROR:g}"
     passed = error <= MAX_ERROR

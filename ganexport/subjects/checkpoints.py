@@ -113,6 +113,8 @@ def open_checkpoint(path: Path) -> object:
             return load_file(path)
         if (words := mistaken.what_it_is(path, head)) is not None:
             raise ExportError(f"{path}: {words}")
+    except WeightsNotFound:
+        raise  # of one of several files
     except FileNotFoundError:
         if path.with_name(f"{path.name}.index").exists():
             raise ExportError(

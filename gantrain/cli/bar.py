@@ -49,7 +49,11 @@ def training_bar() -> Iterator[Callable[["TrainingProgress"], None]]:
             except OSError:  # nobody looks any more, and that ends no run
                 fall_silent()
 
-        yield report
+        try:
+            yield report
+        finally:
+            if shown and not draws_bars():  # it is gone: the bar's last words would fail
+                fall_silent()
 
 
 def _words(progress: "TrainingProgress") -> str:

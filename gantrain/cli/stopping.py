@@ -33,7 +33,7 @@ class Signals:
 
     def __init__(self, run: Path) -> None:
         """run: its folder."""
-        self._run = run
+        self._run, self._has_terminal = run, console.is_terminal
         self._trains = self._save = False
         self._heard_at = 0.0
         self.stopped_by: int | None = None
@@ -67,7 +67,7 @@ class Signals:
     def _take(self, number: int) -> None:
         if number == _HANGUP:
             self._save = True
-            if console.is_terminal and not os.isatty(1):
+            if self._has_terminal and not os.isatty(1):
                 fall_silent()
         elif number in _STOPS and self.stopped_by is None:
             self._heard_at, self.stopped_by = time.monotonic(), number

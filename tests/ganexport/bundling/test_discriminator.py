@@ -29,7 +29,10 @@ def subject(run: Path) -> Subject:
     return of_run(load_generator(run))
 
 
-@pytest.mark.parametrize(("name", "num_classes"), [*((name, 3) for name in SMALL), ("mlp", 0)])
+# StyleGAN2's looks at the whole batch, and ships with no bundle.
+@pytest.mark.parametrize(
+    ("name", "num_classes"), [*((name, 3) for name in SMALL if name != "stylegan2"), ("mlp", 0)]
+)
 def test_every_discriminator_gives_its_logits_as_onnx(name: str, num_classes: int) -> None:
     torch.manual_seed(0)
     module = importlib.import_module(f"gantrain.models.{name}")

@@ -14,7 +14,7 @@ from ganexport.pipeline import export
 from ganexport.subjects.spec import Spec
 from ganexport.subjects.subject import of_module
 from ganinfer import Sampler
-from ganinfer.errors import ExportError
+from ganinfer.errors import Ending, ExportError
 from ganinfer.verify import verify_host
 
 
@@ -159,14 +159,18 @@ def test_the_command_exports_a_module_of_the_users_own(gan, tmp_path: Path) -> N
         found = sampler.generate(z, np.array([2]))
     expected = np.rint((np.tanh(0.2 + 8.0) + 1) * 127.5)
     assert (found == expected).all()
-    for arguments, word in (
-        (("--module", "mine:make", "-o", "y.gan"), "z_dim"),
-        (("--module", "mine:nothing", "-o", "y.gan", *options), "gives int"),
-        (("--module", "mine:scripted", "-o", "y.gan", *options), "a TorchScript program, of G"),
-        (("--module", "mine:make", "-o", "y.gan", "--set", "zdim=4"), "z_dim"),
+    for arguments, code, word in (
+        (("--module", "mine:make", "-o", "y.gan"), Ending.USAGE, "z_dim"),
+        (("--module", "mine:nothing", "-o", "y.gan", *options), Ending.FAILED, "gives int"),
+        (
+            ("--module", "mine:scripted", "-o", "y.gan", *options),
+            Ending.FAILED,
+            "a TorchScript program, of G",
+        ),
+        (("--module", "mine:make", "-o", "y.gan", "--set", "zdim=4"), Ending.USAGE, "z_dim"),
     ):
         result = gan("export", *arguments, cwd=tmp_path)
-        assert result.returncode == 1
+        assert result.returncode == code
         assert word in result.stderr
         assert "Traceback" not in result.stderr
     assert not (tmp_path / "y.gan").exists()

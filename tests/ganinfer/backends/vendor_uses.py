@@ -62,6 +62,7 @@ HOLDS = {
         "_compile.tensor": f"{TRT}:ITensor",
     },
     "ganexport/engines/timings.py": {"config": f"{TRT}:IBuilderConfig"},
+    "ganexport/extraction/formats.py": {"ort": ORT, "options": f"{ORT}:SessionOptions"},
 }
 # What every module has, and what no binding but the package around it has.
 _OF_PYTHON = re.compile(r"__\w+__$")

@@ -15,7 +15,7 @@ from ganinfer import Sampler
 from ganinfer.bench.connection import Connection
 from ganinfer.bench.served import CALLERS, bench_server
 from ganinfer.cli.bench import _show_served
-from ganinfer.errors import BackendUnavailable, ParityError
+from ganinfer.errors import BackendUnavailable, Ending, ParityError
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
@@ -70,7 +70,7 @@ def test_what_it_cannot_measure_is_told_in_words(
     with pytest.raises(BackendUnavailable, match="it serves the bundle [0-9a-f]{12}, and this"):
         bench_server(copied, host.url, name="tiny", key=KEY)
     done = gan("bench", bundle, "--server", "http://127.0.0.1:9")
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert (done.returncode, done.stderr.count("\n")) == (Ending.UNAVAILABLE, 1)
     assert "is the server up, and this its port?" in done.stderr
     for wrong in (["--server", host.url, "--tune"], ["--api-key-file", "x"]):
         assert "it goes with" in gan("bench", bundle, *wrong).stderr

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from ganinfer import Sampler
-from ganinfer.errors import DataError, RequestError
+from ganinfer.errors import DataError, Ending, RequestError
 from ganinfer.lookup import module_names
 from ganinfer.shards import INDEX, plan, write_missing, write_shards
 
@@ -114,7 +114,7 @@ def test_another_request_in_a_store_is_refused(sampler, memory) -> None:
 
 def test_pictures_do_not_go_to_a_url(gan, bundle: Path, tmp_path: Path) -> None:
     done = gan("sample", bundle, "-o", "s3://a/b", cwd=tmp_path)
-    assert (done.returncode, list(tmp_path.iterdir())) == (1, [])
+    assert (done.returncode, list(tmp_path.iterdir())) == (Ending.USAGE, [])
     assert done.stderr == "error: -o s3://a/b: only shards (-n) go to a URL; give a path\n"
 
 

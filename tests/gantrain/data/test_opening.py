@@ -50,7 +50,8 @@ def test_the_copy_follows_the_pictures_and_not_their_place(photos: Path, tmp_pat
 
 
 def test_what_pictures_need_is_said_as_a_recipe_says_it(photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="12x8 is not square.*--set data.resolution=N"):
+    Image.new("RGB", (9, 9)).save(photos / "cat" / "odd.png")
+    with pytest.raises(DataError, match="odd.png.*--set data.resolution=N"):
         open_dataset(photos)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="empty: no prepared dataset.*no image files in it"):

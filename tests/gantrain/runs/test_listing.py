@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from conftest import tiny_recipe
 
-from ganinfer.errors import RequestError
+from ganinfer.errors import RunNotFound
 from ganinfer.files import only_writer
 from gantrain.game.config import parse_config
 from gantrain.runs.listing import list_runs
@@ -50,6 +50,6 @@ def test_a_run_that_was_prolonged_and_stopped_is_not_finished(shapes: Path, tmp_
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="nowhere: no folder there"):
+    with pytest.raises(RunNotFound, match="nowhere: no folder there"):
         list_runs(tmp_path / "nowhere")
     assert list_runs(tmp_path) == []
