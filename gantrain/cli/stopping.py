@@ -120,6 +120,8 @@ def stop_signals(run: Path) -> Iterator[Signals]:
         raise typer.Exit(128 + left.args[0]) from None
     finally:
         for number, handler in old.items():
-            signal.signal(number, handler)
+            # A stopped process is about to end, by its own exit code, which no signal changes.
+            ends = signals.stopped_by is not None and number in _STOPS
+            signal.signal(number, signal.SIG_IGN if ends else handler)
         signal.set_wakeup_fd(old_wakes)
         wakes.close()

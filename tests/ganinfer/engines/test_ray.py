@@ -34,7 +34,7 @@ cluster.shutdown()
 
 # A format whose fifth shard kills its actor, and whose twelfth the driver, each once.
 FATAL = """
-import os, signal
+import os, signal, time
 from itertools import chain
 from pathlib import Path
 from ganinfer.formats.npz import pack, write as write_npz
@@ -48,6 +48,7 @@ def write(sink, parts, count):
             victim = int(pid.read_text() or os.getpid())
             pid.unlink()
             os.kill(victim, signal.SIGKILL)
+            time.sleep(60)  # an actor does not outlive its driver for long
     write_npz(sink, chain([first], parts), count)
 """
 
