@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.datasets import load_sample_images
 from torch import Tensor, nn
 
@@ -11,6 +12,7 @@ from ganexport.proof.looks import Looks, look_at
 from ganexport.subjects.spec import Spec
 from ganexport.subjects.subject import of_module
 from ganinfer.errors import ExportError
+from gantrain.data.opening import prepared_copy
 from gantrain.data.prepare import prepare
 
 SIZE = 16
@@ -41,11 +43,12 @@ class Knows(nn.Module):
     def __init__(self, pictures: np.ndarray, *, scale: float = 1.0, shift: float = 0.0) -> None:
         super().__init__()
         pixels = torch.from_numpy(pictures[::4].copy()).permute(0, 3, 1, 2) / 127.5 - 1
+        self._width = pixels.shape[3]
         self.pictures = nn.Parameter(pixels.flatten(1) * scale + shift)
 
     def forward(self, z: Tensor) -> Tensor:
         chosen = torch.softmax(1e4 * z, dim=1)
-        return (chosen @ self.pictures).reshape(-1, 3, SIZE, SIZE)
+        return (chosen @ self.pictures).reshape(-1, 3, SIZE, self._width)
 
 
 def looks(network: Knows, data: Path | None = None, **said: str) -> Looks:
@@ -54,6 +57,19 @@ def looks(network: Knows, data: Path | None = None, **said: str) -> Looks:
 
 def test_pictures_as_they_should_be_are_passed_over(photographs: np.ndarray, data: Path) -> None:
     assert looks(Knows(photographs), data) == Looks()
+
+
+def test_pictures_are_taken_in_the_shape_of_the_generators(
+    photographs: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    wide = photographs[::10].reshape(-1, 2, SIZE, SIZE, 3).swapaxes(1, 2)
+    wide = wide.reshape(-1, SIZE, 2 * SIZE, 3)
+    (tmp_path / "photos").mkdir()
+    for n, picture in enumerate(wide):
+        Image.fromarray(picture).save(tmp_path / "photos" / f"{n}.png")
+    assert looks(Knows(wide), tmp_path / "photos") == Looks()
+    assert prepared_copy(tmp_path / "photos", (SIZE, 2 * SIZE)).exists()
 
 
 @pytest.mark.parametrize(
