@@ -22,7 +22,7 @@ from ganinfer.backends.onnxruntime import installed
 from ganinfer.backends.tensorrt import TensorRTBackend
 from ganinfer.bundle.archive import Bundle
 from ganinfer.drawing.inputs import draw_inputs
-from ganinfer.errors import BackendUnavailable, GanError
+from ganinfer.errors import BackendUnavailable, Ending, GanError
 from gantrain.game.config import load_config
 from gantrain.training.train import train
 from gpu_day import simulated
@@ -109,8 +109,8 @@ def refused_by_command(arguments: list[str], *, gpus: str | None = None) -> Valu
     values = {"message": said[-500:], "exit_code": done.returncode}
     if "Traceback" in said:
         raise Fails("a traceback", values)
-    if done.returncode not in (1, 2):
-        raise Fails(f"exit code {done.returncode}, not 1 or 2", values)
+    if done.returncode != Ending.UNAVAILABLE:
+        raise Fails(f"exit code {done.returncode}, not {Ending.UNAVAILABLE:d}", values)
     return values
 
 
