@@ -79,6 +79,7 @@ GROUND_FLOOR_DOORS = {
     "bundle.hub",
     "bundle.manifest",
     "sampler",
+    "scheduler.opening",
     "engines.cluster",
     "engines.ray",
     "cli.console",
@@ -130,9 +131,9 @@ ORDER = {
     ],
     "gantrain": [
         *("distributed", "pickle_machine", "pickle_values", "pickle_networks"),
-        *("data", "models", "trackers", "game"),
+        *("data", "extractors", "models", "discriminators", "trackers", "game"),
         *("regularizers", "objectives", "runs"),
-        *("extractors", "metrics", "evaluation", "training", "report", "cli"),
+        *("metrics", "evaluation", "training", "report", "cli"),
     ],
     "ganexport": [
         *("graph", "subjects", "importers", "options", "engines", "proof", "bundling"),

@@ -162,6 +162,11 @@ def _check_judges_images(
 ) -> None:
     """Refuse a network whose logits depend on the batch."""
     together = _torch_logits(network, images, y)
+    if together.ndim != 1:
+        raise ExportError(
+            f"{where}: its discriminator gives an image {together.shape[1]} logits, and one is"
+            " accepted or not by a single one; leave --with-discriminator out"
+        )
     alone = _torch_logits(network, images[:1], None if y is None else y[:1])
     if abs(float(alone[0] - together[0])) > MAX_ERROR * (float(together.std()) or 1.0):
         raise ExportError(

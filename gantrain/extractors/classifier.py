@@ -6,10 +6,12 @@ other and are no Inception scores. A dataset without labels is classified by whi
 an image has undergone (Gidaris, Singh, Komodakis, 1803.07728).
 """
 
+import copy
 import itertools
 import logging
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +24,13 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from ganinfer.files import write_atomic
+from ganinfer.progress import Progress
 from gantrain.data.dataset import Dataset, to_floats
 from gantrain.data.streamed import StreamedImages
 from gantrain.data.windows import StreamedBatches
 from gantrain.distributed import alone
 from gantrain.extractors._base import Seen
+from gantrain.extractors._pyramid import Pyramid, freeze
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +93,34 @@ class ClassifierExtractor:
         """float32 (N, C, H, W) on [0, 255] -> Seen."""
         features, logits, spatial = self.network(images / 127.5 - 1)
         return Seen(features, logits, spatial)
+
+
+class ClassifierPyramid(Pyramid):
+    """The three maps of a dataset's own classifier.
+
+    shape: of an image, (H, W, C).
+    """
+
+    widths = (32, 64, 64)
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.trunk = freeze(Classifier(shape, 2).trunk)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """See `Pyramid`."""
+        maps = [self.trunk[:3](images)]  # a convolution, a norm that is folded, and ReLU
+        for start in (3, 6):
+            maps.append(self.trunk[start : start + 3](maps[-1]))
+        return maps
+
+    def learn(
+        self, dataset: Dataset, device: torch.device, progress: Progress | None = None
+    ) -> None:
+        """Those of the classifier that the metrics have, trained now if it was not yet."""
+        show = partial(progress, "training the classifier") if progress else None
+        network = dataset_classifier(dataset, device=device, progress=show).network
+        self.trunk.load_state_dict(freeze(copy.deepcopy(network.trunk)).state_dict())
 
 
 class RandomExtractor:

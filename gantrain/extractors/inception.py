@@ -21,8 +21,11 @@ from torch import Tensor, nn
 
 from ganinfer.errors import ConfigError, DataError
 from ganinfer.files import sha256_file
+from ganinfer.progress import Progress
+from gantrain.data.dataset import Dataset
 from gantrain.extractors._base import Seen
 from gantrain.extractors._fetch import fetch_file
+from gantrain.extractors._pyramid import Pyramid, freeze
 from gantrain.extractors._resize import RESIZERS, normalize, resize
 
 INCEPTION_FILE = "pt_inception-2015-12-05-6726825d.pth"
@@ -196,15 +199,54 @@ class InceptionV3(nn.Module):
             logits: (N, 1008) without the bias, as the Inception score has always been taken.
             spatial: (N, 7 * 17 * 17), the first channels of TensorFlow's mixed_6/conv.
         """
-        x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(images)))
-        x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(_shrink(x)))
-        x = self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(_shrink(x))))
-        x = self.Mixed_6d(self.Mixed_6c(self.Mixed_6b(self.Mixed_6a(x))))
+        *_, middle, last = self.maps(images)
         # mixed_6 is Mixed_6d, and mixed_6/conv its branch1x1, which stands first.
-        spatial = x[:, :SPATIAL_CHANNELS].flatten(1)
-        x = self.Mixed_7c(self.Mixed_7b(self.Mixed_7a(self.Mixed_6e(x))))
-        features = x.mean((2, 3))
+        spatial = middle[:, :SPATIAL_CHANNELS].flatten(1)
+        features = last.mean((2, 3))
         return features, features @ self.fc.weight.T, spatial
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """float32 (N, 3, 299, 299) on [-1, 1] -> maps of 71, 35, 17 and 8 pixels.
+
+        They have 192, 288, 768 and 2048 channels.
+        """
+        x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(images)))
+        first = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(_shrink(x)))
+        second = self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(_shrink(first))))
+        third = self.Mixed_6d(self.Mixed_6c(self.Mixed_6b(self.Mixed_6a(second))))
+        last = self.Mixed_7c(self.Mixed_7b(self.Mixed_7a(self.Mixed_6e(third))))
+        return [first, second, third, last]
+
+
+class InceptionPyramid(Pyramid):
+    """Four maps of the network, behind TensorFlow's resizer."""
+
+    widths = (192, 288, 768, 2048)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = _frozen(InceptionV3())
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """See `Pyramid`."""
+        pixels = normalize(resize((images + 1) * 127.5, "tf"), "tf").expand(-1, 3, -1, -1)
+        return self.network.maps(pixels)
+
+    def learn(
+        self,
+        dataset: Dataset,  # noqa: ARG002
+        device: torch.device,  # noqa: ARG002
+        progress: Progress | None = None,  # noqa: ARG002
+    ) -> None:
+        """Those that were published."""
+        published = _frozen(load_network(_checked_weights()[0]))
+        self.network.load_state_dict(published.state_dict())
+
+
+def _frozen(network: InceptionV3) -> InceptionV3:
+    """Without what comes behind the maps."""
+    del network.fc
+    return freeze(network)
 
 
 class InceptionExtractor:
@@ -268,6 +310,16 @@ def open_inception(*, resizer: str = "tf", device: torch.device) -> InceptionExt
     """
     if resizer not in RESIZERS:
         raise ConfigError(f"--resizer: there is no {resizer!r}; expected one of {list(RESIZERS)}")
+    path, sha256 = _checked_weights()
+    return InceptionExtractor(load_network(path), resizer, sha256=sha256, device=device)
+
+
+def _checked_weights() -> tuple[Path, str]:
+    """The file of the weights, and its sha256.
+
+    Raises:
+        DataError: it is missing, or another one.
+    """
     path = _weights_path()
     if not path.exists():
         raise DataError(
@@ -279,7 +331,7 @@ def open_inception(*, resizer: str = "tf", device: torch.device) -> InceptionExt
         raise DataError(
             f"{path}: sha256 {found}, expected {INCEPTION_SHA256}; run: gan fetch inception"
         )
-    return InceptionExtractor(load_network(path), resizer, sha256=found, device=device)
+    return path, found
 
 
 def load_network(path: Path) -> InceptionV3:

@@ -12,7 +12,7 @@ from gantrain.game import optimizers, schedules
 from gantrain.game.config import Config, Part
 from gantrain.game.draws import Draws
 from gantrain.game.freezing import freeze
-from gantrain.game.kinds import MODEL, OBJECTIVE, REGULARIZER
+from gantrain.game.kinds import DISCRIMINATOR, MODEL, OBJECTIVE, REGULARIZER
 from gantrain.game.parts import Game, Hooks, Objective
 from gantrain.models._base import DiscriminatorModule, GeneratorModule, StyledGenerator
 
@@ -82,7 +82,10 @@ def build_discriminator(
     config: Config, resolution: Resolution, channels: int, num_classes: int
 ) -> DiscriminatorModule:
     """A freshly initialised discriminator for images of that shape, changed likewise."""
-    module = find_part(MODEL, config.model, where=config.where)
+    kind, name = MODEL, config.model
+    if config.discriminator_name is not None:
+        kind, name = DISCRIMINATOR, config.discriminator_name
+    module = find_part(kind, name, where=config.where)
     network: DiscriminatorModule = module.Discriminator(
         resolution, channels, num_classes, **config.discriminator
     )

@@ -1,10 +1,10 @@
 """TOML -> a validated Config. Everything is checked before any work is done.
 
-[data] · [model] name, with [model.generator] and [model.discriminator] · [objective] name · any
-number of [[regularizers]] name · [optimizer.generator] and [optimizer.discriminator] name ·
-[schedule] name · [start] · [train]. A name is a module, ours or package.module of one's own (a
-function of ours for optimizers and schedules), and the remaining keys of its section are that
-part's keyword arguments.
+[data] · [model] name, with [model.generator] and [model.discriminator], which may name another
+than the model's · [objective] name · any number of [[regularizers]] name · [optimizer.generator]
+and [optimizer.discriminator] name · [schedule] name · [start] · [train]. A name is a module, ours
+or package.module of one's own (a function of ours for optimizers and schedules), and the remaining
+keys of its section are that part's keyword arguments.
 """
 
 import inspect
@@ -28,7 +28,7 @@ from ganinfer.lookup import (
 )
 from gantrain.data.resolution import Resolution, in_words, read_resolution
 from gantrain.game import optimizers, schedules
-from gantrain.game.kinds import MODEL, OBJECTIVE, REGULARIZER
+from gantrain.game.kinds import DISCRIMINATOR, MODEL, OBJECTIVE, REGULARIZER
 from gantrain.game.recipes import shipped_recipes
 
 S = TypeVar("S", bound=BaseModel)
@@ -140,6 +140,7 @@ class Config:
     conditional: bool
     generator: dict[str, Any]
     discriminator: dict[str, Any]
+    discriminator_name: str | None  # None: the model's own
     objective: Part
     regularizers: list[Part]
     generator_optimizer: Part
@@ -155,7 +156,10 @@ class Config:
                 "name": self.model,
                 "conditional": self.conditional,
                 "generator": self.generator,
-                "discriminator": self.discriminator,
+                "discriminator": {
+                    **({"name": self.discriminator_name} if self.discriminator_name else {}),
+                    **self.discriminator,
+                },
             },
             "objective": _flat(self.objective),
             "regularizers": [_flat(part) for part in self.regularizers],
@@ -172,6 +176,7 @@ class Config:
     def own_parts(self) -> list[str]:
         """The user's own among the parts that make the networks, with the hash of their sources."""
         names = [self.model, self.objective.name, *(part.name for part in self.regularizers)]
+        names += [self.discriminator_name] if self.discriminator_name else []
         return [identity(name) for name in names if identity(name) != name]
 
 
@@ -217,18 +222,18 @@ def parse_config(tree: dict[str, Any], *, where: str) -> Config:
         )
     model_name = _name(model, f"{where} [model]")
     module = find_part(MODEL, model_name, where=f"{where} [model] name")
-    options = {
-        part: check_options(
-            constructor,
-            _table(model, part, f"{where} [model]", optional=True),
-            where=f"{where} [model.{part}]",
-            name=model_name,
-        )
-        for part, constructor in (
-            ("generator", module.Generator),
-            ("discriminator", module.Discriminator),
-        )
-    }
+    generator = _table(model, "generator", f"{where} [model]", optional=True)
+    discriminator = dict(_table(model, "discriminator", f"{where} [model]", optional=True))
+    place, opponent = f"{where} [model.discriminator]", module
+    if (discriminator_name := discriminator.pop("name", None)) is not None:
+        discriminator_name = _name({"name": discriminator_name}, place)
+        opponent = find_part(DISCRIMINATOR, discriminator_name, where=f"{place} name")
+    generator_options = check_options(
+        module.Generator, generator, where=f"{where} [model.generator]", name=model_name
+    )
+    discriminator_options = check_options(
+        opponent.Discriminator, discriminator, where=place, name=discriminator_name or model_name
+    )
     objective = _table(tree, "objective", where)
     objective_name = _name(objective, f"{where} [objective]")
     objective_part = find_part(OBJECTIVE, objective_name, where=f"{where} [objective] name")
@@ -242,8 +247,9 @@ def parse_config(tree: dict[str, Any], *, where: str) -> Config:
         train=train,
         model=model_name,
         conditional=conditional,
-        generator=options["generator"],
-        discriminator=options["discriminator"],
+        generator=generator_options,
+        discriminator=discriminator_options,
+        discriminator_name=discriminator_name,
         objective=_part(objective, objective_part.Objective, f"{where} [objective]"),
         regularizers=_regularizers(tree, where),
         generator_optimizer=_function(

@@ -14,6 +14,10 @@ MODEL = Kind(
         "Discriminator": held_class(DiscriminatorModule, *_SHAPE, overrides=("features",)),
     },
 )
+DISCRIMINATOR = Kind(
+    "gantrain.discriminators",
+    {"Discriminator": held_class(DiscriminatorModule, *_SHAPE, overrides=("features",))},
+)
 OBJECTIVE = Kind(
     "gantrain.objectives",
     {"Objective": held_class(Objective, overrides=("discriminator_loss", "generator_loss"))},

@@ -5,6 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ganinfer.progress import Progress
+from gantrain.data.dataset import Dataset
 from gantrain.models._mapping import Mapping
 
 # Layers in which one example's output depends on the others.
@@ -66,13 +68,21 @@ class StyledGenerator(GeneratorModule):
 
 
 class DiscriminatorModule(nn.Module):
-    """Images (N, C, H, W) in [-1, 1], y (N,) or None -> logits (N,).
+    """Images (N, C, H, W) in [-1, 1], y (N,) or None -> logits (N,), or (N, L) of L judges.
 
     Attributes:
-        head: features (N, F), y -> logits (N,). Regularizers may put another in its place.
+        head: features (N, F), y -> those logits. Regularizers may put another in its place.
     """
 
     head: nn.Module
+
+    def learn(
+        self, dataset: Dataset, device: torch.device, progress: Progress | None = None
+    ) -> None:
+        """Take what is needed of the dataset, once, before training begins.
+
+        progress: called with (what is being done, done, in all).
+        """
 
     def features(self, images: Tensor) -> Tensor:
         """Images -> the features (N, F) that the head judges by."""

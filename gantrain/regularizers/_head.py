@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ganinfer.errors import ConfigError
 from gantrain.models._base import DiscriminatorModule
 
 
@@ -25,6 +26,11 @@ def widen_head(
 ) -> None:
     """Put a layer features (N, F) -> (N, F + num_more) before D's head; make gets F."""
     outer, inner = inner_head(discriminator)
+    if not hasattr(inner, "widened"):
+        raise ConfigError(
+            f"[[regularizers]]: D's {type(inner).__name__} takes no features more than D's own;"
+            " leave out what adds some, or take another discriminator"
+        )
     # A Head, or a part's own that can be widened like one.
     outer.head = WidenedHead(make(inner.num_features), inner.widened(num_more))
 

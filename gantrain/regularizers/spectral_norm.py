@@ -56,9 +56,8 @@ class Regularizer(Hooks):
 def normalize(network: nn.Module, kinds: tuple[type[nn.Module], ...], eps: float = 1e-6) -> None:
     """Put the weights of all layers of these kinds under spectral norm."""
     for layer in list(network.modules()):
-        if isinstance(layer, kinds):
+        if isinstance(layer, kinds) and isinstance(layer.weight, nn.Parameter):
             weight = layer.weight
-            assert isinstance(weight, Tensor)
             transposed = isinstance(layer, nn.ConvTranspose2d)
             parametrize.register_parametrization(
                 layer, "weight", SpectralNorm(weight, eps, out_dim=1 if transposed else 0)

@@ -44,8 +44,10 @@ class Regularizer(Hooks):
         """G's loss on the best k."""
         epochs = step.game.images_seen // self._epoch_images
         self._share = max(self._final, self._decay**epochs)
-        k = math.ceil(self._share * len(step.fake.logits))
-        return step.game.objective.generator_loss(step.fake.logits.topk(k).values)
+        logits = step.fake.logits
+        k = math.ceil(self._share * len(logits))
+        best = logits.flatten(1).mean(1).topk(k) if logits.ndim > 1 else logits.topk(k)
+        return step.game.objective.generator_loss(logits[best.indices])
 
     def stats(self) -> dict[str, float]:
         """The share of the batch that G learns from."""

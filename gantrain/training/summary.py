@@ -65,7 +65,11 @@ def summarize(config: Config) -> list[Summary]:
     images = torch.zeros(2, dataset.channels, dataset.height, dataset.width)
     return [
         _summary(f"generator: {config.model}, on {device}", game.generator, (z, y)),
-        _summary(f"discriminator: {config.model}", game.discriminator, (images, y)),
+        _summary(
+            f"discriminator: {config.discriminator_name or config.model}",
+            game.discriminator,
+            (images, y),
+        ),
     ]
 
 

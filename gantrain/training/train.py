@@ -200,6 +200,14 @@ def _train(
 
     # Begin with the networks of another run, unless this one has a checkpoint of its own.
     inherited = None
+    if not checkpoint_files(run):
+
+        def preparing(what: str, done: int, total: int) -> None:
+            if on_progress:
+                doing = f"{what}: {done:,} of {total:,}"
+                on_progress(Progress(0, options.total_images, 0.0, {}, doing=doing))
+
+        discriminator.learn(dataset, device, preparing)
     if config.start and not checkpoint_files(run):
         optimizers = {"generator": generator_optimizer, "discriminator": discriminator_optimizer}
         inherited = inherit(config, game, ema.network, dataset.classes, optimizers)
