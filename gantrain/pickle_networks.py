@@ -35,6 +35,11 @@ class Published(dict[str, Tensor]):
 
     modules: dict[str, Instance]
 
+    def every(self, attribute: str) -> list[Any]:
+        """What those modules say that have this attribute."""
+        states = [module.state for module in self.modules.values()]
+        return [state[attribute] for state in states if attribute in state]
+
 
 def is_plain(path: Path) -> bool:
     """Was a file written by `pickle.dump`, and not by `torch.save`?"""

@@ -146,7 +146,7 @@ def _clamp(state: dict[str, Tensor], given: float | str | None) -> float:
 
 
 def _published_clamp(state: Published) -> Any:
-    clamps = [m.state["conv_clamp"] for m in state.modules.values() if "conv_clamp" in m.state]
+    clamps = state.every("conv_clamp")
     if any(type(clamp) not in (int, float, type(None)) or clamp != clamps[0] for clamp in clamps):
         raise ExportError("stylegan2: its layers have several conv_clamp; expected one number")
     return clamps[0] if clamps else None

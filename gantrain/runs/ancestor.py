@@ -1,7 +1,7 @@
 """What a run may begin with: another run, a checkpoint, or weights as such."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -27,6 +27,7 @@ class Ancestor:
         ema, generator, discriminator: tensors by name; of weights as such, the first two are the
             same, and there may be no discriminator's.
         saved: the whole state of a checkpoint; None of weights as such.
+        conv_clamp: that the layers of a StyleGAN2 of NVIDIA's were trained with, if any.
     """
 
     path: Path
@@ -37,6 +38,7 @@ class Ancestor:
     generator: Tensors
     discriminator: Tensors
     saved: State | None
+    conv_clamp: float | None = None
 
 
 def open_ancestor(path: Path) -> Ancestor:
@@ -87,7 +89,10 @@ def _of_snapshot(path: Path) -> Ancestor:
     networks = read_snapshot(path)
     ema, generator = (networks.get(key) for key in ("G_ema", "G"))
     discriminator = published_discriminator(networks.get("D", {}))
-    return _of_weights(path, ema or generator or {}, generator or ema or {}, discriminator)
+    found = _of_weights(path, ema or generator or {}, generator or ema or {}, discriminator)
+    clamps = [clamp for network in networks.values() for clamp in network.every("conv_clamp")]
+    numbers = [float(clamp) for clamp in clamps if isinstance(clamp, int | float) and clamp > 0]
+    return replace(found, conv_clamp=min(numbers, default=None))
 
 
 def _of_weights(path: Path, ema: Tensors, generator: Tensors, discriminator: Tensors) -> Ancestor:

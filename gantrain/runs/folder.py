@@ -62,6 +62,8 @@ def claim_run_folder(
         ConfigError: a key that cannot be allowed.
     """
     for key in allow:
+        if key in FREE:
+            raise ConfigError(f"--allow {key}: it may change in any run; leave --allow out")
         if not any(_covers(mutable, key) or _covers(key, mutable) for mutable in ALLOWABLE):
             raise ConfigError(
                 f"--allow {key}: no run can go on with another; {suggest(key, [*ALLOWABLE])}"

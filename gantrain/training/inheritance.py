@@ -36,6 +36,7 @@ class Ancestry:
         fresh: those that were not, or not in all their rows, and why.
         left_out: those of the file that have no place here.
         ancestry: the file's own, if it has one.
+        advice: what it was trained with that the recipe does not say.
     """
 
     path: str
@@ -46,6 +47,7 @@ class Ancestry:
     fresh: dict[str, str]
     left_out: list[str]
     ancestry: dict[str, Any] | None
+    advice: str = ""
 
     def words(self) -> str:
         """The same, shortened, for people."""
@@ -53,7 +55,9 @@ class Ancestry:
         text = f"begins with {self.path}{age}: {self.loaded} tensors fit"
         if self.fresh:
             text += f"; fresh: {_reasons(self.fresh)}"
-        return f"{text}; left out: {listed(self.left_out, _NAMED)}" if self.left_out else text
+        if self.left_out:
+            text += f"; left out: {listed(self.left_out, _NAMED)}"
+        return f"{text}; {self.advice}" if self.advice else text
 
 
 def inherit(
@@ -108,7 +112,19 @@ def inherit(
         fresh=fresh,
         left_out=left_out,
         ancestry=(ancestor.saved or {}).get("ancestry"),
+        advice=_advice(ancestor, config),
     )
+
+
+def _advice(ancestor: Ancestor, config: Config) -> str:
+    """What the recipe should say as well."""
+    clamp = ancestor.conv_clamp
+    options = {"generator": config.generator, "discriminator": config.discriminator}
+    unlike = [part for part, given in options.items() if given.get("conv_clamp") != clamp]
+    if clamp is None or not unlike:
+        return ""
+    settings = " ".join(f"--set model.{part}.conv_clamp={clamp}" for part in unlike)
+    return f"it was trained with conv_clamp = {clamp}: {settings}"
 
 
 @torch.no_grad()

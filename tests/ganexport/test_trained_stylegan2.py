@@ -26,6 +26,7 @@ from gantrain.models import stylegan2 as trained
 from gantrain.models._synthesis import binomial
 from gantrain.runs.ancestor import open_ancestor
 from gantrain.runs.checkpoint import checkpoint_files, load_checkpoint, load_generator
+from gantrain.training.summary import what_fits
 from gantrain.training.train import train
 
 SMALL_G, SMALL_D = SMALL["stylegan2"]
@@ -92,6 +93,21 @@ def test_all_three_networks_of_the_file_are_begun_with(tuned: Path, snapshot: Pa
     before = ancestor.discriminator
     assert after.keys() == before.keys()
     assert all((after[name] - before[name]).abs().max() < 0.01 for name in before)
+
+
+def test_the_clamp_of_the_file_is_told(shapes: Path, tmp_path: Path) -> None:
+    path = tmp_path / "network-snapshot.pkl"
+    with pytest.MonkeyPatch.context() as patch:
+        register(patch)
+        layers = {"synthesis.b8.conv0": {"conv_clamp": 256}, "mapping.fc0": {"conv_clamp": None}}
+        path.write_bytes(pickle.dumps({"G_ema": network(generator(2), layers)}))
+    settings = [f"--set model.{part}.conv_clamp=256.0" for part in ("generator", "discriminator")]
+    words = what_fits(recipe(shapes, path)).words()
+    assert words.endswith(f"it was trained with conv_clamp = 256.0: {' '.join(settings)}")
+    tree = recipe(shapes, path).as_dict()
+    for part in ("generator", "discriminator"):
+        tree["model"][part]["conv_clamp"] = 256.0
+    assert "conv_clamp" not in what_fits(parse_config(tree, where="x.toml")).words()
 
 
 def test_a_trained_generator_is_the_one_that_the_importer_rebuilds(tuned: Path) -> None:

@@ -280,6 +280,8 @@ def test_another_config_in_the_same_folder_is_refused(recipe, shapes: Path, run:
     other = parse_config(tiny_recipe(shapes, seed=5), where="x")
     with pytest.raises(CheckpointError, match=r"train.seed: it has 0, this config 5"):
         train(other, run)
+    with pytest.raises(ConfigError, match=r"--allow train.eval_kimg: it may change in any run"):
+        train(other, run, allow=["train.eval_kimg"])
     with pytest.raises(
         ConfigError, match=r"--allow train.seed: no run can go on with another; .* it takes"
     ):
