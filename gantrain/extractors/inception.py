@@ -10,6 +10,7 @@ Batch norm's eps is 0.001 in both.
 N images, C channels, H x W pixels.
 """
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -259,14 +260,16 @@ class InceptionExtractor:
         self, network: InceptionV3, resizer: str, *, sha256: str, device: torch.device
     ) -> None:
         """Wrap a network whose weights have this sha256; resizer is one of RESIZERS."""
-        self._network = network.eval().requires_grad_(False).to(device)
-        # A CPU is half as fast again with few images at once and a pixel's channels side by side.
+        # A CPU is twice as fast without batch norms, with few images at once, and with the channels
+        # of a pixel side by side.
         on_cpu = device.type == "cpu"
         self._at_once = 10 if on_cpu else 100
         self._layout = torch.channels_last if on_cpu else torch.contiguous_format
+        self._network = freeze(copy.deepcopy(network)).to(device)
+        self._network.to(memory_format=self._layout)  # type: ignore[call-overload]
         self._kind, self.device = resizer, device
         self.resizer = RESIZERS[resizer]
-        self.key = f"inception {resizer} {sha256} {device.type}"
+        self.key = f"inception folded {resizer} {sha256} {device.type}"
 
     def __call__(self, images: Tensor) -> Seen:
         """float32 (N, C, H, W) on [0, 255], C = 1 or 3 -> Seen.
