@@ -66,7 +66,7 @@ def counted_suffixes(names: Iterable[str]) -> str:
 
 
 def listed(names: Iterable[str], most: int = 5) -> str:
-    """The first few of many names, and how many more there are."""
+    """The first few of many names, and how many more there are; "none" if there are none."""
     names = list(names)
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return (", ".join(names[:most]) or "none") + more

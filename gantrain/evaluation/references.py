@@ -9,6 +9,7 @@ from ganinfer.errors import DataError, DataNotFound
 from ganinfer.files import sha256_bytes
 from ganinfer.progress import Progress
 from gantrain.data.dataset import Dataset
+from gantrain.data.names import listed
 from gantrain.data.opening import open_dataset
 from gantrain.data.prepare import prepare
 from gantrain.data.resolution import Resolution, resolution_of
@@ -16,7 +17,6 @@ from gantrain.data.sources.shards import shard_files
 from gantrain.evaluation.pictures import Pictures, holds_moments, is_prepared
 from gantrain.evaluation.targets import Target
 from gantrain.extractors._open import open_extractor
-from gantrain.metrics._classes import some
 from gantrain.metrics._generated import Generated
 from gantrain.metrics._measured import default_cache
 from gantrain.metrics._reference import Reference, load_moments
@@ -204,7 +204,7 @@ def _check_classes(reference: Reference, target: Target) -> None:
     if strange := [name for name in reference.classes if name not in target.classes]:
         raise DataError(
             f"{reference.name}: {len(reference.classes)} classes, and the generator has no"
-            f" {some(strange)}; it was trained on {len(target.classes)} classes"
-            f" ({some(target.classes)}): classes are matched by name; give data of these with"
+            f" {listed(strange)}; it was trained on {len(target.classes)} classes"
+            f" ({listed(target.classes)}): classes are matched by name; give data of these with"
             " --data"
         )

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganinfer.errors import DataError
+from gantrain.data.names import listed
 
 Numbers = NDArray[np.int64]
 
@@ -22,7 +23,7 @@ def renumbered(labels: Numbers, classes: Sequence[str], known: Sequence[str]) ->
     number_of = {name: number for number, name in enumerate(known)}
     if strange := [classes[k] for k in met if classes[k] not in number_of]:
         raise DataError(
-            f"found images of the classes {some(strange)}; expected {some(known)}: classes are"
+            f"found images of the classes {listed(strange)}; expected {listed(known)}: classes are"
             " matched by name, so call them alike, or choose metrics that need no classes"
         )
     numbers = np.full(len(classes), -1, np.int64)
@@ -37,11 +38,3 @@ def counts_by_name(
     """How many labels (N,), numbers of the known classes, each of `classes` has, by name."""
     counts = dict(zip(known, np.bincount(labels, minlength=len(known)).tolist(), strict=True))
     return tuple(counts.get(name, 0) for name in classes)
-
-
-def some(names: Sequence[str], most: int = 8) -> str:
-    """The first names, for a message."""
-    if not names:
-        return "none"
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown}, ... ({len(names)} in all)"

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from ganinfer.errors import DataError
-from gantrain.metrics._classes import some
+from gantrain.data.names import listed
 from gantrain.metrics._measured import Measured
 from gantrain.metrics._moments import Moments
 from gantrain.metrics._reference import Reference
@@ -41,7 +41,7 @@ def scores(reference: Reference, fake: Measured) -> dict[str, Score]:
         f"class {k}: {score.note}" for k, score in zip(classes, found, strict=True) if score.note
     ]
     if rare:
-        notes.insert(0, f"left out, with fewer than two images of a side: {some(rare)}")
+        notes.insert(0, f"left out, with fewer than two images of a side: {listed(rare)}")
     return {
         "intra_fid": Score(mean, error, note="; ".join(notes[:2]) or None),
         "intra_fid_worst_class": found[worst].with_note(f"class {classes[worst]}"),
