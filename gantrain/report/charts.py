@@ -9,6 +9,8 @@ from gantrain.report.shapes import Dot, Drawing, Line, Point, Shape, Text
 WIDTH, HEIGHT = 480, 270
 _LEFT, _RIGHT, _TOP, _BOTTOM = 72, 24, 38, 44
 _MOST_POINTS = 300  # of a line; more are averaged
+_FEW_POINTS = 12  # which are marked: a line through three hides that they are three
+_LETTER = 9.0  # points that a letter of a legend takes on a phone
 
 # On a phone a chart is two thirds as wide as it is drawn, so that letters are drawn larger.
 STYLE = """
@@ -180,12 +182,25 @@ def _panel(
         colour = number % 4
         places = [(x_axis.place(x, left, right), y_axis.place(y, bottom, top)) for x, y in points]
         shapes.append(Line(places, colour=colour))
-        for (x, y), label in zip(places, point_labels, strict=False):
-            shapes += [Dot(x, y, colour), Text(x + 5, y - 5, label, kind="small")]
+        if len(places) <= _FEW_POINTS or point_labels:
+            shapes += [Dot(x, y, colour) for x, y in places]
+        shapes += _beside(places, point_labels)
         if name and len(kept) > 1:
             shapes.append(Text(legend, top - 6, name, "end", "small", colour))
-            legend -= 12 + 6.5 * len(name)
+            legend -= 12 + _LETTER * len(name)
     return shapes
+
+
+def _beside(places: Sequence[Point], labels: Sequence[str]) -> list[Shape]:
+    """The labels of a line's points, on the side of each that the line leaves free."""
+    (first_x, first_y), (last_x, last_y) = places[0], places[-1]
+    rises = (last_x - first_x) * (last_y - first_y) < 0  # y grows downwards
+    return [
+        Text(x - 5, y - 5, label, "end", "small")
+        if rises
+        else Text(x + 5, y - 5, label, kind="small")
+        for (x, y), label in zip(places, labels, strict=False)
+    ]
 
 
 def _thinned(points: Sequence[Point]) -> list[Point]:

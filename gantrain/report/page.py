@@ -94,7 +94,11 @@ def write_report(
     real: Path | Dataset | None = data
     if real is None:
         check_there(trained.dataset_path)
-        real = open_dataset(trained.dataset_path, resolution=trained.resolution)
+        real = open_dataset(
+            trained.dataset_path,
+            resolution=trained.resolution,
+            labelled=trained.config.data.labels,
+        )
     reference = open_reference(
         real,
         resolution=trained.resolution,
@@ -190,7 +194,13 @@ def _charts(stats: Sequence[dict[str, Any]], images_seen: int, fid: str) -> dict
         ("logits", "Logits of D", "logit", {"real": "real_logits", "made": "fake_logits"}, None),
         ("gradients", "Gradients", "norm", {"D": "gradient_norm_d", "G": "gradient_norm_g"}, None),
         ("fid", f"{fid} over time, of the averaged G", fid, {fid: "fid"}, None),
-        ("diversity", "Diversity", "share of the data's", {"diversity": "diversity"}, ("1", 1.0)),
+        (
+            "diversity",
+            "Diversity",
+            "share of the data's",
+            {"diversity": "diversity"},
+            ("as the data", 1.0),
+        ),
     ]
     charts = {}
     for name, title, unit, lines, rule in wanted:

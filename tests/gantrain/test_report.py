@@ -22,7 +22,7 @@ from gantrain.report.figures import write_figures
 from gantrain.report.meanings import MEANINGS, comparable_words, title_of, trend
 from gantrain.report.page import write_report
 from gantrain.report.parity import gate_bar, read_parity
-from gantrain.report.shapes import Line
+from gantrain.report.shapes import Dot, Line, Text
 from gantrain.runs.checkpoint import load_generator
 
 
@@ -85,6 +85,20 @@ def test_an_axis_of_training_ends_where_the_run_does() -> None:
     )
     assert line.points[-1][0] == grid.points[-1][0]
     assert line.points[0][0] > grid.points[0][0]
+
+
+@pytest.mark.parametrize(("count", "marked"), [(3, 3), (40, 0)])
+def test_points_are_marked_where_they_are_few(count: int, marked: int) -> None:
+    drawing = line_drawing("t", {"a": [(n, n) for n in range(count)]}, x_label="kimg")
+    assert len([shape for shape in drawing.shapes if isinstance(shape, Dot)]) == marked
+
+
+@pytest.mark.parametrize(("heights", "anchor"), [((1, 2), "end"), ((2, 1), "start")])
+def test_labels_of_points_are_not_crossed_by_their_line(heights, anchor: str) -> None:
+    points = list(enumerate(heights))
+    drawing = line_drawing("t", {"": points}, x_label="x", point_labels=["first", "last"])
+    (label,) = (s for s in drawing.shapes if isinstance(s, Text) and s.words == "first")
+    assert label.anchor == anchor
 
 
 class Links(HTMLParser):
