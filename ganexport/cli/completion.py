@@ -63,6 +63,7 @@ def _classes(ctx: typer.Context, incomplete: str) -> list[str]:
 _COMPLETIONS: dict[str, Callable[..., list[str]]] = {
     "config": _recipes,
     "backend": _backends,
+    "require": _backends,
     "shard_format": _formats,
     "importer": _importers,
     "metrics": _metrics,
