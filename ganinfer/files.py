@@ -47,21 +47,30 @@ def _aside(path: Path) -> Iterator[BinaryIO]:
         temporary.replace(path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno and error.filename is None:
-            error.filename = str(path)  # the system's word of a full disk names no file
+        if isinstance(error, OSError) and error.errno:
+            error.filename = str(path)  # of a full disk the system names none
         raise
 
 
-def check_place(path: Path, suffix: str) -> None:
-    """Before long work: can its result be written there?
+def check_place(path: Path, suffix: str = "") -> None:
+    """Before long work: can its result be written there? Its folder is made, if it is not there.
 
     Raises:
-        RequestError: the name ends in something else, or the folder is not there or not writeable.
+        RequestError: the name ends in something else, or no file can be written there.
     """
-    if path.suffix.lower() != suffix:
+    if not path.name.lower().endswith(suffix):
         raise RequestError(f"{path}: expected a name that ends in {suffix}")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise RequestError(f"{path}: there is no folder {path.parent} that can be written to")
+    probe = path.with_name(f".{path.name}.{uuid.uuid4().hex}{_PART}")
+    try:
+        if path.is_dir():
+            raise RequestError(f"{path}: is a folder; expected the name of a file")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        raise RequestError(
+            f"{path}: cannot be written ({error.strerror}); choose another place"
+        ) from None
 
 
 class Sink:

@@ -105,6 +105,7 @@ def test_help_shows_examples_and_no_type_of_a_flag(gan) -> None:
         ("gan evaluate run --metrics fid,k", {"fid,kid"}),
         ("gan export --from stylegan3", {"stylegan3"}),
         ("gan sample {bundle} --backend openv", {"openvino"}),
+        ("gan verify {bundle} --require openv", {"openvino"}),
         ("gan sample {bundle} --precision ", {"fp32", "fp16"}),
         ("gan sample {bundle} --labels 0,", {"0,0", "0,1", "0,2"}),
     ],
@@ -195,6 +196,9 @@ def test_a_label_outside_the_classes_is_a_message(gan, config, shapes, tmp_path)
         (("prepare", "digits", "out", "--resolution", "2"), ["resolution 2", "4 to 4096"]),
         (("prepare", "digits", "out", "--resolution", "big"), ["--resolution"]),
         (("evaluate", "nowhere"), ["nowhere: nothing there", "a run, a bundle"]),
+        (("evaluate", "nowhere", "--precision", "fp8"), ["nowhere: nothing there"]),
+        (("evaluate", "nowhere", "-o", "/dev/null/x"), ["/dev/null/x: cannot be written"]),
+        (("train", "."), [".: is a folder", "--set data.path=."]),
         (("evaluate", "nowhere", "--sweep", "psi=1"), ["--sweep psi=1", "FIRST:LAST:STEP"]),
         (("evaluate", "nowhere", "--metrics", "fit"), ["no 'fit'", "did you mean 'fid'"]),
         (("report", "nowhere"), ["nowhere: no checkpoint there"]),
@@ -257,10 +261,12 @@ def say_unverified(bundle: Path) -> None:
         (("sample", "{good}", "--seeds", "x"), Ending.USAGE),
         (("export", "-o", "x.gan"), Ending.USAGE),
         (("train", "dcgan-digits", "--set", "train.sped=1"), Ending.USAGE),
+        (("prepare", "digits", "x", "--split", "all"), Ending.USAGE),
         (("sample", "nowhere.gan"), Ending.MISSING),
         (("train", "nowhere.toml"), Ending.MISSING),
         (("prepare", "nowhere", "x"), Ending.MISSING),
         (("runs", "nowhere"), Ending.MISSING),
+        (("fetch", "inception", "--from", "nowhere"), Ending.MISSING),
         (("report", "nowhere"), Ending.MISSING),
         (("evaluate", "nowhere"), Ending.MISSING),
         (("sample", "{damaged}"), Ending.DAMAGED),
@@ -405,7 +411,14 @@ def test_a_sheet_of_mixed_styles_and_a_film_in_w(gan, styled: Exported, tmp_path
     assert_a_users_mistake(result, "places: found 6; expected 0 to 5")
 
 
-def test_a_failed_verification_exits_with_1(gan, bundle: Path, tmp_path: Path) -> None:
+def test_a_lack_of_memory_is_a_message(gan, config: Path, tmp_path: Path) -> None:
+    wide = ("--dry-run", "--set", "model.generator.width=100000000000")
+    result = gan("train", config, *wide, cwd=tmp_path)
+    assert_a_users_mistake(result, "error: out of memory", "train.microbatch_size")
+    assert result.returncode == Ending.FAILED
+
+
+def test_a_changed_file_is_named_by_verify(gan, bundle: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(bundle, tmp_path / "x.gan"))
     data = bytearray((folder / "onnx" / "fp32.onnx").read_bytes())
     data[1000] ^= 1

@@ -27,6 +27,7 @@ from ganexport.cli.help import Command, Group, examples
 from ganinfer.cli.console import console, errors
 from ganinfer.cli.options import BundlePath
 from ganinfer.errors import EXTRAS, Ending, GanError, ending_of, missing_extra
+from ganinfer.files import check_place
 
 app = typer.Typer(
     cls=Group,
@@ -70,6 +71,8 @@ def inspect(
     ] = None,
 ) -> None:
     """Check a bundle's files and show what is in it; nothing is run."""
+    if html is not None:
+        check_place(html)
     ganinfer.cli.bundle.inspect(bundle, engines=engines)
     if html is not None:
         from ganexport.graph.drawing import draw_bundle
@@ -152,6 +155,21 @@ def main() -> None:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         remedy = "free some space, or choose" if full else "choose"
         _fail(error, f"{where}{error.strerror}; {remedy} another place")
+    except KeyboardInterrupt:  # before Typer listens, or after
+        sys.exit(Ending.INTERRUPTED)
+    except (MemoryError, RuntimeError) as error:
+        if not _lacks_memory(error):
+            raise
+        said = str(error).partition("\n")[0] or type(error).__name__
+        less = "gan train holds less at once with a smaller train.microbatch_size or batch_size"
+        _fail(error, f"out of memory ({said}); {less}")
+
+
+def _lacks_memory(error: MemoryError | RuntimeError) -> bool:
+    """Python, NumPy, torch on a GPU, and torch and onnxruntime on the CPU say it in four ways."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return "allocate memory" in str(error)
 
 
 def _fail(error: Exception, message: str | None = None) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
+from ganinfer.bundle.foreign import foreign_folder
 from ganinfer.bundle.large_onnx import WEIGHTS_SUFFIX, LargeOnnx
 from ganinfer.bundle.manifest import (
     MANIFEST,
@@ -149,9 +150,9 @@ class Bundle:
     def _read_manifest(self, found: dict[str, int]) -> bytes:
         for name in (MANIFEST, MANIFEST_DIGEST):
             if name not in found:
-                raise BundleError(
-                    f"{self.path}: no {name} in it; this is not a bundle, or half of one"
-                )
+                known = foreign_folder(self.path)
+                told = f"no {name} in it; this is not a bundle, or half of one"
+                raise BundleError(f"{self.path}: {f'no bundle, but {known}' if known else told}")
         if found[MANIFEST] > _MAX_MANIFEST_BYTES:
             raise self._damaged(MANIFEST, f"{found[MANIFEST]} bytes", f"<= {_MAX_MANIFEST_BYTES}")
         return self._stored.read(MANIFEST, found[MANIFEST])

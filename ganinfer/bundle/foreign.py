@@ -33,6 +33,15 @@ def foreign_kind(path: Path) -> str:
     return found[0] if found else _BY_SUFFIX.get(path.suffix.lower(), "")
 
 
+def foreign_folder(path: Path) -> str:
+    """What a folder is that is no bundle, and what to do; empty if nobody knows."""
+    if (path / "checkpoints").is_dir():
+        return f"the folder of a run; make one of it: gan export {path} -o x.gan"
+    if (path / "dataset.json").is_file():
+        return "a prepared dataset; train on it: gan train"
+    return ""
+
+
 def _zip_kind(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:

@@ -28,9 +28,9 @@ from ganinfer.bundle.places import local_path
 from ganinfer.errors import Ending
 from ganinfer.progress import Progress
 
-# No markup: names in a stranger's manifest are data.
-console = Console(highlight=False, markup=False)
-errors = Console(highlight=False, markup=False, stderr=True)
+# No markup, no emoji: names in a stranger's manifest are data, and nets:five: is a module.
+console = Console(highlight=False, markup=False, emoji=False)
+errors = Console(highlight=False, markup=False, emoji=False, stderr=True)
 
 _GAP_S, _LONGEST_GAP_S = 10.0, 600.0  # between two lines of a log
 

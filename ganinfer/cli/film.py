@@ -17,6 +17,7 @@ from ganinfer.cli.options import (
     parse_ranges,
 )
 from ganinfer.errors import RequestError
+from ganinfer.files import check_place
 from ganinfer.scheduler.opening import Opening
 
 
@@ -51,6 +52,7 @@ def interpolate(
     from ganinfer.sampler import Sampler
 
     stops = parse_ranges(seeds, "--seeds")
+    check_place(output)
     with Sampler(bundle, **vars(opening)) as sampler:
         film = walk(
             sampler,
@@ -62,7 +64,6 @@ def interpolate(
             truncation_mode=truncation_mode,
             space=space,
         )
-        output.parent.mkdir(parents=True, exist_ok=True)
         save_film(output, film, fps=fps)
     console.print(f"-> {output}")
 
@@ -84,8 +85,7 @@ def truncations(
     from ganinfer.drawing.images import grid, save_png
     from ganinfer.sampler import Sampler
 
-    if output.suffix.lower() != ".png":
-        raise RequestError(f"-o {output}: expected a name that ends in .png")
+    check_place(output, ".png")
     try:
         rows = [float(part) for part in values.split(",")]
     except ValueError:
@@ -101,7 +101,6 @@ def truncations(
             )
             for value in rows
         ]
-    output.parent.mkdir(parents=True, exist_ok=True)
     save_png(output, grid(np.concatenate(images), columns=len(columns)))
     console.print(f"-> {output}")
 
@@ -130,8 +129,7 @@ def styles(
     from ganinfer.sampler import Sampler
     from ganinfer.styles import style_grid
 
-    if output.suffix.lower() != ".png":
-        raise RequestError(f"-o {output}: expected a name that ends in .png")
+    check_place(output, ".png")
     seeds, others = parse_ranges(rows, "--rows"), parse_ranges(columns, "--columns")
     with Sampler(bundle, **vars(opening)) as sampler:
         images = style_grid(
@@ -142,6 +140,5 @@ def styles(
             labels=None if label is None else parse_labels(label, sampler.classes)[0],
             truncation=truncation,
         )
-    output.parent.mkdir(parents=True, exist_ok=True)
     save_png(output, grid(images, columns=len(others) + 1))
     console.print(f"-> {output}")

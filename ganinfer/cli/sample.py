@@ -22,6 +22,7 @@ from ganinfer.cli.options import (
 )
 from ganinfer.engines.cluster import Cluster
 from ganinfer.errors import RequestError
+from ganinfer.files import check_place
 from ganinfer.options import Option
 from ganinfer.scheduler.opening import Opening
 from ganinfer.stores import split_url, without_secrets
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from ganinfer.sampler import Sampler
 
 _STEP = 64  # pictures that are drawn and written together
+_OTHER_PICTURES = (".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".mp4")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,8 +151,9 @@ def _numbers(seeds: str, output: Path) -> list[int]:
     numbers = parse_ranges(seeds, "--seeds")
     seed_array(numbers)
     suffix = output.suffix.lower()
-    if suffix in (".jpg", ".jpeg", ".webp", ".gif"):
+    if suffix in _OTHER_PICTURES:
         raise RequestError(f"-o {output}: expected x.png, or a folder")
+    check_place(output if suffix == ".png" else output / "0.png")
     if suffix != ".png" and len(set(numbers)) < len(numbers):
         raise RequestError("--seeds: one is there twice, and files are named by seeds; use x.png")
     return numbers
@@ -225,7 +228,6 @@ def _write_grid(
     from ganinfer.drawing.images import grid, save_png
 
     images = sampler.sample(seeds=seeds, **_in_turn(asked, len(seeds)))
-    path.parent.mkdir(parents=True, exist_ok=True)
     save_png(path, grid(images, columns=columns))
     return len(seeds)
 

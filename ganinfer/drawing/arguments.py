@@ -97,9 +97,10 @@ def _classes(model: "Model", name: str, given: Any, n: int) -> ClassInput:
     labels = array.tolist()
     if array.dtype.kind in "iu":
         if n and not (min(labels) >= 0 and max(labels) < num_classes):
+            found = " to ".join(map(str, sorted({min(labels), max(labels)})))
             raise RequestError(
-                f"{name}: found {min(labels)} to {max(labels)}; expected 0 to {num_classes - 1},"
-                f" for {', '.join(model.classes)}"
+                f"{name}: found {found}; expected 0 to {num_classes - 1}, for"
+                f" {', '.join(model.classes)}"
             )
         return array.astype(np.int64)
     if array.dtype.kind == "O" and is_mixed(labels):

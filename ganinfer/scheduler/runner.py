@@ -80,6 +80,7 @@ class Runner:
                 raise Unverified(
                     f"{path}: was exported with --no-verify: nobody knows whether it is the"
                     " generator that was trained; export it again, or pass allow_unverified=True"
+                    " (--allow-unverified)"
                 )
             self._open_backends()
         except BaseException:

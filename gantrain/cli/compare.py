@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ganinfer.cli.console import console, fetched_path, progress_bars
+from ganinfer.files import check_place, write_atomic
 from gantrain.cli.evaluate import (
     ClassFrequencies,
     ExtractorName,
@@ -70,6 +71,9 @@ def compare(
 
     names = None if metrics is None else [name.strip() for name in metrics.split(",")]
     metric_modules(names or [])  # a misspelt one is not worth the wait
+    for place in (output, json_file):
+        if place is not None:
+            check_place(place)
     with progress_bars() as report:
         found = run(
             targets,
@@ -149,11 +153,8 @@ def _methods(found: "Comparison") -> str:
 def _write_json(found: "Comparison", path: Path) -> None:
     from dataclasses import asdict
 
-    from ganinfer.files import write_atomic
-
     tree = {
         "targets": [asdict(record) for record in found.records],
         "differences": [asdict(difference) for difference in found.differences],
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, (json.dumps(tree, indent=2) + "\n").encode())

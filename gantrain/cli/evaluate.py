@@ -11,10 +11,13 @@ from ganinfer.cli.console import console, fetched_path, progress_bars
 from ganinfer.cli.options import Engine, chosen_cluster, expanded
 from ganinfer.engines.cluster import Cluster
 from ganinfer.errors import ConfigError
+from ganinfer.files import check_place
 from ganinfer.scheduler.opening import Opening
 
 if TYPE_CHECKING:
     from gantrain.evaluation.evaluate import Record
+
+_MOST_POINTS = 100  # of a sweep, each of which is measured
 
 # Options that several commands share.
 Split = Annotated[
@@ -101,7 +104,7 @@ def evaluate(
     names = None if metrics is None else [name.strip() for name in metrics.split(",")]
     metric_modules(names or [])  # a misspelt one is not worth the wait
     if output:
-        output.parent.mkdir(parents=True, exist_ok=True)
+        check_place(output)
     points = [truncation] if sweep is None else parse_sweep(sweep)
     actors = chosen_cluster(engine, cluster)
     if actors and several_processes():
@@ -166,6 +169,9 @@ def report(
     from gantrain.report.page import write_report
     from gantrain.training.train import pick_device
 
+    check_place(output)
+    if figures is not None:
+        check_place(figures / "losses.svg")
     with progress_bars() as show:
         write_report(
             run,
@@ -209,6 +215,7 @@ def statistics(
     from gantrain.metrics._reference import save_moments
     from gantrain.training.train import pick_device
 
+    check_place(output)
     with progress_bars() as report:
         moments = target_moments(
             target,
@@ -218,7 +225,6 @@ def statistics(
             device=pick_device("auto", where="statistics"),
             progress=report,
         )
-    output.parent.mkdir(parents=True, exist_ok=True)
     save_moments(moments, output)
     console.print(f"{output}: mu and sigma of {moments.num_images:,} images")
 
@@ -255,7 +261,10 @@ def parse_sweep(sweep: str) -> list[float]:
         raise ConfigError(
             f"--sweep {sweep}: expected truncation=FIRST:LAST:STEP, such as truncation=0.2:1.0:0.1"
         )
-    return [round(first + n * step, 6) for n in range(int((last - first) / step + 1e-6) + 1)]
+    count = int((last - first) / step + 1e-6) + 1
+    if count > _MOST_POINTS:
+        raise ConfigError(f"--sweep {sweep}: {count:,} points; expected {_MOST_POINTS} at most")
+    return [round(first + n * step, 6) for n in range(count)]
 
 
 def _show_scores(record: "Record", *, title: str | None) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from ganinfer.errors import DataError, GanError
+from ganinfer.errors import ConfigError, DataError, GanError
 from ganinfer.files import write_atomic
 from gantrain.data.decoding import Done, decode_all, doubts_of_pixels, reason_of
 from gantrain.data.labels import doubts, present
-from gantrain.data.names import listed
+from gantrain.data.names import is_litter, listed
 from gantrain.data.pictures import FRAMINGS, Colour, Form, Framing, Picture, decode
 from gantrain.data.resolution import LEAST, MOST, Resolution, Size, in_words, size_of
 from gantrain.data.source import Source
@@ -152,9 +152,14 @@ def check_destination(folder: Path, task: dict[str, Any], *, overwrite: bool = F
     Raises:
         DataError: something else lies there, or, without `overwrite`, another dataset.
     """
+    if folder.name in ("", ".."):
+        raise DataError(f"{folder}: expected a folder of the dataset's own, as data/mine")
     if not folder.exists():
         return
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else {""}
+    names = {name for name in names if not is_litter(name)}
+    if not names:
+        return
     if not names <= {"images.npy", "labels.npy", "dataset.json", *INDEX_FILES}:
         raise DataError(f"{folder}: exists and is not a dataset of ours; choose another folder")
     if overwrite:
@@ -226,7 +231,7 @@ def _colour(background: str) -> Colour:
     try:
         red, green, blue, *_ = ImageColor.getrgb(background)
     except ValueError:
-        raise DataError(
+        raise ConfigError(
             f"background {background!r}: no colour; expected a name or #rrggbb, as in CSS"
         ) from None
     return red, green, blue

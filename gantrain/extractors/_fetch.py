@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from pathlib import Path
 
-from ganinfer.errors import DataError
+from ganinfer.errors import DataError, DataNotFound
 from ganinfer.files import sha256_file
 
 _CHUNK_BYTES = 1 << 20
@@ -89,6 +89,8 @@ def _read(source: Path) -> Generator[tuple[bytes, int], None, None]:
             total = os.fstat(file.fileno()).st_size
             while chunk := file.read(_CHUNK_BYTES):
                 yield chunk, total
+    except FileNotFoundError:
+        raise DataNotFound(f"{source}: no such file; expected a copy of the weights") from None
     except OSError as error:
         raise DataError(f"{source}: cannot be read ({error}); expected a file") from None
 

@@ -20,7 +20,7 @@ import torch.nn.functional as F  # noqa: N812
 from platformdirs import user_cache_path
 from torch import Tensor, nn
 
-from ganinfer.errors import ConfigError, DataError
+from ganinfer.errors import ConfigError, DataError, DataNotFound
 from ganinfer.files import sha256_file
 from ganinfer.progress import Progress
 from gantrain.data.dataset import Dataset
@@ -325,7 +325,7 @@ def _checked_weights() -> tuple[Path, str]:
     """
     path = _weights_path()
     if not path.exists():
-        raise DataError(
+        raise DataNotFound(
             f"{path}: the weights of Inception are not there; run: gan fetch inception, or, with"
             " the file at hand: gan fetch inception --from FILE"
         )

@@ -28,6 +28,12 @@ def test_short_work_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr() == ("", "")
 
 
+def test_names_between_colons_are_no_pictures(capfd: pytest.CaptureFixture[str]) -> None:
+    console.console.print("--module nets:five: gives int")
+    console.errors.print("nets:five: gives int")
+    assert capfd.readouterr() == ("--module nets:five: gives int\n", "nets:five: gives int\n")
+
+
 def test_lines_come_more_seldom_as_time_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("time.monotonic", lambda: now)

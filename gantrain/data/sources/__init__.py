@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from ganinfer.errors import DataError, DataNotFound
+from ganinfer.errors import ConfigError, DataError, DataNotFound
 from gantrain.data.source import Source
 from gantrain.data.sources.arrays import npy, npz
 from gantrain.data.sources.cifar import cifar, is_cifar
@@ -39,7 +39,7 @@ def open_source(source: str, split: str = "train", labelling: Labelling = _ALL) 
         MissingExtra: a package that reads it is not installed.
     """
     if split not in SPLITS:
-        raise DataError(f"split {split!r}: expected {', '.join(SPLITS[:-1])} or {SPLITS[-1]}")
+        raise ConfigError(f"split {split!r}: expected {', '.join(SPLITS[:-1])} or {SPLITS[-1]}")
     opened = _open(source, split)
     if isinstance(opened, Tree):
         return pictures_of(opened, split, labelling)

@@ -31,6 +31,7 @@ def npy(path: Path) -> Source:
     Raises:
         DataError: it holds something else.
     """
+    _check_magic(path, np.lib.format.MAGIC_PREFIX, "an .npy file")
     try:
         images = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # whatever a damaged file leads to
@@ -44,6 +45,7 @@ def npz(path: Path, split: str) -> Source:
     Raises:
         DataError: it holds something else, or what is what is not clear.
     """
+    _check_magic(path, b"PK", "an .npz file")
     try:
         with np.load(path, allow_pickle=False) as archive:
             names = _of_split(path, archive.files, split)
@@ -67,6 +69,13 @@ def npz(path: Path, split: str) -> Source:
     warnings = [f"left out the arrays {', '.join(unused)}"] if unused else []
     values = arrays[labels[0]].reshape(-1).tolist() if labels else None
     return _of_array(f"{path}: {name}", path.name, arrays[name], values, warnings)
+
+
+def _check_magic(path: Path, magic: bytes, kind: str) -> None:
+    """What begins otherwise NumPy takes for a pickle, and advises to trust it."""
+    with path.open("rb") as file:
+        if file.read(len(magic)) != magic:
+            raise DataError(f"{path}: does not begin as {kind} does; it is damaged, or another")
 
 
 def _of_split(path: Path, names: list[str], split: str) -> list[str]:

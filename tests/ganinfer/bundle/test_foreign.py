@@ -41,6 +41,19 @@ def test_what_is_no_bundle_is_called_what_it_is(name, content, told, tmp_path: P
         Bundle(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    ("inside", "told"),
+    [("checkpoints/", "the folder of a run.*gan export"), ("dataset.json", "a prepared dataset")],
+)
+def test_a_folder_that_is_no_bundle_is_called_what_it_is(
+    tmp_path: Path, inside: str, told: str
+) -> None:
+    place = tmp_path / inside
+    place.mkdir() if inside.endswith("/") else place.touch()
+    with pytest.raises(BundleError, match=f"no bundle, but {told}"):
+        Bundle(tmp_path)
+
+
 def test_a_damaged_bundle_is_called_a_bundle(single_file: Path, tmp_path: Path) -> None:
     data = bytearray(single_file.read_bytes())
     data[len(data) // 2] ^= 1

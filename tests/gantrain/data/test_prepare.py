@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganinfer.errors import DataError
+from ganinfer.errors import ConfigError, DataError
 from gantrain.data.dataset import Dataset
 from gantrain.data.prepare import prepare
 
@@ -158,10 +158,22 @@ def test_hidden_files_are_no_images(class_folders: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("split", ["test", "tset"])
 def test_a_split_that_is_not_there_is_refused(class_folders, tmp_path, split: str) -> None:
-    with pytest.raises(DataError, match=f"split '{split}'"):
+    with pytest.raises((ConfigError, DataError), match=f"split '{split}'"):
         prepare(str(class_folders), tmp_path / "data", split=split)
-    with pytest.raises(DataError, match=f"split '{split}'"):
+    with pytest.raises((ConfigError, DataError), match=f"split '{split}'"):
         prepare("digits", tmp_path / "data", split=split)
+
+
+def test_an_empty_folder_takes_a_dataset_and_the_one_of_the_command_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/.DS_Store").touch()
+    assert prepare("digits", tmp_path / "data").num_images == 1797
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(DataError, match="expected a folder of the dataset's own"):
+        prepare("digits", Path())
 
 
 def test_another_programs_dataset_folder_is_never_replaced(class_folders: Path) -> None:
@@ -216,7 +228,7 @@ def test_a_killed_preparation_goes_on(class_folders, tmp_path, monkeypatch) -> N
         ("missing", None, "no such file or folder"),
         ("x.txt", b"hello", "not a format"),
         ("x.zip", b"hello", "cannot be read as a zip"),
-        ("x.npz", b"hello", "cannot be read as an npz"),
+        ("x.npz", b"hello", "does not begin as an .npz"),
         ("a-images-idx3-ubyte", b"\x00\x00\x08\x01hello", "no IDX file"),
     ],
 )

@@ -10,7 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from ganexport.cli.gan import app
-from ganinfer.errors import DataError
+from ganinfer.errors import ConfigError, DataError
 from gantrain.data.dataset import Dataset
 from gantrain.data.prepare import prepare
 
@@ -115,5 +115,5 @@ def test_options_that_contradict_are_refused(tmp_path: Path, options, words: str
 
 
 def test_a_background_is_a_colour(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="background 'blu': no colour"):
+    with pytest.raises(ConfigError, match="background 'blu': no colour"):
         prepare("digits", tmp_path / "x", background="blu")
