@@ -341,7 +341,7 @@ def _discriminator(
     return ship_discriminator(
         subject,
         OnnxRuntimeBackend(graph, "cpu", "fp32"),
-        open_dataset(place, resolution=subject.model.resolution),
+        open_dataset(place, resolution=subject.model.resolution, labelled=subject.labelled),
         held_out=options.held_out is not None,
         num_images=options.num_images,
         progress=progress,

@@ -257,6 +257,12 @@ class Sampler:
         path = self._runner.bundle.manifest.source.dataset_path
         return None if path is None else Path(path)
 
+    @property
+    def dataset_labelled(self) -> bool:
+        """False if its labels, which it may have, were left out."""
+        data = self._runner.bundle.manifest.source.config.get("data")
+        return not (isinstance(data, dict) and data.get("labels") is False)
+
     @overload
     def sample(
         self, n: int | None = None, *, output: Literal["numpy"] = "numpy",

@@ -73,7 +73,8 @@ def _real_images(subject: Subject, data: Path | None) -> Floats | None:
     place = data or subject.data
     if place is None or (data is None and not place.exists()):
         return None
-    dataset: Dataset = open_dataset(place, resolution=subject.model.resolution)
+    resolution = subject.model.resolution
+    dataset: Dataset = open_dataset(place, resolution=resolution, labelled=subject.labelled)
     if dataset.channels != subject.model.channels:
         return None
     count = min(_NUM_REAL, len(dataset))

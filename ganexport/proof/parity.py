@@ -357,7 +357,7 @@ def open_prover(
         return Prover(subject, None, num_images=num_images, minutes=minutes, progress=progress)
     if data is None:
         check_there(place)
-    dataset = open_dataset(place, resolution=model.resolution)
+    dataset = open_dataset(place, resolution=model.resolution, labelled=subject.labelled)
     if source.dataset_sha256 not in (None, dataset.sha256):
         raise CheckpointError(
             f"{dataset.path}: sha256 {dataset.sha256[:12]}..., and the generator was trained on"

@@ -50,7 +50,8 @@ class Subject:
         notes: what was chosen of it or found by trying, and is out of the ordinary, for the user
             to check.
         open_discriminator: loads the one that it was trained against, where there is one.
-        data: where that lies which it was trained on, if that is known.
+        data: where that lies which it was trained on, if that is known. labelled: False if labels
+            that it may have were left out.
         scale_known: that its values are on [-1, 1] was said, or it was trained here.
     """
 
@@ -62,6 +63,7 @@ class Subject:
     notes: tuple[str, ...] = ()
     open_discriminator: Callable[[], DiscriminatorModule] | None = field(default=None, repr=False)
     data: Path | None = None
+    labelled: bool = True
     scale_known: bool = True
 
     @property
@@ -164,6 +166,7 @@ def of_run(trained: TrainedGenerator) -> Subject:
         twin=lambda: _with_inputs(graph.bake(trained)),
         open_discriminator=lambda: load_discriminator(trained.path),
         data=trained.dataset_path,
+        labelled=config.data.labels,
     )
 
 

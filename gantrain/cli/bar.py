@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def training_bar() -> Iterator[Callable[["TrainingProgress"], None]]:
-    """A callback for `train`: a bar on a terminal, a line now and then elsewhere."""
+def training_bar(first: str = "") -> Iterator[Callable[["TrainingProgress"], None]]:
+    """A callback for `train`: a bar on a terminal, a line now and then elsewhere.
+
+    first: words above it all, once the run has begun.
+    """
     columns = (
         BarColumn(12),  # what is typed meanwhile, as ^C, has room behind it all
         TextColumn("{task.fields[words]}", table_column=Column(no_wrap=True)),
@@ -23,12 +26,13 @@ def training_bar() -> Iterator[Callable[["TrainingProgress"], None]]:
     shown, pace = draws_bars(), Pace()
     with Progress(*columns, console=console, disable=not shown) as bar:
         task = bar.add_task("training", total=None, words="starting")
-        begun = False
+        begun, above = False, [first] if first else []
 
         def show(progress: "TrainingProgress") -> None:
             nonlocal begun
-            for note in progress.notes:
+            for note in (*above, *progress.notes):
                 console.print(note, soft_wrap=True)
+            above.clear()
             for warning in progress.warnings:
                 seen = f"{progress.images_seen / 1000:.0f} kimg"
                 console.print(f"at {seen}: {warning}", style="yellow", soft_wrap=True)

@@ -11,12 +11,14 @@ import typer
 
 from ganinfer.cli.console import console, progress_bars
 from ganinfer.errors import RequestError
+from ganinfer.files import check_place
 
 if TYPE_CHECKING:
     from gantrain.data.resolution import Resolution
     from gantrain.game.config import Config
 
 _MOST_LINES = 20  # of skipped images
+_PIPED = 1000  # columns of a table that nobody looks at in a terminal
 _NOT_STREAMED = (
     "--stream leaves images as they are in their shards, cropped at the centre on white, with their"
     " labels or none; leave it out, or leave out --stack, --crop, --pad, --squash, --background and"
@@ -178,27 +180,26 @@ def train(
     """Train a GAN. The same command again goes on from the last checkpoint."""
     from gantrain.cli.bar import training_bar
     from gantrain.cli.stopping import stop_signals
-    from gantrain.data.opening import open_dataset
     from gantrain.distributed import leads
+    from gantrain.game.build import open_data
     from gantrain.game.config import load_config
     from gantrain.training.train import train as run
 
     begin = [] if start is None else [f"start.path={json.dumps(str(start))}"]
     recipe = load_config(config, [*(overrides or []), *begin])
     if dry_run:
-        _open_data(recipe)
+        _prepare_data(recipe)
         _show_networks(recipe)
         return
     console.quiet = not leads()
     folder = output or Path("runs") / config.stem
     with stop_signals(folder) as signals:
-        _open_data(recipe)
-        console.print(
+        _prepare_data(recipe)
+        where = (
             f"{folder}: pictures in samples/, figures in stats.jsonl\n"
-            f"look at it with: gan report {folder}, tensorboard --logdir {folder}",
-            soft_wrap=True,
+            f"look at it with: gan report {folder}, tensorboard --logdir {folder}"
         )
-        with training_bar() as report:
+        with training_bar(where) as report:
             outcome = run(
                 recipe,
                 folder,
@@ -215,16 +216,17 @@ def train(
         )
         raise typer.Exit(signals.exit_code)
     console.print(f"{outcome.images_seen:,} images -> {outcome.checkpoint}")
-    points = open_dataset(Path(recipe.data.path), resolution=recipe.data.size).points
-    following = f"export {folder} -o {config.stem}.gan" if points is None else f"report {folder}"
+    images = open_data(recipe).points is None
+    following = f"export {folder} -o {config.stem}.gan" if images else f"report {folder}"
     console.print(f"pictures in {folder / 'samples'}; next: gan {following}", soft_wrap=True)
 
 
-def _open_data(recipe: "Config") -> None:
+def _prepare_data(recipe: "Config") -> None:
     """Look at shards, or prepare pictures, where that was not done yet, and show how far it is."""
-    from gantrain.data.opening import is_whole, open_dataset, prepared_copy
+    from gantrain.data.opening import is_whole, prepared_copy
     from gantrain.data.sources.shards import shard_files
     from gantrain.distributed import local_rank
+    from gantrain.game.build import open_data
 
     data, place = recipe.data, Path(recipe.data.path)
     if local_rank() > 0 or not place.exists() or is_whole(place):
@@ -232,11 +234,11 @@ def _open_data(recipe: "Config") -> None:
     shards = bool(shard_files(place))
     with progress_bars() as report:
         what = "looking at the shards" if shards else "preparing the pictures"
-        dataset = open_dataset(place, resolution=data.size, progress=partial(report, what))
+        dataset = open_data(recipe, partial(report, what))
     if not shards:
         console.print(
             f"{place}: {len(dataset):,} pictures, {len(dataset.classes) or 'no'} classes, prepared"
-            f" once in {prepared_copy(place, data.size)}",
+            f" once in {prepared_copy(place, data.size, data.labels)}",
             soft_wrap=True,
         )
     _tell_doubts(dataset.skipped, dataset.warnings, dataset.index)
@@ -258,6 +260,8 @@ def runs(
     from ganinfer.files import write_atomic
     from gantrain.runs.listing import list_runs
 
+    if output is not None:
+        check_place(output)
     found = list_runs(folder)
     table = Table(box=None, pad_edge=False)
     for column in ("run", "model", "data"):
@@ -271,7 +275,9 @@ def runs(
         kimg = f"{run.images_seen / 1000:g}/{run.total_images / 1000:g}"
         names = (str(run.path), run.model, run.dataset)
         table.add_row(*names, kimg, *fids, run.state, run.begins_with or "")
-    console.print(table if found else f"{folder}: no runs there")
+    # A program that reads this wants a run a line, however long.
+    wide = None if console.is_terminal else _PIPED
+    console.print(table if found else f"{folder}: no runs there", width=wide)
     if output is not None:
         rows = [{**asdict(run), "path": str(run.path)} for run in found]
         write_atomic(output, (json.dumps(rows, indent=2) + "\n").encode())

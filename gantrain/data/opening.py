@@ -11,6 +11,7 @@ from ganinfer.files import only_writer, sha256_bytes
 from gantrain.data.dataset import Dataset
 from gantrain.data.index import is_current
 from gantrain.data.indexing import index_shards
+from gantrain.data.names import is_litter
 from gantrain.data.prepare import prepare
 from gantrain.data.resolution import Resolution
 from gantrain.data.sources.shards import shard_files
@@ -34,7 +35,7 @@ def open_dataset(
             reads them, which are prepared first, in the user's cache folder.
         source: an embedded set, of which a folder that is not there yet is made.
         resolution: of shards, pictures and what the source gives; by default that of their images.
-        labelled: False leaves labels of shards out.
+        labelled: False leaves labels of shards and pictures out.
         progress: called with (shards or images done, in all).
 
     Raises:
@@ -50,29 +51,34 @@ def open_dataset(
             prepare(source, path, resolution=resolution)
         barrier()
     elif path.exists() and not is_whole(path):
-        dataset = Dataset(_prepared(path, resolution, progress))
+        dataset = Dataset(_prepared(path, resolution, labelled, progress))
         dataset.path = path
         return dataset
     return Dataset(path)
 
 
-def prepared_copy(path: Path, resolution: Resolution | None) -> Path:
+def prepared_copy(path: Path, resolution: Resolution | None, labelled: bool = True) -> Path:
     """Where pictures lie prepared, or will; the place depends on what they are, not where.
 
     That is told by the names, sizes and dates of the files.
     """
     entries = sorted(path.rglob("*")) if path.is_dir() else [path]
     files = ((f.relative_to(path).as_posix(), f.stat()) for f in entries if f.is_file())
-    lines = [f"{name} {status.st_size} {status.st_mtime_ns}" for name, status in files]
-    name = sha256_bytes("\n".join([str(resolution), *lines]).encode(errors="surrogateescape"))
+    kept = [(name, status) for name, status in files if name == "." or not is_litter(name)]
+    lines = [f"{name} {status.st_size} {status.st_mtime_ns}" for name, status in kept]
+    form = str(resolution) if labelled else f"{resolution} without labels"
+    name = sha256_bytes("\n".join([form, *lines]).encode(errors="surrogateescape"))
     return user_cache_path("ganpipe") / "prepared" / name[:32]
 
 
 def _prepared(
-    path: Path, resolution: Resolution | None, progress: Callable[[int, int], None] | None
+    path: Path,
+    resolution: Resolution | None,
+    labelled: bool,
+    progress: Callable[[int, int], None] | None,
 ) -> Path:
     """A prepared copy of pictures; the first process of a machine makes it."""
-    native, made = prepared_copy(path, None), prepared_copy(path, resolution)
+    native, made = (prepared_copy(path, asked, labelled) for asked in (None, resolution))
     if resolution and is_whole(native) and Dataset(native).resolution == resolution:
         return native
     if local_rank() == 0 and not is_whole(made):
@@ -80,12 +86,14 @@ def _prepared(
         made.parent.mkdir(parents=True, exist_ok=True)
         try:
             with only_writer(made.parent):
-                prepare(str(path), made, resolution=resolution, progress=progress)
+                prepare(
+                    str(path), made, resolution=resolution, labelled=labelled, progress=progress
+                )
         except DataError as error:
             raise DataError(
                 f"{path}: no prepared dataset, and as pictures it cannot be taken: {error}; for"
-                " gan train --resolution N is --set data.resolution=N, and gan prepare has more"
-                " options"
+                " gan train --resolution N is --set data.resolution=N, --no-labels is --set"
+                " data.labels=false, and gan prepare has more options"
             ) from None
     barrier()
     return made

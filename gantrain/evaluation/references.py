@@ -137,7 +137,8 @@ def reference_of(
         check_there(place)
     real: Path | Dataset = place
     if data is None or is_dataset(place):
-        real = _open_real(place, target, labelled or data is None, progress)
+        wanted = target.labelled if data is None else labelled
+        real = _open_real(place, target, wanted, progress)
     sha256 = real.sha256 if isinstance(real, Dataset) else None
     if data is None and sha256 != target.trained_on:
         raise DataError(
@@ -191,7 +192,7 @@ def _training_set(target: Target, progress: Progress | None) -> Dataset | None:
     if target.place is None or not target.place.exists():
         return None
     try:
-        dataset = _open_real(target.place, target, True, progress)
+        dataset = _open_real(target.place, target, target.labelled, progress)
     except DataError:  # something else lies there now
         return None
     return dataset if dataset.sha256 == target.trained_on else None

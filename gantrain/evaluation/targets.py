@@ -34,6 +34,7 @@ class Target:
         classes: that they are of; empty without labels.
         trained_on, place: sha256 and folder of the data that the generator was trained on; None
             for images whose maker is not known.
+        labelled: False if that was trained on without the labels that it may have.
         truncation: of the images, the default filled in.
         frequencies: what says how often each class is asked for, "data", "training data" or
             "uniform"; None where no classes are asked for.
@@ -44,6 +45,7 @@ class Target:
     classes: list[str]
     trained_on: str | None = None
     place: Path | None = None
+    labelled: bool = True
     truncation: float | None = None
     frequencies: str | None = None
     drawn_by: str | None = None
@@ -81,7 +83,8 @@ def open_target(
         ConfigError: what is no bundle is to be opened otherwise than by default.
     """
     seeds, opening = range(seed, seed + num_images), opening or Opening()
-    if opening != Opening() and (_is_run(path) or not is_generator(path)):
+    other = path.exists() and (_is_run(path) or not is_generator(path))
+    if opening != Opening() and other:
         raise ConfigError(f"{path}: backend, precision and so on are for bundles; leave them out")
     if not is_generator(path):
         yield some_of(open_images(path, truncation=truncation, labelled=labelled), num_images)
@@ -145,6 +148,7 @@ def _of_bundle(sampler: Sampler, seeds: range, truncation: float | None) -> Targ
         sampler.classes,
         sampler.dataset_sha256,
         sampler.dataset_path,
+        sampler.dataset_labelled,
         truncation,
         drawn_by=f"{backend} on {device} in {precision}",
     )
@@ -152,9 +156,9 @@ def _of_bundle(sampler: Sampler, seeds: range, truncation: float | None) -> Targ
 
 def _of_run(path: Path, seeds: range, truncation: float | None, device: torch.device) -> Target:
     trained = load_generator(path)
-    truncation = trained.config.train.truncation if truncation is None else truncation
-    network = trained.network.to(device)
-    own = "".join(f" {part}" for part in trained.config.own_parts)  # their code may change
+    network, config = trained.network.to(device), trained.config
+    truncation = config.train.truncation if truncation is None else truncation
+    own = "".join(f" {part}" for part in config.own_parts)  # their code may change
     source = Generated(
         f"network {trained.sha256} {device.type} {truncation} {seeds.start}{own}",
         seeds,
@@ -164,8 +168,8 @@ def _of_run(path: Path, seeds: range, truncation: float | None, device: torch.de
         device,
         lambda: load_discriminator(path),
     )
-    place = trained.dataset_path
-    return Target(source, trained.classes, trained.dataset_sha256, place, truncation)
+    sha256, place, labelled = trained.dataset_sha256, trained.dataset_path, config.data.labels
+    return Target(source, trained.classes, sha256, place, labelled, truncation)
 
 
 def network_draw(

@@ -1,5 +1,7 @@
-"""A recipe and a dataset's shape -> networks, optimizers, and the Game."""
+"""A recipe -> its dataset, and with that one's shape networks, optimizers, and the Game."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -7,6 +9,8 @@ from torch import Tensor, nn
 
 from ganinfer.errors import ConfigError
 from ganinfer.lookup import check_has, find_part
+from gantrain.data.dataset import Dataset
+from gantrain.data.opening import open_dataset
 from gantrain.data.resolution import Resolution, in_words
 from gantrain.game import optimizers, schedules
 from gantrain.game.config import Config, Part
@@ -15,6 +19,34 @@ from gantrain.game.freezing import freeze
 from gantrain.game.kinds import DISCRIMINATOR, MODEL, OBJECTIVE, REGULARIZER
 from gantrain.game.parts import Game, Hooks, Objective
 from gantrain.models._base import DiscriminatorModule, GeneratorModule, StyledGenerator
+
+
+def open_data(config: Config, progress: Callable[[int, int], None] | None = None) -> Dataset:
+    """The dataset of a recipe; shards are looked at, and pictures prepared, if they were not yet.
+
+    Args:
+        config: the recipe.
+        progress: called with (shards or images done, in all).
+
+    Raises:
+        DataError: it is not there and has no source, or it is broken.
+        ConfigError: it is prepared, with the labels that the recipe leaves out.
+    """
+    data = config.data
+    dataset = open_dataset(
+        Path(data.path),
+        source=data.source,
+        resolution=data.size,
+        labelled=data.labels,
+        progress=progress,
+    )
+    if dataset.classes and not data.labels:
+        raise ConfigError(
+            f"{config.where} [data] labels: {data.path} was prepared with its labels, and false"
+            " leaves out only those of pictures and shards; gan prepare --no-labels makes a dataset"
+            " without"
+        )
+    return dataset
 
 
 def build_game(

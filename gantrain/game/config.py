@@ -49,13 +49,15 @@ class DataConfig(_Section):
     """[data]: what `gan prepare` wrote, or shards. mirror flips half of the images.
 
     source: an embedded set that the folder is made of, if it is not there. resolution: to which
-    shards and that set are cropped and resized, 64 or "128x256", height x width. window_mb: so much
-    of shards is shuffled at once, 128 by default.
+    pictures, shards and that set are cropped and resized, 64 or "128x256", height x width. labels:
+    false leaves labels of pictures and shards out. window_mb: so much of shards is shuffled at
+    once, 128 by default.
     """
 
     path: Annotated[str, Field(min_length=1)]
     source: Literal["digits", "ring8", "grid25"] | None = None
     resolution: Annotated[int | str, AfterValidator(_checked_resolution)] | None = None
+    labels: bool = True
     mirror: bool = False
     window_mb: Annotated[float, Field(gt=0)] | None = None
 
@@ -197,6 +199,11 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     except FileNotFoundError:
         known = ", ".join(sorted(shipped_recipes()))
         raise ConfigNotFound(f"{path}: no such config; shipped ones are {known}") from None
+    except IsADirectoryError:
+        raise ConfigError(
+            f"{path}: is a folder; expected a .toml file; pictures to train on are named by --set"
+            f" data.path={path}"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from None
     except tomllib.TOMLDecodeError as error:

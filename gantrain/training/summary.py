@@ -2,7 +2,6 @@
 
 import copy
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,8 +9,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from gantrain.data.dataset import Dataset
-from gantrain.data.opening import open_dataset
-from gantrain.game.build import build_game, build_optimizer
+from gantrain.game.build import build_game, build_optimizer, open_data
 from gantrain.game.config import Config
 from gantrain.game.parts import Game
 from gantrain.training.inheritance import Ancestry, inherit
@@ -85,8 +83,7 @@ def what_fits(config: Config) -> Ancestry:
 
 
 def _open(config: Config) -> tuple[Dataset, Game]:
-    data = config.data
-    dataset = open_dataset(Path(data.path), source=data.source, resolution=data.size)
+    dataset = open_data(config)
     shape = (dataset.resolution, dataset.channels, dataset.num_classes)
     return dataset, build_game(config, *shape, torch.device("cpu"))
 

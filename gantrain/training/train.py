@@ -19,7 +19,6 @@ from torch import Tensor
 from ganinfer.drawing.images import save_png
 from ganinfer.errors import ConfigError
 from ganinfer.files import only_writer
-from gantrain.data.opening import open_dataset
 from gantrain.data.windows import real_batches
 from gantrain.distributed import (
     AnyProcess,
@@ -32,7 +31,13 @@ from gantrain.distributed import (
     several_processes,
     world_size,
 )
-from gantrain.game.build import build_game, build_optimizer, learning_rate_factor, load_optimizer
+from gantrain.game.build import (
+    build_game,
+    build_optimizer,
+    learning_rate_factor,
+    load_optimizer,
+    open_data,
+)
 from gantrain.game.config import Config, Part, TrainConfig
 from gantrain.game.parts import Game, Step
 from gantrain.models._base import batch_norm_of
@@ -140,8 +145,7 @@ def _train(
 ) -> Outcome:
     # The data decides the shape of the networks.
     options, kinds = config.train, find_trackers(config)
-    data = config.data
-    dataset = open_dataset(Path(data.path), source=data.source, resolution=data.size)
+    data, dataset = config.data, open_data(config)
     torch.manual_seed(options.seed)
     game = build_game(config, dataset.resolution, dataset.channels, dataset.num_classes, device)
     check_shares(config, game)

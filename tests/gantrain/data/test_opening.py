@@ -43,9 +43,14 @@ def _again(_done: int, _total: int) -> None:
 def test_the_copy_follows_the_pictures_and_not_their_place(photos: Path, tmp_path: Path) -> None:
     first = prepared_copy(photos, 8)
     moved = Path(shutil.copytree(photos, tmp_path / "elsewhere"))
+    (moved / "cat" / ".DS_Store").touch()
     assert prepared_copy(moved, 8) == first
     assert prepared_copy(moved, 16) != first
     os.utime(moved / "cat" / "0.png", (1, 1))
+    archives = [tmp_path / "a.zip", tmp_path / "b.zip"]
+    for size, archive in enumerate(archives):
+        archive.write_bytes(b"x" * size)
+    assert len({prepared_copy(archive, 8) for archive in archives}) == 2
     assert prepared_copy(moved, 8) != first
 
 

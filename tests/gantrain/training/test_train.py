@@ -16,8 +16,14 @@ from PIL import Image
 
 from ganinfer.errors import CheckpointError, ConfigError, TrainingError
 from gantrain.data.prepare import prepare
+from gantrain.evaluation.evaluate import evaluate
 from gantrain.game.config import parse_config
-from gantrain.runs.checkpoint import checkpoint_files, load_checkpoint, save_checkpoint
+from gantrain.runs.checkpoint import (
+    checkpoint_files,
+    load_checkpoint,
+    load_generator,
+    save_checkpoint,
+)
 from gantrain.training.train import train
 
 TOML = """
@@ -344,8 +350,6 @@ def test_switches_train_too(shapes: Path, tmp_path: Path, option: dict) -> None:
 
 
 def test_an_unlabelled_dataset_trains_an_unconditional_gan(tmp_path: Path) -> None:
-    from gantrain.data.prepare import prepare
-
     images = np.random.default_rng(0).integers(0, 256, (50, 8, 8), dtype=np.uint8)
     np.savez(tmp_path / "x.npz", images=images)
     prepare(str(tmp_path / "x.npz"), tmp_path / "data")
@@ -355,9 +359,28 @@ def test_an_unlabelled_dataset_trains_an_unconditional_gan(tmp_path: Path) -> No
     assert (tmp_path / "run" / "samples" / "000000000200.png").exists()
 
 
-def test_fid_is_measured_as_it_goes_and_the_best_is_kept(shapes: Path, tmp_path: Path) -> None:
-    from gantrain.runs.checkpoint import load_generator
+def test_pictures_leave_their_labels_out_wherever_their_run_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for n in range(40):
+        folder = tmp_path / "photos" / f"upload-{n % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(n).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{n}.png")
+    tree = tiny_recipe(tmp_path / "photos", total_kimg=0.1)
+    tree["data"]["labels"] = False
+    train(parse_config(tree, where="x"), tmp_path / "run")
+    assert load_generator(tmp_path / "run").classes == []
+    found = evaluate(tmp_path / "run", metrics=["spectral_distance"], num_images=20)
+    assert found.dataset == str(tmp_path / "photos")
+    prepare(str(tmp_path / "photos"), tmp_path / "data")
+    tree["data"]["path"] = str(tmp_path / "data")
+    with pytest.raises(ConfigError, match="labels: .* prepared with its labels.*--no-labels"):
+        train(parse_config(tree, where="x"), tmp_path / "other")
 
+
+def test_fid_is_measured_as_it_goes_and_the_best_is_kept(shapes: Path, tmp_path: Path) -> None:
     config = parse_config(tiny_recipe(shapes, eval_kimg=1.0, eval_images=300), where="x")
     run = train(config, tmp_path / "run").run
     fids = {record["images_seen"]: record["fid"] for record in stats(run) if "fid" in record}
