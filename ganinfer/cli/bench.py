@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from ganinfer.api_keys import api_key_to_show
-from ganinfer.cli.console import console
+from ganinfer.cli.console import console, step_by_step
 from ganinfer.cli.options import ApiKeyFile, BundlePath, ServedName
 from ganinfer.errors import RequestError
 from ganinfer.files import check_place, write_atomic
@@ -67,14 +67,14 @@ def bench(
     if server is not None:
         _bench_server(bundle, server, model, api_key_to_show(api_key_file), seconds, json_file)
         return
-    with console.status("measuring") as status:
+    with step_by_step("measuring") as show:
         report = ganinfer.bench.bench(
             bundle,
             backends=backend or (),
             precisions=precision or (),
             device=device,
             seconds=seconds,
-            progress=lambda name, done, total: status.update(f"{name} ({done + 1} of {total})"),
+            progress=show,
         )
     _show(report)
     if json_file is not None:
@@ -101,14 +101,14 @@ def _bench_server(
 ) -> None:
     from ganinfer.bench.served import bench_server
 
-    with console.status("asking") as status:
+    with step_by_step("asking") as show:
         report = bench_server(
             bundle,
             server,
             name=model,
             key=key,
             seconds=seconds,
-            progress=lambda name, done, total: status.update(f"{name} ({done + 1} of {total})"),
+            progress=show,
         )
     _show_served(report)
     if json_file is not None:

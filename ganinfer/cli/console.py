@@ -62,6 +62,17 @@ def progress_bars(*amount: ProgressColumn) -> Iterator[Progress]:
         yield report
 
 
+@contextmanager
+def step_by_step(words: str) -> Iterator[Progress]:
+    """A callback (what is being done, steps done, in all) of steps that all take their time."""
+    if not draws_bars():
+        with _progress_lines() as report:
+            yield report
+        return
+    with console.status(words) as status:
+        yield lambda name, done, total: status.update(f"{name} ({done + 1} of {total})")
+
+
 def fall_silent() -> None:
     """Who was shown all this is gone, a terminal or a pipe: from now on it goes nowhere."""
     console.quiet = errors.quiet = True

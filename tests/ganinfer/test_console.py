@@ -1,19 +1,21 @@
 import time
+from functools import partial
 from itertools import pairwise
 
 import pytest
 
 from ganinfer.cli import console
-from ganinfer.cli.console import Pace, progress_bars, spoken
+from ganinfer.cli.console import Pace, progress_bars, spoken, step_by_step
 
 
+@pytest.mark.parametrize("shown", [progress_bars, partial(step_by_step, "measuring")])
 def test_in_a_pipe_long_work_says_on_stderr_how_far_it_is(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, shown
 ) -> None:
     """Also while it does not report: the line comes from a thread."""
     monkeypatch.setattr(console, "_GAP_S", 0.05)
     told = ""
-    with progress_bars() as report:
+    with shown() as report:
         report("reading images", 12_000, 60_000)
         for _ in range(200):
             if told := capfd.readouterr().err:
