@@ -92,7 +92,7 @@ def export(
     exporting = subject()
     for note in exporting.notes:
         console.print(note, style="yellow", soft_wrap=True)
-    _show_looks(look_at(exporting, options.data), output)
+    doubtful = _show_looks(look_at(exporting, options.data), output)
     with progress_bars() as report:
         exported = export_subject(exporting, output, options, progress=report)
     if exported.gates:  # with --no-verify there may be the discriminator's
@@ -124,21 +124,25 @@ def export(
     for one in exported.left_out:
         console.print(f"left out: {one.artifact}: {one.why}", style="yellow", soft_wrap=True)
     console.print(f"-> {exported.path}")
+    if doubtful is not None:  # what was told of it stands above all gates
+        console.print(f"doubtful, look at it: {doubtful}", style="yellow", soft_wrap=True)
     if strict and exported.left_out:
         failed = any(one.gates for one in exported.left_out)
         raise typer.Exit(Ending.PARITY if failed else Ending.UNAVAILABLE)
 
 
-def _show_looks(looks: "Looks", output: Path) -> None:
-    """What is doubtful in the first images, and a picture of them beside the bundle."""
+def _show_looks(looks: "Looks", output: Path) -> Path | None:
+    """What is doubtful in the first images, and a picture of them beside the bundle, if it is."""
     from ganinfer.drawing.images import save_png
 
     for warning in looks.warnings:
         console.print(warning, style="yellow", soft_wrap=True)
-    if looks.picture is not None:
-        path = output.with_name(f"{output.stem}-looks.png")
-        save_png(path, looks.picture)
-        console.print(f"{path}: {looks.rows}", style="yellow", soft_wrap=True)
+    if looks.picture is None:
+        return None
+    path = output.with_name(f"{output.stem}-looks.png")
+    save_png(path, looks.picture)
+    console.print(f"{path}: {looks.rows}", style="yellow", soft_wrap=True)
+    return path
 
 
 @expanded

@@ -115,3 +115,19 @@ def test_red_and_blue_the_other_way_round_than_in_the_data_are_told(
     assert seen.picture is not None
     assert seen.picture.shape == (3 * 50 + 2, 8 * 50 + 2, 3)
     assert looks(swapped, data, channel_order="bgr") == Looks()
+
+
+def test_a_doubt_is_the_last_thing_that_an_export_says(gan, tmp_path: Path) -> None:
+    (tmp_path / "nets.py").write_text(
+        "from torch import nn\n\n\nclass G(nn.Module):\n    def forward(self, z):\n"
+        "        return 3 * z.tanh().reshape(-1, 3, 4, 4)\n"
+    )
+    said = ("--set", "z_dim=48", "--set", "output_range=-1:1")
+    made = ("export", "--module", "nets.py:G", *said, "-o", "x.gan", "--no-verify")
+    result = gan(*made, cwd=tmp_path)
+    assert result.stdout.splitlines()[-1] == "doubtful, look at it: x-looks.png", result.stderr
+    assert (tmp_path / "x-looks.png").exists()
+    refused = gan(*made[:5], "-o", "y.gan", cwd=tmp_path)
+    assert "--set output_range=-1:1 takes them for what they are" in refused.stderr
+    assert (tmp_path / "y-looks.png").exists()
+    assert not (tmp_path / "y.gan").exists()
