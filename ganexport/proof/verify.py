@@ -49,7 +49,7 @@ def verify_against_run(
         "== 0",
         shipped == trained.sha256,
         f"bundle {shipped[:12]}, newest {trained.sha256[:12]}",
-        num_images=0,
+        num_images=None,
     )
     prover = open_prover(as_shipped(of_run(trained), model), data, num_images, minutes, progress)
     return [newest, *(gate for _, gates in prover.check_graphs(graphs) for gate in gates)]

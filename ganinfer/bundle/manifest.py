@@ -170,12 +170,13 @@ def gate_result(
     passed: bool,
     detail: str = "",
     *,
-    num_images: int,
+    num_images: int | None,
     interval: Interval | None = None,
 ) -> GateResult:
     """A gate's result; JSON has neither infinity nor NaN: 999 and -999 stand for them.
 
-    There is no interval of them.
+    There is no interval of them. num_images: 0 of one that could not look, None of one that looks
+    at none.
     """
     known = interval is not None and all(map(math.isfinite, interval))
     low, high = interval if interval is not None and known else (None, None)
