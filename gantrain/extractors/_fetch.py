@@ -46,6 +46,8 @@ def fetch_file(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _keep(chunks, target, sha256, origin=str(origin), remedy=remedy, progress=progress)
+    except DataNotFound:  # an OSError, too
+        raise
     except OSError as error:
         raise DataError(f"{target}: cannot be written ({error})") from None
     return target
