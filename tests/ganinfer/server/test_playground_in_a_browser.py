@@ -276,7 +276,7 @@ def test_a_link_to_another_bundle_says_so_and_leads_on(
         told = page.get_by_role("alert")
         told.wait_for()
         assert "bundle 000000000000: another one serves" in told.inner_text()
-        press(page, "Use the bundle that serves now")
+        press(page, "Use the one that is here")
         told.wait_for(state="hidden")
         assert same(page, tiny.sample(4, seed=5))
 
@@ -292,7 +292,7 @@ def test_a_bundle_that_takes_over_is_told(browser: Any, copied: Path) -> None:
         assert sampler.reload()
         press(page, "Next")
         page.get_by_text(f"another one serves, {sampler.sha256[:12]}").wait_for()
-        press(page, "Use the bundle that serves now")
+        press(page, "Use the one that is here")
         page.get_by_role("alert").wait_for(state="hidden")
         assert same(page, sampler.sample(4, seed=4))
 
@@ -554,7 +554,7 @@ def test_it_is_legible(browser: Any, host: Host, scheme: str, width: int) -> Non
     link = f"{host.url}/#bundle=000000000000"
     with visited(browser, link, refused=True, color_scheme=scheme, viewport=size) as page:
         page.get_by_role("alert").wait_for()
-        press(page, "Use the bundle that serves now")
+        press(page, "Use the one that is here")
         shown(page)
         press(page, "Keep")
         for name in ("Seeds", "Between two", "Truncations"):
