@@ -71,6 +71,7 @@ GROUND_FLOOR_DOORS = {
     "files",
     "lookup",
     "progress",
+    "host.fetching",
     "host.limits",
     "host.telemetry",
     "drawing.images",
