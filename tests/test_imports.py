@@ -138,7 +138,7 @@ ORDER = {
     ],
     "ganexport": [
         *("graph", "subjects", "importers", "options", "engines", "proof", "bundling"),
-        *("pipeline", "demo", "extraction", "web", "triton", "cli"),
+        *("pipeline", "extraction", "web", "demo", "triton", "cli"),
     ],
 }
 

@@ -50,9 +50,9 @@ function truncationOf({ truncation, truncation_mode: mode }, ofRow) {
 function labelOf({ classes }, { label, blend, share }) {
   if (label === undefined) return undefined;
   const [first, second] = [label, blend].map((name) => classes.indexOf(name));
-  if (first < 0) throw new Refused(0, `label '${label}': there is no such class`);
+  if (first < 0) throw new Refused(0, `label ${label}: there is no such class`);
   if (blend === undefined) return first;
-  if (second < 0) throw new Refused(0, `label '${blend}': there is no such class`);
+  if (second < 0) throw new Refused(0, `label ${blend}: there is no such class`);
   const weights = new Float32Array(classes.length);
   weights[first] += rest(share);
   weights[second] += Number(share);
@@ -75,9 +75,9 @@ export function withStyles(model, feed, styles) {
   if (!model.style_input) return feed;
   const { num_styles: count, w_dim: length } = model.style_input;
   const [n] = feed.z[2];
-  const w = styles ?? [new Float32Array(n * count * length)];
+  const w = styles ?? new Float32Array(n * count * length);
   const takes = new Float32Array(n).fill(styles ? 1 : 0);
-  return { ...feed, w: floats(w, [n, count, length]), takes_w: ["float32", takes, [n]] };
+  return { ...feed, w: ["float32", w, [n, count, length]], takes_w: ["float32", takes, [n]] };
 }
 
 function floats(rows, shape) {

@@ -92,6 +92,7 @@ def _description(bundle: Bundle, precision: str, *, webgpu: bool) -> bytes:
         "name": bundle.name,
         "bundle": bundle.sha256,
         "model": bundle.manifest.model.model_dump(),
+        "precision": precision,
         "webgpu": webgpu,
         "golden": {
             "seeds": [str(seed) for seed in golden.seeds],
@@ -108,9 +109,14 @@ def _about(bundle: Bundle, precision: str, graph: bytes, runtime: Runtime) -> st
     signature = "none"
     if bundle.signature is not None:
         signature = f"{bundle.signature.decode().strip()} (Ed25519, of the manifest)"
+    proof = "compared with the original network at the export, within all limits"
+    if not bundle.manifest.verified:
+        proof = "none: exported without a comparison with the original network"
     told = {
         "bundle": f"sha256 {bundle.sha256}",
         "signature": signature,
+        "proof": proof,
+        "license": bundle.manifest.license or "not said",
         "graph": f"{precision}, {len(graph):,} bytes, sha256 {sha256_bytes(graph)}",
         "runtime": f"onnxruntime-web {runtime.version}",
         "maker": f"ganpipe {ganinfer.__version__}",

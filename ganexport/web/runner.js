@@ -21,7 +21,7 @@ thread.onmessage = ({ data: { id, found, problem } }) => {
 };
 
 export const start = (module, wasm) => call("start", module, wasm);
-export const hasGpu = () => call("hasGpu");
+export const hasGpu = (precision) => call("hasGpu", precision);
 export const open = (name, graph, provider) => call("open", name, graph, provider);
 
 let last = Promise.resolve();

@@ -105,7 +105,7 @@ function put(image, canvas) {
 async function begin() {
   const [module, wasm] = await Promise.all(["runtime.js", "runtime.wasm"].map(bytesOf));
   await start(module, wasm);
-  if (page.webgpu && (await hasGpu())) {
+  if (page.webgpu && (await hasGpu(page.precision))) {
     const found = await tried("webgpu").catch(() => undefined);
     if (found?.isWithin) return told(found, "webgpu");
   }

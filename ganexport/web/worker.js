@@ -8,20 +8,22 @@ const calls = {
   async start(module, wasm) {
     const url = URL.createObjectURL(new Blob([module], { type: "text/javascript" }));
     ort = await import(url);
-    ort.env.logLevel = "error";
     ort.env.wasm.wasmBinary = wasm;
     ort.env.wasm.numThreads = 1; // more need a server that isolates the page
   },
 
-  /** Has the browser a GPU for WebGPU? */
-  async hasGpu() {
-    return Boolean(await navigator.gpu?.requestAdapter().catch(() => null));
+  /** Has the browser a GPU, and no program in its place, that computes in a precision? */
+  async hasGpu(precision) {
+    const adapter = await navigator.gpu?.requestAdapter().catch(() => null);
+    if (!adapter || adapter.info.isFallbackAdapter) return false;
+    return precision !== "fp16" || adapter.features.has("shader-f16");
   },
 
   /** Open a graph under a name; provider: "wasm" or "webgpu". */
   async open(name, graph, provider) {
     await sessions[name]?.release();
-    sessions[name] = await ort.InferenceSession.create(graph, { executionProviders: [provider] });
+    const options = { executionProviders: [provider], logSeverityLevel: 4 }; // what fails throws
+    sessions[name] = await ort.InferenceSession.create(graph, options);
   },
 
   /** The numbers that a graph gives; feed: of each input its type, numbers and shape. */

@@ -143,6 +143,12 @@ function open(seed, truncation) {
   sheet.focus();
 }
 
+function goTo(link) {
+  clearTimeout(remembering);
+  history.pushState(null, "", link);
+  begin(linked());
+}
+
 function caption({ view, seed, to, t, n, label, blend, share, truncation }) {
   const last = () => seedAfter(seed, BigInt(n) - 1n);
   const what = {
@@ -273,7 +279,7 @@ function favourite({ link, picture, title }) {
   const again = make("button", { type: "button", title, ariaLabel: `Show ${title}` }, image);
   const drop = make("button", { type: "button", ariaLabel: `Drop ${title}` }, "Drop");
   drop.className = "drop";
-  again.onclick = () => (location.hash = link);
+  again.onclick = () => goTo(link);
   drop.onclick = () => store(kept().filter((other) => other.link !== link), "Dropped");
   return make("li", {}, again, drop);
 }

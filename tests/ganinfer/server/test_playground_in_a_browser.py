@@ -19,7 +19,7 @@ from ganinfer import Sampler
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
-from browsing import chromium, rgba, shown, visited
+from browsing import choose, chromium, press, rgba, same, shown, view, visited, write
 from conftest import rewrite_manifest
 from hosting import Host, hosted, pixels
 from test_shapes import Z_DIM, disc
@@ -77,26 +77,6 @@ def page(browser: Any, host: Host) -> Iterator[Any]:
 @pytest.fixture
 def tiny(samplers: dict[str, Sampler]) -> Sampler:
     return samplers["tiny"]
-
-
-def press(page: Any, name: str) -> None:
-    page.get_by_role("button", name=name, exact=True).click()
-
-
-def choose(page: Any, name: str, value: str) -> None:
-    page.get_by_label(name, exact=True).select_option(value)
-
-
-def write(page: Any, name: str, value: object) -> None:
-    page.get_by_label(name, exact=True).fill(str(value))
-
-
-def view(page: Any, name: str) -> None:
-    page.get_by_role("radio", name=name, exact=True).check()
-
-
-def same(page: Any, images: np.ndarray) -> bool:
-    return np.array_equal(shown(page), rgba(images))
 
 
 # What the controls do.
