@@ -21,8 +21,8 @@ from ganinfer.bundle.large_onnx import LargeOnnx
 from ganinfer.errors import BundleError, ExportError
 from ganinfer.files import sha256_bytes, write_atomic
 
-LARGE_BYTES = 20 << 20  # of a graph, from which on fp16 is taken
-LARGE_MACS = 300_000_000  # of an image, from which on a GPU is worth a larger runtime
+LARGE_BYTES = 20 << 20  # a larger graph is taken in fp16, if there is one
+LARGE_MACS = 300_000_000  # an image of so many is worth the larger runtime, which has WebGPU
 _MOST_BYTES = 256 << 20  # of a graph in one file; browsers hold no longer texts
 
 _PLAYGROUND = files("ganinfer") / "server/playground"
@@ -46,21 +46,29 @@ def write_page(bundle: Path, destination: Path, options: WebOptions | None = Non
     Raises:
         BundleError: the bundle is damaged, or has no such graph.
         BackendUnavailable: onnxruntime-web is not there.
-        ExportError: the graph is too large.
+        ExportError: the graph is too large, or the folder holds something else.
     """
     options = options or WebOptions()
+    is_file = destination.suffix == ".html"
+    if not is_file:
+        _check_folder(destination)
     with Bundle(bundle) as source:
         graph, data = _data(source, options)
         webgpu = (source.manifest.model.macs or 0) >= LARGE_MACS
         runtime = open_runtime(options.runtime, webgpu=webgpu)
         about = _about(source, graph, data["graph.onnx"], runtime)
         described = _description(source, graph, webgpu=webgpu)
+    if is_file and len(data["graph.onnx"]) > _MOST_BYTES:
+        raise ExportError(
+            f"{destination}: the graph has more than {_MOST_BYTES >> 20} MiB; browsers hold no such"
+            " page in one file. Name a folder, as in site/"
+        )
     data |= {"page.json": described}
     data |= {"runtime.js": runtime.module, "runtime.wasm": runtime.wasm}
     modules = {name: (_PLAYGROUND / name).read_bytes() for name in _SHARED}
     modules |= {name: (_WEB / name).read_bytes() for name in _OWN}
     page = _page(source.name, about)
-    if destination.suffix == ".html":
+    if is_file:
         modules["parts.js"] = (_WEB / "inside.js").read_bytes()
         write_atomic(destination, _one_file(page, modules, data).encode())
     else:
@@ -160,6 +168,15 @@ def _one_file(page: str, modules: Parts, data: Parts) -> str:
     )
     page = _replaced(page, '  <script type="module" src="playground/page.js"></script>\n', "")
     return _replaced(page, "</body>", f"{''.join(held)}<script>{loader}</script>\n</body>")
+
+
+def _check_folder(folder: Path) -> None:
+    """Nobody's files are written over."""
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "playground").is_dir():
+        raise ExportError(
+            f"{folder}: holds something else; expected a new folder, one that gan web made, or a"
+            " name that ends in .html"
+        )
 
 
 def _write_folder(folder: Path, page: str, parts: Parts) -> None:

@@ -11,7 +11,8 @@ const IMAGES_AT_ONCE = 64;
 
 const page = JSON.parse(new TextDecoder().decode(await bytesOf("page.json")));
 const { bundle, model, name } = page;
-const { channels, macs = MACS_AT_ONCE, resolution } = model;
+const { channels, resolution } = model;
+const macs = model.macs ?? MACS_AT_ONCE; // older bundles do not say
 const [height, width] = Array.isArray(resolution) ? resolution : [resolution, resolution];
 
 export const CLIENTS = ["python"];

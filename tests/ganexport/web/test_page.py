@@ -17,7 +17,7 @@ from ganexport.web.options import WebOptions
 from ganexport.web.page import write_page
 from ganexport.web.runtime import fetch_runtime, kept_runtime, open_runtime, registry
 from ganinfer.bundle.archive import Bundle
-from ganinfer.errors import BackendUnavailable, BundleError, DataError
+from ganinfer.errors import BackendUnavailable, BundleError, DataError, ExportError
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,9 @@ def test_what_is_carried_and_what_was_not_proven_is_told(
     assert "<dt>Licence</dt><dd>CC-BY-4.0" in page
 
 
-def test_what_cannot_be_had_is_told(bundle: Path, package: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_had_is_told(
+    bundle: Path, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(BackendUnavailable, match=r"run: gan fetch web, or name the folder"):
         write_page(bundle, tmp_path / "x.html")
     with pytest.raises(BackendUnavailable, match=r"package\.json.*expected the npm package"):
@@ -96,6 +98,12 @@ def test_what_cannot_be_had_is_told(bundle: Path, package: Path, tmp_path: Path)
         options = WebOptions(runtime=package, precision="int8")
         write_page(bundle, tmp_path / "x.html", options)
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "index.html").write_text("mine")
+    with pytest.raises(ExportError, match=r"holds something else; expected a new folder"):
+        write_page(bundle, tmp_path, WebOptions(runtime=package))
+    monkeypatch.setattr("ganexport.web.page._MOST_BYTES", 1000)
+    with pytest.raises(ExportError, match=r"in one file\. Name a folder"):
+        write_page(bundle, tmp_path / "x.html", WebOptions(runtime=package))
 
 
 def test_the_registry_is_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
