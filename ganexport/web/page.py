@@ -19,7 +19,7 @@ from ganinfer.bundle.archive import Bundle
 from ganinfer.bundle.golden import limits_of, read_golden
 from ganinfer.bundle.large_onnx import LargeOnnx
 from ganinfer.errors import BundleError, ExportError
-from ganinfer.files import sha256_bytes, write_atomic
+from ganinfer.files import check_place, sha256_bytes, write_atomic
 
 LARGE_BYTES = 20 << 20  # a larger graph is taken in fp16, if there is one
 LARGE_MACS = 300_000_000  # an image of so many is worth the larger runtime, which has WebGPU
@@ -47,10 +47,13 @@ def write_page(bundle: Path, destination: Path, options: WebOptions | None = Non
         BundleError: the bundle is damaged, or has no such graph.
         BackendUnavailable: onnxruntime-web is not there.
         ExportError: the graph is too large, or the folder holds something else.
+        RequestError: the file cannot be written there.
     """
     options = options or WebOptions()
     is_file = destination.suffix == ".html"
-    if not is_file:
+    if is_file:
+        check_place(destination, ".html")
+    else:
         _check_folder(destination)
     with Bundle(bundle) as source:
         graph, data = _data(source, options)
