@@ -10,6 +10,8 @@ import typer
 
 from ganexport.options import ExportOptions
 from ganexport.pipeline import export_run
+from ganexport.web.page import write_page
+from ganexport.web.runtime import kept_runtime
 from ganinfer.cli.console import console, progress_bars
 from ganinfer.cli.tables import show_gates
 from ganinfer.drawing.images import grid, save_png
@@ -97,17 +99,21 @@ def run_demo(folder: Path, overrides: Sequence[str] = ()) -> None:
     console.print(f"  {info['backend']} on {info['device']} in {info['precision']}")
 
     gan, python = sys.argv[0], Path(sys.argv[0]).with_name("python")  # as this was called
+    page, to_make_it = "", f"\n  {gan} fetch web && {gan} web {bundle} -o digits.html"
+    if kept_runtime().exists():
+        write_page(bundle, folder / "digits.html")
+        page, to_make_it = "\n  digits.html         a page that draws; open it in a browser", ""
     console.print(
         f"""
 Done. Everything is in {folder}/
   digits.png          100 samples, a digit a column
   interpolation.png   from one seed to another
   digits.gan/         the bundle; ship this
-  run/                checkpoints, samples/, stats.jsonl, tensorboard/
+  run/                checkpoints, samples/, stats.jsonl, tensorboard/{page}
 
 Go on:
   {gan} sample {bundle} --seeds 0-63 --labels 3 -o threes.png
-  {gan} verify {bundle} --run {run}
+  {gan} verify {bundle} --run {run}{to_make_it}
   {python} -c "from ganinfer import Sampler; print(Sampler('{bundle}').sample(8, labels=7).shape)"
 """,
         soft_wrap=True,

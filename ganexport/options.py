@@ -1,6 +1,7 @@
 """How a generator is exported; light, so that `gan --help` may read it."""
 
 import math
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,7 @@ class ExportOptions:
         minutes: after which the gates draw no more images.
         verify: False writes a bundle that is marked unverified.
         single_file: write one file instead of a directory.
+        license: of the weights, an SPDX identifier or expression; it goes into the manifest.
         sign_key: sign it with this Ed25519 private key, a PEM file.
 
     Raises:
@@ -149,6 +151,9 @@ class ExportOptions:
     )
     verify: Annotated[bool, Option(help="Prove parity before writing.")] = True
     single_file: Annotated[bool, Option(help="Write one file, no folder.")] = False
+    license: Annotated[
+        str | None, Option(help="Licence of the weights as SPDX names it, as in CC-BY-4.0.")
+    ] = None
     sign_key: Annotated[
         Path | None, Option(help="Sign the bundle: PEM file of an Ed25519 private key.")
     ] = None
@@ -156,6 +161,7 @@ class ExportOptions:
     def __post_init__(self) -> None:
         from ganexport.graph.precision import PRECISIONS
         from ganexport.subjects.rewrites import check_rewrites
+        from ganinfer.bundle.manifest import LICENSE
 
         for name in ("data", "held_out", "sign_key"):
             if isinstance(found := getattr(self, name), str):
@@ -167,6 +173,8 @@ class ExportOptions:
             raise ConfigError(f"--precision {unknown[0]!r}: expected {', '.join(PRECISIONS)}")
         if self.min_psnr_db is not None and not math.isfinite(self.min_psnr_db):
             raise ConfigError(f"min_psnr_db {self.min_psnr_db:g}: expected decibels, as 55")
+        if self.license is not None and not re.match(LICENSE, self.license):
+            raise ConfigError(f"--license {self.license!r:.80}: expected SPDX's name, as CC-BY-4.0")
         if not self.minutes > 0:
             raise ConfigError(f"--minutes {self.minutes:g}: expected more than 0")
         if self.held_out is not None and not self.with_discriminator:

@@ -189,7 +189,7 @@ def export_subject(
         _require(judge.gates, subject.where)
 
     files, manifest = assemble(
-        subject, graphs, engines, gates, prover, kept, left_out, judge, mapping
+        subject, graphs, engines, gates, prover, kept, left_out, judge, mapping, options.license
     )
     write_bundle(destination, manifest, files, single_file=options.single_file, sign=sign)
     return Exported(destination, gates, engines, kept, left_out)

@@ -71,6 +71,7 @@ GROUND_FLOOR_DOORS = {
     "files",
     "lookup",
     "progress",
+    "host.fetching",
     "host.limits",
     "host.telemetry",
     "drawing.images",
@@ -137,7 +138,7 @@ ORDER = {
     ],
     "ganexport": [
         *("graph", "subjects", "importers", "options", "engines", "proof", "bundling"),
-        *("pipeline", "demo", "extraction", "web", "triton", "cli"),
+        *("pipeline", "extraction", "web", "demo", "triton", "cli"),
     ],
 }
 

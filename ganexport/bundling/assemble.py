@@ -51,6 +51,7 @@ def assemble(
     left_out: Sequence[LeftOut],
     judge: Shipped | None,
     mapping: bytes | None = None,
+    license_id: str | None = None,
 ) -> tuple[dict[str, bytes], Manifest]:
     """The bundle's files, and a manifest that lacks only their fingerprints."""
     height, width, _ = subject.model.shape
@@ -106,6 +107,7 @@ def assemble(
         witness=witness,
         discriminator=None if judge is None else judge.entry,
         source=subject.source,
+        license=license_id,
         tools=_tool_versions(),
         parity=gates,
         verified=prover is not None,

@@ -13,6 +13,7 @@ import typer
 import ganexport.cli.export
 import ganexport.cli.triton
 import ganexport.cli.verify
+import ganexport.cli.web
 import ganinfer.cli.bench
 import ganinfer.cli.bundle
 import ganinfer.cli.doctor
@@ -106,7 +107,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         gantrain.cli.evaluate.evaluate,
         gantrain.cli.compare.compare,
         gantrain.cli.evaluate.statistics,
-        gantrain.cli.evaluate.fetch,
+        ganexport.cli.web.fetch,
     ),
     "Ship": (
         ganexport.cli.export.export,
@@ -114,6 +115,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         inspect,
         ganexport.cli.export.extract,
         ganexport.cli.triton.triton,
+        ganexport.cli.web.web,
         ganinfer.cli.bundle.pack,
         ganinfer.cli.bundle.unpack,
         ganinfer.cli.bundle.keygen,

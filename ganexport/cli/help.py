@@ -33,7 +33,7 @@ EXAMPLES = {
         "gan statistics data/digits -o digits.npz",
         "gan statistics photos/ -o photos.npz --num 10000 --resizer clean",
     ),
-    "fetch": ("gan fetch inception", "gan fetch inception --from inception.pth"),
+    "fetch": ("gan fetch web", "gan fetch inception --from inception.pth"),
     "export": (
         "gan export runs/digits -o digits.gan",
         "gan export --module mynets:make --weights g.pt --set z_dim=128 -o mine.gan",
@@ -50,6 +50,10 @@ EXAMPLES = {
     "triton": (
         "gan triton digits.gan -o models",
         "gan triton digits.gan -o models --device cuda --batch-size 64 --png",
+    ),
+    "web": (
+        "gan web digits.gan -o digits.html",
+        "gan web faces.gan -o site/ --precision fp16 --runtime node_modules/onnxruntime-web",
     ),
     "pack": (
         "gan pack digits.gan -o packed/digits.gan",

@@ -28,6 +28,8 @@ def metadata(bundle: Bundle, graph: onnx.GraphProto, options: ExtractOptions) ->
     }
     if options.latents == "draw":
         del found["precision"]
+    if bundle.manifest.license is not None:
+        found["license"] = bundle.manifest.license
     if model.classes:
         found["classes"] = json.dumps(model.classes, ensure_ascii=False)
     return found

@@ -1,1 +1,1 @@
-"""What runs in browsers and in Node.js: draw.mjs, the draw in JavaScript."""
+"""What runs in browsers and in Node.js: draw.mjs, the draw in JavaScript, and pages that draw."""

@@ -31,6 +31,7 @@ def model_card(manifest: Manifest, name: str) -> bytes:
         "engines": ", ".join(f"{e.product} {e.target} {e.precision}" for e in manifest.engines),
         "trained on": f"{seen:,} images" if seen else "",
         "checkpoint": manifest.source.checkpoint_sha256,
+        "license": manifest.license or "",
         "verified": "yes" if manifest.verified else "no: exported without its parity gates",
     }
     body = f"""---

@@ -19,6 +19,7 @@ MANIFEST_DIGEST = "manifest.sha256"
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
+LICENSE = r"^[A-Za-z0-9.+() -]{1,100}$"  # of an SPDX expression
 Interval = tuple[float, float]
 
 
@@ -197,6 +198,7 @@ class Manifest(Record):
     """All that manifest.json holds.
 
     mapping: of a model with a style_input an ONNX file, in float32: z [, y] [, truncation] -> w.
+    license: of the weights, as SPDX writes it; None if nobody has said.
     """
 
     format_version: int
@@ -208,6 +210,7 @@ class Manifest(Record):
     witness: WitnessFiles | None
     discriminator: Discriminator | None = None
     source: Source
+    license: Annotated[str, Field(pattern=LICENSE)] | None = None
     tools: dict[str, str]
     parity: list[GateResult]
     verified: bool

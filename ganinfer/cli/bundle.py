@@ -44,6 +44,7 @@ def inspect(
     source = manifest.source
     table.add_row("trained on", f"{source.images_seen:,} images, EMA weights" if source.ema else "")
     table.add_row("checkpoint", source.checkpoint_sha256)
+    table.add_row("license", manifest.license or "not said")
     table.add_row("made with", ", ".join(f"{k} {v}" for k, v in manifest.tools.items()))
     table.add_row("verified", "yes" if manifest.verified else "NO: exported with --no-verify")
     table.add_row("signed", "yes; by whom says gan verify --public-key" if signed else "no")

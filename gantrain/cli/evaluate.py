@@ -229,23 +229,6 @@ def statistics(
     console.print(f"{output}: mu and sigma of {moments.num_images:,} images")
 
 
-def fetch(
-    what: Annotated[str, typer.Argument(help="What to fetch: inception.", show_default=False)],
-    path: Annotated[
-        Path | None,
-        typer.Option("--from", help="Take a file that is here already, download nothing."),
-    ] = None,
-) -> None:
-    """Fetch the weights of a public network, checked by sha256."""
-    from gantrain.extractors.inception import fetch_inception
-
-    if what != "inception":
-        raise ConfigError(f"fetch: there is no {what!r}; expected 'inception'")
-    with progress_bars() as report:
-        place = fetch_inception(path, progress=lambda done, total: report("fetching", done, total))
-    console.print(f"inception -> {place}", soft_wrap=True)
-
-
 def parse_sweep(sweep: str) -> list[float]:
     """The points of a sweep, "truncation=0.2:1.0:0.1", both ends included.
 

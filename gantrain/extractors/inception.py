@@ -22,10 +22,10 @@ from torch import Tensor, nn
 
 from ganinfer.errors import ConfigError, DataError, DataNotFound
 from ganinfer.files import sha256_file
+from ganinfer.host.fetching import fetch_file
 from ganinfer.progress import Progress
 from gantrain.data.dataset import Dataset
 from gantrain.extractors._base import Seen
-from gantrain.extractors._fetch import fetch_file
 from gantrain.extractors._pyramid import Pyramid, freeze
 from gantrain.extractors._resize import RESIZERS, normalize, resize
 

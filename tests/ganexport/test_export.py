@@ -193,6 +193,7 @@ def test_a_bundle_of_an_older_checkpoint_is_stale(run: Path, tmp_path: Path) -> 
         ({"tensorrt": True, "profiles": [(4, 2, 8)]}, ConfigError, "smallest:likeliest:largest"),
         ({"profiles": [(1, 2, 8)]}, ConfigError, "they go with --trt or --trt-target"),
         ({"held_out": Path("x")}, ConfigError, "goes with --with-discriminator"),
+        ({"license": "mine; ask"}, ConfigError, "expected SPDX.s name, as CC-BY-4.0"),
         ({"without": ["norm"]}, ConfigError, "there is no 'norm'; did you mean 'norms'"),
         ({"tensorrt": True, "product": "trt"}, ConfigError, "auto, tensorrt or tensorrt_rtx"),
         ({"tensorrt": True, "targets": ["sm1"]}, ExportError, "target sm1: tensorrt_rtx"),

@@ -2,19 +2,18 @@
 
 import * as controls from "./controls.js";
 import { PIN, fields, find, form, linkOf, linked, set, stateOf } from "./controls.js";
-import { Refused, ask, filmOf, paint, planOf } from "./pictures.js";
-import { rest, seedAfter, sheetOf, widthOf } from "./pictures.js";
+import { Refused, planOf, rest, seedAfter, sheetOf, widthOf } from "./pictures.js";
 import { snippet } from "./snippets.js";
+import * as source from "./source.js"; // of the pixels: a server, or the page itself
 
 const KEY = "ganpipe.key";
-const FAVOURITES = "ganpipe.favourites";
 const FILMS = { gif: "GIF", webp: "WebP", mp4: "MP4" };
 
 const [sheet, frame, door] = [find("sheet"), document.querySelector(".frame"), find("door")];
 const keyOf = () => sessionStorage.getItem(KEY);
 
-let about; // what the server says of the model
-let shown; // the state, plan, files and canvases of the picture that is there
+let about; // what is known of the model
+let shown; // the state, plan, canvases and more of the picture that is there
 let running = new AbortController(); // of the newest request; older ones are given up
 
 function make(name, properties, ...inside) {
@@ -28,11 +27,11 @@ function make(name, properties, ...inside) {
 async function begin(params) {
   const signal = restart();
   try {
-    const { data } = await (await ask("v1/models", keyOf(), signal)).json();
-    controls.fill("model", data.map(({ id }) => [id, id]));
-    find("models").hidden = data.length < 2;
-    const name = encodeURIComponent(params.get("model") ?? data[0].id);
-    about = await (await ask(`v1/${name}`, keyOf(), signal)).json();
+    const asking = { key: keyOf(), signal };
+    const names = await source.models(asking);
+    controls.fill("model", names.map((name) => [name, name]));
+    find("models").hidden = names.length < 2;
+    about = await source.aboutOf(params.get("model") ?? names[0], asking);
   } catch (error) {
     return complain(error, signal);
   }
@@ -51,6 +50,8 @@ function introduce() {
   find("films").replaceChildren(...films.map(filmButton));
   const name = find("models").hidden ? `${model} · ` : "";
   find("facts").textContent = `${name}${width} × ${height} · bundle ${bundle.slice(0, PIN)}`;
+  find("proof").textContent = about.proof ?? "";
+  find("proof").hidden = about.proof === undefined;
   document.title = `${model} · Playground`;
 }
 
@@ -82,22 +83,17 @@ async function show() {
     const state = stateOf();
     const plan = planOf(state, about);
     const begun = performance.now();
-    const answers = await Promise.all(plan.map(({ url }) => ask(url, keyOf(), signal)));
-    const files = await Promise.all(answers.map((answer) => answer.blob()));
+    const picture = await source.draw(state, plan, about, { key: keyOf(), signal });
     const latency = performance.now() - begun;
-    const bitmaps = await Promise.all(files.map(bitmapOf));
     if (signal.aborted) return;
     const canvases = tilesFor(state, plan);
-    paint(bitmaps, plan, canvases, about);
-    shown = { state, plan, files, canvases };
+    picture.paint(canvases);
+    shown = { state, plan, canvases, ...picture };
     tell(latency);
   } catch (error) {
     complain(error, signal);
   }
 }
-
-const bitmapOf = (file) =>
-  createImageBitmap(file, { premultiplyAlpha: "none", colorSpaceConversion: "none" });
 
 /** Canvases for the tiles of a plan; those that are there are painted over. */
 function tilesFor(state, plan) {
@@ -145,6 +141,12 @@ function open(seed, truncation) {
   history.pushState(null, "", linkOf(stateOf()));
   changed();
   sheet.focus();
+}
+
+function goTo(link) {
+  clearTimeout(remembering);
+  history.pushState(null, "", link);
+  begin(linked());
 }
 
 function caption({ view, seed, to, t, n, label, blend, share, truncation }) {
@@ -198,12 +200,12 @@ function save(blob, name) {
   setTimeout(() => URL.revokeObjectURL(href), 60_000);
 }
 
-/** The server's own file, or of rows, which have one each, all on one sheet. */
+/** The source's own file, or all tiles on one sheet. */
 async function savePng() {
-  const { files, canvases, plan, state } = shown;
-  const drawn = () => sheetOf(canvases, plan[0].columns);
+  const { file, canvases, plan, state } = shown;
+  const drawn = () => sheetOf(canvases, plan[0].columns ?? 1);
   const joined = () => new Promise((done) => drawn().toBlob(done));
-  save(files.length === 1 ? files[0] : await joined(), `${about.model}-${state.seed}.png`);
+  save(file ?? (await joined()), `${about.model}-${state.seed}.png`);
 }
 
 function filmButton(kind) {
@@ -221,8 +223,8 @@ function filmButton(kind) {
 async function saveFilm(kind) {
   const state = stateOf();
   say("Filming …");
-  const answer = await ask(filmOf(state, about, kind), keyOf());
-  save(await answer.blob(), `${about.model}-${state.seed}-${state.to}.${kind}`);
+  const film = await source.film(state, about, kind, { key: keyOf() });
+  save(film, `${about.model}-${state.seed}-${state.to}.${kind}`);
 }
 
 async function copy(text, words) {
@@ -241,13 +243,12 @@ async function copy(text, words) {
 function showCode() {
   if (!shown) return;
   const client = document.querySelector("[name=client]:checked").value;
-  const { state, plan } = shown;
-  find("code").textContent = snippet(client, state, about, plan, keyOf() !== null);
+  find("code").textContent = snippet(client, shown, about, keyOf() !== null);
 }
 
 // Favourites.
 
-const kept = () => JSON.parse(localStorage.getItem(FAVOURITES) ?? "[]");
+const kept = () => JSON.parse(localStorage.getItem(source.FAVOURITES) ?? "[]");
 
 function keep() {
   const { state, canvases, plan } = shown;
@@ -259,7 +260,7 @@ function keep() {
 
 function store(favourites, words) {
   try {
-    localStorage.setItem(FAVOURITES, JSON.stringify(favourites));
+    localStorage.setItem(source.FAVOURITES, JSON.stringify(favourites));
     say(words);
   } catch {
     say("This browser has no room for more; drop some");
@@ -278,7 +279,7 @@ function favourite({ link, picture, title }) {
   const again = make("button", { type: "button", title, ariaLabel: `Show ${title}` }, image);
   const drop = make("button", { type: "button", ariaLabel: `Drop ${title}` }, "Drop");
   drop.className = "drop";
-  again.onclick = () => (location.hash = link);
+  again.onclick = () => goTo(link);
   drop.onclick = () => store(kept().filter((other) => other.link !== link), "Dropped");
   return make("li", {}, again, drop);
 }
@@ -333,5 +334,9 @@ const doers = {
 };
 for (const [id, does] of Object.entries(doers)) find(id).onclick = does;
 
+const clients = [...document.querySelectorAll("[name=client]")];
+for (const client of clients) client.parentElement.hidden = !source.CLIENTS.includes(client.value);
+clients.find((client) => client.value === source.CLIENTS[0]).checked = true;
+find("clients").hidden = source.CLIENTS.length === 1;
 listFavourites();
 begin(linked());

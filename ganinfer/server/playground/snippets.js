@@ -1,21 +1,22 @@
 // Programs that draw what the page shows.
 
-import { filmOf, rest, valuesOf } from "./pictures.js";
+import { rest, valuesOf } from "./pictures.js";
 
 const text = JSON.stringify; // a literal of JSON is one of Python
 const absolute = (url) => new URL(url, document.baseURI).href;
 
-export function snippet(client, state, about, plan, withKey) {
-  return { curl, python, triton, openai }[client](state, about, plan, withKey);
+export function snippet(client, { state, plan, urls, film }, about, withKey) {
+  const given = client === "curl" ? { urls, film } : state;
+  return { curl, python, triton, openai }[client](given, about, plan, withKey);
 }
 
-function curl(state, about, plan, withKey) {
+function curl({ urls, film }, about, plan, withKey) {
   const { model } = about;
   const key = withKey ? ' -H "x-api-key: $GAN_API_KEY"' : "";
   const line = (url, file) => `curl -f${key} "${absolute(url)}" -o ${file}`;
   const nameOf = ({ truncation }) => (truncation === undefined ? model : `${model}-${truncation}`);
-  const lines = plan.map(({ url, tiles }) => line(url, `${nameOf(tiles[0])}.png`));
-  if (state.view === "way") lines.push(line(filmOf(state, about, "gif"), `${model}.gif`));
+  const lines = plan.map(({ tiles }, i) => line(urls[i], `${nameOf(tiles[0])}.png`));
+  if (film) lines.push(line(film, `${model}.gif`));
   return lines.join("\n");
 }
 

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from conftest import rewrite_manifest
 
 from ganexport.extraction.check import SEEDS, golden_feed, seed_feed
 from ganexport.extraction.extract import extract
@@ -90,15 +91,17 @@ def test_a_runtime_that_computes_integers_wrongly_shows_flat_images(
 
 @pytest.mark.parametrize("latents", ["z", "seed", "draw"])
 def test_a_file_says_where_it_is_from_and_what_it_takes(
-    bundle: Path, tmp_path: Path, latents: str
+    copied: Path, tmp_path: Path, latents: str
 ) -> None:
+    rewrite_manifest(copied, lambda manifest: manifest.update(license="CC-BY-4.0"))
     for name in ("a.onnx", "b.onnx"):
-        extract(bundle, tmp_path / name, ExtractOptions(latents=latents))
+        extract(copied, tmp_path / name, ExtractOptions(latents=latents))
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
     model = onnx.load(tmp_path / "a.onnx")
     found = {entry.key: entry.value for entry in model.metadata_props}
-    with Bundle(bundle) as opened:
+    with Bundle(copied) as opened:
         assert found["bundle_sha256"] == opened.sha256
+    assert found["license"] == "CC-BY-4.0"
     assert json.loads(found["classes"]) == ["0", "1", "2"]
     assert list(json.loads(found["inputs"])) == [value.name for value in model.graph.input]
     assert list(json.loads(found["outputs"])) == [value.name for value in model.graph.output]

@@ -23,6 +23,7 @@ PARTS = {
     "/playground/page.js": "text/javascript",
     "/playground/pictures.js": "text/javascript",
     "/playground/snippets.js": "text/javascript",
+    "/playground/source.js": "text/javascript",
 }
 
 

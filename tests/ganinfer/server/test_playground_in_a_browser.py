@@ -19,7 +19,7 @@ from ganinfer import Sampler
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
-from browsing import chromium, rgba, shown, visited
+from browsing import choose, chromium, press, rgba, same, shown, view, visited, write
 from conftest import rewrite_manifest
 from hosting import Host, hosted, pixels
 from test_shapes import Z_DIM, disc
@@ -77,26 +77,6 @@ def page(browser: Any, host: Host) -> Iterator[Any]:
 @pytest.fixture
 def tiny(samplers: dict[str, Sampler]) -> Sampler:
     return samplers["tiny"]
-
-
-def press(page: Any, name: str) -> None:
-    page.get_by_role("button", name=name, exact=True).click()
-
-
-def choose(page: Any, name: str, value: str) -> None:
-    page.get_by_label(name, exact=True).select_option(value)
-
-
-def write(page: Any, name: str, value: object) -> None:
-    page.get_by_label(name, exact=True).fill(str(value))
-
-
-def view(page: Any, name: str) -> None:
-    page.get_by_role("radio", name=name, exact=True).check()
-
-
-def same(page: Any, images: np.ndarray) -> bool:
-    return np.array_equal(shown(page), rgba(images))
 
 
 # What the controls do.
@@ -276,7 +256,7 @@ def test_a_link_to_another_bundle_says_so_and_leads_on(
         told = page.get_by_role("alert")
         told.wait_for()
         assert "bundle 000000000000: another one serves" in told.inner_text()
-        press(page, "Use the bundle that serves now")
+        press(page, "Use the one that is here")
         told.wait_for(state="hidden")
         assert same(page, tiny.sample(4, seed=5))
 
@@ -292,7 +272,7 @@ def test_a_bundle_that_takes_over_is_told(browser: Any, copied: Path) -> None:
         assert sampler.reload()
         press(page, "Next")
         page.get_by_text(f"another one serves, {sampler.sha256[:12]}").wait_for()
-        press(page, "Use the bundle that serves now")
+        press(page, "Use the one that is here")
         page.get_by_role("alert").wait_for(state="hidden")
         assert same(page, sampler.sample(4, seed=4))
 
@@ -554,7 +534,7 @@ def test_it_is_legible(browser: Any, host: Host, scheme: str, width: int) -> Non
     link = f"{host.url}/#bundle=000000000000"
     with visited(browser, link, refused=True, color_scheme=scheme, viewport=size) as page:
         page.get_by_role("alert").wait_for()
-        press(page, "Use the bundle that serves now")
+        press(page, "Use the one that is here")
         shown(page)
         press(page, "Keep")
         for name in ("Seeds", "Between two", "Truncations"):

@@ -41,13 +41,15 @@ def visited(
 ) -> Iterator[Any]:
     """A page that asks nobody else, and whose console tells of no fault.
 
-    refused: but for what the server refuses. script: runs first. context: of the browser's.
+    url: of a server, or of a file, which asks nobody at all. refused: but for what is refused.
+    script: runs first. context: of the browser's.
     """
     faults: list[str] = []
     opened = browser.new_context(**context)
     opened.add_init_script(script)
     page = opened.new_page()
-    origin = "/".join(url.split("/")[:3])
+    is_file = url.startswith("file:")
+    origin = url.partition("#")[0] if is_file else "/".join([*url.split("/")[:3], ""])
 
     def note(message: Any) -> None:
         is_refusal = "the server responded with a status of 4" in message.text
@@ -55,7 +57,7 @@ def visited(
             faults.append(message.text)
 
     def check(request: Any) -> None:
-        if not request.url.startswith((f"{origin}/", "blob:", "data:")):
+        if not request.url.startswith((origin, "blob:", "data:")):
             faults.append(f"asks {request.url}")
 
     page.on("console", note)
@@ -83,3 +85,23 @@ def rgba(images: Images) -> Images:
         return images
     alpha = np.full((n, height, width, 1), 255, np.uint8)
     return np.concatenate([np.broadcast_to(images, (n, height, width, 3)), alpha], axis=3)
+
+
+def press(page: Any, name: str) -> None:
+    page.get_by_role("button", name=name, exact=True).click()
+
+
+def choose(page: Any, name: str, value: str) -> None:
+    page.get_by_label(name, exact=True).select_option(value)
+
+
+def write(page: Any, name: str, value: object) -> None:
+    page.get_by_label(name, exact=True).fill(str(value))
+
+
+def view(page: Any, name: str) -> None:
+    page.get_by_role("radio", name=name, exact=True).check()
+
+
+def same(page: Any, images: Images) -> bool:
+    return np.array_equal(shown(page), rgba(images))
