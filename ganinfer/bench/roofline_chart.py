@@ -2,7 +2,7 @@
 
 A panel for each: above, multiply-adds a second against multiply-adds a byte, both on logarithmic
 scales, a dot for each layer that multiplies, as large as its time; below, the time of every layer,
-and how much of it its roof explains.
+how much of it its roof explains, and what keeps the costliest from theirs.
 """
 
 import math
@@ -17,11 +17,12 @@ from ganinfer.bench.roofline import Anatomy, LayerTime
 _WIDTH, _LEFT, _RIGHT = 600, 52, 24
 _PLOT, _ROW, _GAP = 230, 22, 44
 _NAMES, _FIGURES = 216, 118  # beside the bars
-_MOST_BARS, _LEAST_SHARE = 14, 0.005
+_MOST_BARS, _LEAST_TIME = 14, 0.005
+_LEAST_MACS = 0.001  # what has less of all multiply-adds is a bar, and no dot
 _TYPES = {"fp32": "c0", "int8": "c1", "bf16": "c2", "fp16": "c3"}
 _OWN_STYLE = """
-text { font-size: 14px; } .title { font-size: 16px; } .part { opacity: .35; }
-.axis { stroke: #1b1f24; stroke-opacity: .18; } .dot { fill-opacity: .75; }
+text { font-size: 14px; } .title { font-size: 16px; } .number { font-weight: 700; }
+.axis { stroke: #1b1f24; stroke-opacity: .18; } .dot { fill-opacity: .75; } .part { opacity: .35; }
 .roof { fill: none; stroke: #1b1f24; stroke-width: 2; }
 .other { stroke-dasharray: 4 4; stroke-width: 1; }
 @media (prefers-color-scheme: dark) { .axis, .roof { stroke: #e6e9ee; } }
@@ -94,14 +95,14 @@ def _panel(found: Anatomy, beside: Sequence[Anatomy], y: float) -> tuple[list[st
         plot, y = _roofline(found, beside, y)
         parts += plot
     bars, y = _bars(found, y)
-    return [*parts, *bars], y + _GAP
+    words, y = _words(found, y)
+    return [*parts, *bars, *words], y + _GAP
 
 
 def _summary(found: Anatomy) -> str:
     reached = found.share_of_machine
     share = "" if reached is None else f"; {reached:.0%} of the machine"
-    run, layers = 1000 * found.run_seconds, 1000 * found.layer_seconds
-    return f"a run {run:,.3g} ms, layers {layers:,.3g} ms{share}"
+    return f"a run {_ms(found.run_seconds)}, layers {_ms(found.layer_seconds)}{share}"
 
 
 def _roofline(found: Anatomy, beside: Sequence[Anatomy], top: float) -> tuple[list[str], float]:
@@ -112,17 +113,17 @@ def _roofline(found: Anatomy, beside: Sequence[Anatomy], top: float) -> tuple[li
         for other in beside
         if other.backend == found.backend and other.machine and other is not found
     ]
-    dots = [layer for layer in found.layers if layer.gmacs_per_s and layer.num_bytes]
+    least = _LEAST_MACS * sum(layer.macs for layer in found.layers)
+    dots = [layer for layer in found.layers if layer.gmacs_per_s and layer.macs >= least]
     speeds = [layer.gmacs_per_s or rate for layer in dots]
     intensities = [layer.macs / layer.num_bytes for layer in dots]
     plane = _Plane([rate / memory, *intensities], [rate, *others, *speeds], top + 16)
     parts = [text(16, top + 6, "GMAC/s", "small"), *plane.grid()]
     parts += [plane.roof(other, memory, "other") for other in others]
     parts.append(plane.roof(rate, memory, ""))
-    right = _WIDTH - _RIGHT
     roof = f"{found.precision} {rate:,.0f} GMAC/s, memory {memory:,.0f} GB/s"
-    parts.append(text(right, plane.y(rate) - 7, roof, "small", end=True))
-    above = True
+    parts.append(text(_WIDTH - _RIGHT, top + 6, roof, "small", end=True))
+    numbers = {layer.name: n for n, layer in enumerate(found.costliest, 1)}
     for x, y, layer in sorted(zip(intensities, speeds, dots, strict=True), key=lambda dot: dot[:2]):
         radius = 3 + 14 * math.sqrt(layer.seconds / found.layer_seconds)
         colour, told = _TYPES.get(layer.type, "c5"), escape(_told(layer))
@@ -130,13 +131,11 @@ def _roofline(found: Anatomy, beside: Sequence[Anatomy], top: float) -> tuple[li
             f'<circle class="dot {colour}" cx="{plane.x(x):.1f}" cy="{plane.y(y):.1f}"'
             f' r="{radius:.1f}"><title>{told}</title></circle>'
         )
-        if layer.why:  # above and below in turn, so that neighbours stay apart
-            end = min(right, plane.x(x) + 3.7 * len(layer.name))
-            shift = -radius - 4 if above else radius + 13
-            parts.append(text(end, plane.y(y) + shift, layer.name, "small", end=True))
-            above = not above
+        if layer.name in numbers:
+            number = f"{numbers[layer.name]}"
+            parts.append(text(plane.x(x) + radius + 2, plane.y(y) + 5, number, "number"))
     bottom = top + 16 + _PLOT + 36
-    parts.append(text(right, bottom, "multiply-adds a byte", "small", end=True))
+    parts.append(text(_WIDTH - _RIGHT, bottom, "multiply-adds a byte", "small", end=True))
     return [*parts, *_legend(dots, bottom)], bottom + 24
 
 
@@ -155,7 +154,7 @@ def _legend(layers: Sequence[LayerTime], y: float) -> list[str]:
 def _bars(found: Anatomy, y: float) -> tuple[list[str], float]:
     """The layers that take the most time, in the order of the graph; then the rest as one."""
     most = sorted(found.layers, key=lambda layer: -layer.seconds)[:_MOST_BARS]
-    least = _LEAST_SHARE * found.layer_seconds
+    least = _LEAST_TIME * found.layer_seconds
     shown = [layer for layer in found.layers if layer in most and layer.seconds > least]
     longest = max((layer.seconds for layer in shown), default=1.0)
     parts = [text(16, y + 6, "time of a layer; in full colour, what its roof explains", "small")]
@@ -173,8 +172,21 @@ def _bars(found: Anatomy, y: float) -> tuple[list[str], float]:
         y += _ROW
     if rest := [layer for layer in found.layers if layer not in shown]:
         spent = sum(layer.seconds for layer in rest)
-        parts.append(text(_NAMES, y + 16, f"{len(rest)} others: {1000 * spent:,.3g} ms", "small"))
+        parts.append(text(_NAMES, y + 16, f"all others: {_ms(spent)}", "small"))
         y += _ROW
+    return parts, y
+
+
+def _words(found: Anatomy, y: float) -> tuple[list[str], float]:
+    """Which layers lose the most time, and why."""
+    parts = []
+    for number, layer in enumerate(found.costliest, 1):
+        loss = f"{number}  {layer.name}: {_ms(layer.lost_seconds)} beyond its roof"
+        parts.append(text(16, y + 26, loss))
+        for why in layer.why.split("; "):
+            parts.append(text(33, y + 44, why, "small"))
+            y += 18
+        y += 26
     return parts, y
 
 
@@ -186,12 +198,18 @@ def _bar(colour: str, y: float, width: float, told: str = "") -> str:
 
 
 def _figures(layer: LayerTime, found: Anatomy) -> str:
-    return f"{1000 * layer.seconds:,.3g} ms, {layer.seconds / found.layer_seconds:.0%}"
+    return f"{_ms(layer.seconds)}, {layer.seconds / found.layer_seconds:.0%}"
 
 
 def _told(layer: LayerTime) -> str:
-    parts = [f"{layer.name}: {1000 * layer.seconds:,.3g} ms", ", ".join(layer.kernels), layer.why]
+    parts = [f"{layer.name}: {_ms(layer.seconds)}", ", ".join(layer.kernels), layer.why]
     return "; ".join(filter(None, parts))
+
+
+def _ms(seconds: float) -> str:
+    """Three digits, or all that stand before the point."""
+    ms = 1000 * seconds
+    return f"{ms:,.0f} ms" if ms >= 100 else f"{ms:.3g} ms"
 
 
 def _short(name: str) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
+from rich.text import Text
 
 from ganinfer.cli.console import console, step_by_step
 from ganinfer.cli.tables import bench_table, figure, share, show_refused
@@ -58,9 +59,9 @@ def show_layers(report: "LayersReport") -> None:
 
 
 def _layers(found: "Anatomy") -> Table:
-    columns = ["ms", "of run", "MMAC", "MB", "GMAC/s", "of roof"]
+    columns = ["ms", "of run", "MMAC", "MB", "GMAC/s", "of roof", "type"]
     table = bench_table(f"{found.name}, {found.batch_size} images a run", columns)
-    table.add_column("costliest kernel")
+    table.add_column("costliest kernel")  # it alone gives way on a narrow terminal
     for layer in found.layers:
         table.add_row(
             layer.name,
@@ -70,26 +71,28 @@ def _layers(found: "Anatomy") -> Table:
             figure(layer.num_bytes / 1e6),
             figure(layer.gmacs_per_s),
             share(layer.share_of_roof),
-            _kernel(layer),
+            layer.type or "-",
+            Text(_kernel(layer), no_wrap=True, overflow="ellipsis"),
         )
     return table
 
 
 def _kernel(layer: "LayerTime") -> str:
     if layer.kernels:
-        return layer.kernels[0]
+        return layer.kernels[0].rpartition(" ")[0]  # the type has a column of its own
     return f"in that of {layer.fused_into}" if layer.fused_into else "none is told"
 
 
 def _words(found: "Anatomy") -> list[str]:
-    told, run, profiled = (
-        1000 * seconds
-        for seconds in (found.layer_seconds, found.run_seconds, found.profiled_seconds)
-    )
+    told, run = found.layer_seconds, found.run_seconds
+    profiled = found.profiled_seconds
     lines = [
-        f"The layers take {told:,.3g} ms, {told / profiled:.0%} of a run with the profiler on"
-        f" ({profiled:,.3g} ms); a run without takes {run:,.3g} ms."
+        f"The layers take {_ms(told)}, {told / profiled:.0%} of a run with the profiler on"
+        f" ({_ms(profiled)}); a run without takes {_ms(run)}."
     ]
+    if fused := [layer for layer in found.layers if layer.fused_into]:
+        names = ", ".join(f"{layer.name} (in {layer.fused_into})" for layer in fused)
+        lines.append(f"Without a kernel of their own: {names}.")
     if found.machine is not None:
         lines.append(
             f"The machine: {found.machine.gmacs_per_s:,.1f} GMAC/s of {found.backend}'s"
@@ -99,5 +102,9 @@ def _words(found: "Anatomy") -> list[str]:
     if found.costliest:
         lines.append("What costs most against its roof:")
     for layer in found.costliest:
-        lines.append(f"  {layer.name}: {1000 * layer.lost_seconds:,.3g} ms more; {layer.why}")
+        lines.append(f"  {layer.name}: {_ms(layer.lost_seconds)} beyond it; {layer.why}")
     return lines
+
+
+def _ms(seconds: float) -> str:
+    return f"{figure(1000 * seconds)} ms"
