@@ -1,5 +1,6 @@
 """onnxruntime's profiler: a trace of every kernel, and the graph that it really runs."""
 
+import bisect
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -36,43 +37,59 @@ def profile(session: Any, run: Callable[[], object], seconds: float, folder: Pat
     """Run a session that was opened with these `settings`."""
     run_seconds = repeat(run, seconds)
     events = json.loads(Path(session.end_profiling()).read_bytes())
-    graph = nodes_of((folder / GRAPH).read_bytes())
-    takers = {name: node.name for node in reversed(graph.nodes) for name in node.inputs}
-    by_name = {node.name: node for node in graph.nodes}
-    runs = [event for event in events if event["name"] == "model_run"][-len(run_seconds) :]
-    kernels: dict[str, Kernel] = {}
-    found: list[dict[str, float]] = [{} for _ in runs]
-    starts = np.array([event["ts"] for event in runs])
-    for event in sorted(events, key=lambda event: event["ts"]):
-        if event["cat"] != "Node" or not event["name"].endswith(_SUFFIX):
-            continue
-        name = event["name"].removesuffix(_SUFFIX)
-        if name not in kernels:
-            node = by_name.get(name)
-            kernels[name] = _kernel(name, node, graph, takers, event["args"])
-        number = int(np.searchsorted(starts, event["ts"], side="right")) - 1
-        if number >= 0:
-            found[number][name] = found[number].get(name, 0.0) + event["dur"] / 1e6
-    seconds_of = np.array([[run.get(name, 0.0) for name in kernels] for run in found])
-    return Profile(tuple(kernels.values()), seconds_of, run_seconds)
+    events.sort(key=lambda event: event["ts"])
+    starts = [event["ts"] for event in events if event["name"] == "model_run"][-len(run_seconds) :]
+    told: dict[str, Mapping[str, Any]] = {}
+    found: list[dict[str, float]] = [{} for _ in starts]
+    for event in events:
+        if event["cat"] == "Node" and event["name"].endswith(_SUFFIX):
+            name = event["name"].removesuffix(_SUFFIX)
+            told.setdefault(name, event["args"])
+            number = bisect.bisect(starts, event["ts"]) - 1
+            if number >= 0:  # else it is of a run that does not count
+                found[number][name] = found[number].get(name, 0.0) + event["dur"] / 1e6
+    kernels = _kernels(told, nodes_of((folder / GRAPH).read_bytes()))
+    rows = [[run.get(kernel.name, 0.0) for kernel in kernels] for run in found]
+    return Profile(kernels, np.array(rows), run_seconds)
+
+
+def _kernels(told: Mapping[str, Mapping[str, Any]], graph: Nodes) -> tuple[Kernel, ...]:
+    """What the profiler tells by name, in the order of the run, and the graph that ran."""
+    by_name = {node.name: node for node in graph.nodes if node.name}
+    # A node without a name is told by its operator and a number: the next one of that operator is.
+    nameless = [node for node in graph.nodes if not node.name]
+    nodes: dict[str, Node | None] = {}
+    for name, arguments in told.items():
+        node = by_name.get(name)
+        if node is None:
+            node = next((other for other in nameless if other.op == arguments["op_name"]), None)
+            if node is not None:
+                nameless.remove(node)
+        nodes[name] = node
+    takers: dict[str, list[str]] = {}
+    for name, node in nodes.items():
+        for tensor in node.inputs if node else ():
+            takers.setdefault(tensor, []).append(name)
+    return tuple(_kernel(name, node, graph, takers, told[name]) for name, node in nodes.items())
 
 
 def _kernel(
-    name: str, node: Node | None, graph: Nodes, takers: Mapping[str, str], told: Mapping[str, Any]
+    name: str,
+    node: Node | None,
+    graph: Nodes,
+    takers: Mapping[str, list[str]],
+    told: Mapping[str, Any],
 ) -> Kernel:
-    """Of a node as it runs: its name, its tensors, and what the profiler tells of it."""
-    inputs = [kind for tensor in told["input_type_shape"] for kind in tensor]
-    weights = (
-        [graph.weights[n].num_bytes for n in node.inputs if n in graph.weights] if node else []
-    )
-    moved = int(told["activation_size"]) + int(told["output_size"])
-    op, outputs = told["op_name"], node.outputs if node else ()
+    op, inputs = told["op_name"], [kind for tensor in told["input_type_shape"] for kind in tensor]
+    takes, gives = (node.inputs, node.outputs) if node else ((), ())
+    weights = sum(graph.weights[tensor].num_bytes for tensor in takes if tensor in graph.weights)
+    names = (name,) if node is None or node.name else gives
     return Kernel(
         name=name,
-        nodes=() if op.startswith("Reorder") else (name,),
-        feeds=tuple(takers[tensor] for tensor in outputs if tensor in takers),
+        nodes=() if op.startswith("Reorder") else names,
+        feeds=tuple(taker for tensor in gives for taker in takers.get(tensor, ())),
         kind=f"{op} nchwc" if name.endswith("_nchwc") else op,
         type=_TYPES.get(inputs[0], inputs[0]) if inputs else "",
         moves=op in _MOVES,
-        num_bytes=moved + sum(weights),
+        num_bytes=int(told["activation_size"]) + int(told["output_size"]) + weights,
     )

@@ -14,12 +14,13 @@ from ganexport.graph.macs import macs_per_image
 from ganexport.graph.precision import convert
 from ganinfer.backends._profile import Kernel, Profile
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
-from ganinfer.bench.layers import Layers
+from ganinfer.bench.layers import INPUTS, Layers
 from ganinfer.bench.layers_report import LayersReport, bench_layers
 from ganinfer.bench.measure import Asked
 from ganinfer.bench.rates import Rates
 from ganinfer.bench.roofline import Anatomy, anatomy
 from ganinfer.bench.roofline_chart import roofline_chart
+from ganinfer.bundle.archive import Bundle
 from ganinfer.cli.console import console
 from ganinfer.cli.layers import show_layers
 from ganinfer.drawing.inputs import Inputs
@@ -92,6 +93,22 @@ def test_every_layer_is_there_with_the_type_that_ran_and_sums_agree(
     assert found.layer_seconds == pytest.approx(profile.seconds[quiet].mean(axis=0).sum())
     rounding = 1e-6 * len(profile.kernels)
     assert (profile.seconds.sum(axis=1) <= profile.run_seconds + rounding).all()
+
+
+def test_what_onnxruntime_gives_no_name_belongs_to_a_layer_all_the_same(bundle: Path) -> None:
+    """As what it puts in the place of a Relu in fp16."""
+    with Bundle(bundle) as opened:
+        fp32, fp16 = opened.read_graph("fp32"), opened.read_graph("fp16")
+    drawn = Inputs(draw_latents(range(N), 16), np.arange(N) % 3)
+    profile = OnnxRuntimeBackend(fp16, "cpu", "fp16").profile(drawn, seconds=0.0)
+    owners = Layers(fp32).of_kernels(profile.kernels)
+    computing = {
+        names[0]: kernel.kind
+        for kernel, names in zip(profile.kernels, owners, strict=True)
+        if not kernel.moves
+    }
+    assert INPUTS not in computing
+    assert {"project", "ups.0", "to_image"} <= set(computing)
 
 
 def kernel(node: str, kind: str, computes_in: str = "fp32", *, moves: bool = False) -> Kernel:
