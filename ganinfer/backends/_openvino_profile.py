@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ganinfer.backends._profile import Kernel, Profile, repeat
 
-_LEAST_BLOCKS, _MOST_BLOCKS = 3, 8
+_LEAST_BLOCKS, _MOST_BLOCKS = 2, 8
 _TYPES = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "i8": "int8", "u8": "int8"}
 _MOVES = {"Convert", "FakeQuantize", "Reorder", "Reshape", "Transpose"}
 _NO_KERNELS = {"Const", "Input", "Output"}
