@@ -4,6 +4,7 @@ import contextlib
 import functools
 import logging
 import re
+import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ganinfer.backends import _onnxruntime_profile
 from ganinfer.backends._base import Backend, SupportsDLPack, device_index, pick_precision
 from ganinfer.backends._cuda import work_lock
 from ganinfer.backends._onnxruntime_bound import BoundSession
 from ganinfer.backends._onnxruntime_cuda import CPU, CUDA, Provider, cuda_attempts, prepare_gpu
+from ganinfer.backends._profile import Profile
 from ganinfer.bundle.archive import Bundle
 from ganinfer.bundle.large_onnx import LargeOnnx
 from ganinfer.drawing.images import Images
@@ -159,6 +162,21 @@ class OnnxRuntimeBackend:
             )
         return images
 
+    def profile(self, inputs: Inputs, *, seconds: float) -> Profile:
+        """Where the time of a batch goes; see `ganinfer.backends._profile.Profiled`."""
+        if self._bound is not None:
+            raise BackendUnavailable(
+                f"onnxruntime's profiler sees no kernel of a GPU end; device {self.device} was"
+                " asked for; use device='cpu', or backend='tensorrt'"
+            )
+        with tempfile.TemporaryDirectory(prefix="ganinfer-", ignore_cleanup_errors=True) as name:
+            folder = Path(name)
+            session = self._open(self._threads, profiled_in=folder)
+            feed = inputs.feed()
+            return _onnxruntime_profile.profile(
+                session, lambda: session.run(None, feed), seconds, folder
+            )
+
     def close(self) -> None:
         """Free the sessions."""
         if self._bound is not None:
@@ -282,8 +300,11 @@ def _open_session(
     *,
     fuse: bool = True,
     without: Sequence[str] = (),
+    profiled_in: Path | None = None,
 ) -> Any:
     options = ort.SessionOptions()
+    if profiled_in is not None:
+        _onnxruntime_profile.settings(options, profiled_in)
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     # Threads that have nothing to do sleep soon: else they burn a core between two requests. Where
@@ -316,7 +337,8 @@ def _open_session(
     except Exception as error:  # onnxruntime raises a dozen unrelated classes
         if "float8" in str(error) and fuse:
             # It fuses float8 into operators that it has for int8 alone.
-            return _open_session(ort, graph, providers, threads, fuse=False, without=without)
+            again = functools.partial(_open_session, ort, graph, providers, threads, fuse=False)
+            return again(without=without, profiled_in=profiled_in)
         raise BackendUnavailable(
             f"onnxruntime {ort.__version__} refuses the graph: {error}"
         ) from None

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from ganinfer.backends import _tensorrt_profile
 from ganinfer.backends._base import Backend, SupportsDLPack, device_index, pick_precision
 from ganinfer.backends._cuda import Gpu, compute_capability, load_cuda
+from ganinfer.backends._profile import Profile
 from ganinfer.backends._tensorrt_library import breadth, find_library, product_logger
 from ganinfer.backends._tensorrt_rtx import RuntimeCache, runtime_config
 from ganinfer.bundle.archive import Bundle
@@ -150,6 +152,23 @@ class TensorRTBackend:
         information: str = inspector.get_engine_information(self._trt.LayerInformationFormat.JSON)
         return information, self._workspace_size
 
+    def profile(self, inputs: Inputs, *, seconds: float) -> Profile:
+        """Where the time of a batch goes; see `ganinfer.backends._profile.Profiled`."""
+        if len(inputs) > self.batch_sizes[-1]:
+            raise BackendUnavailable(
+                f"the engine takes at most {self.batch_sizes[-1]} images a run, {len(inputs)} were"
+                " asked for; measure smaller batches"
+            )
+        with self._gpu.use():
+            size = self._fill(inputs)
+            context = self._context(size)
+
+            def run() -> None:
+                self._queue(context, size)
+                self._gpu.wait()
+
+            return _tensorrt_profile.profile(self._trt, context, run, seconds, self.inspect()[0])
+
     def run(self, inputs: Inputs, *, out: Images | None = None, alone: bool = True) -> Images:  # noqa: ARG002
         """Images uint8 (N, H, W, C) of N inputs; N beyond the largest bucket is split."""
         if out is None:
@@ -166,21 +185,26 @@ class TensorRTBackend:
         )
 
     def _run(self, inputs: Inputs, out: Images) -> None:
-        n, feed = len(inputs), inputs.feed()
-        size = min(size for size in self.batch_sizes if size >= n)
         with self._gpu.use():
-            if self._gpu.closed:
-                raise Closed("this backend is closed; open the bundle again")
-            for name, tensor in self._inputs.items():
-                tensor.host[:n] = feed[name]
-                tensor.host[n:size] = feed[name][0]
+            size = self._fill(inputs)
             bucket = self._buckets.get(size) or self._open_bucket(size)
             if bucket.graph is None:
                 self._queue(bucket.context, size)
             else:
                 self._gpu.queue_graph(bucket.graph)
             self._gpu.wait()
-            np.copyto(out, self._images.host[:n])
+            np.copyto(out, self._images.host[: len(inputs)])
+
+    def _fill(self, inputs: Inputs) -> int:
+        """Write a batch where it is uploaded from; the size of its bucket."""
+        if self._gpu.closed:
+            raise Closed("this backend is closed; open the bundle again")
+        n, feed = len(inputs), inputs.feed()
+        size = min(size for size in self.batch_sizes if size >= n)
+        for name, tensor in self._inputs.items():
+            tensor.host[:n] = feed[name]
+            tensor.host[n:size] = feed[name][0]
+        return size
 
     def _open_bucket(self, size: int) -> _Bucket:
         context = self._context(size)

@@ -9,13 +9,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ganinfer.bench.measure import BULK, Asked, Measured, Refused
 from ganinfer.errors import BackendUnavailable, ConfigError
@@ -27,7 +24,7 @@ if TYPE_CHECKING:
     from ganinfer.host.tuned import Choice
 
 _BASELINE = "onnxruntime fp32"  # every bundle has it, and every host
-_MATRIX_SIZE = 2048  # three of them, 48 MiB, are more than most caches hold
+T = TypeVar("T")
 _PROCESS = """
 import time
 began = time.perf_counter()
@@ -47,7 +44,6 @@ class Report:
         macs: multiply-accumulates of an image in the fp32 graph, if the bundle says.
         psnr_db: of each precision where the bundle was made, against torch, on [-1, 1] with peak 2.
         seconds: about how long each figure was measured.
-        machine_gmacs_per_s: of float32 matrices of 2048 by 2048 in numpy, on the CPU.
         measured: the candidates that open here. refused: those that do not.
     """
 
@@ -57,7 +53,6 @@ class Report:
     psnr_db: dict[str, float]
     seconds: float
     host: "Host"
-    machine_gmacs_per_s: float
     measured: list[Measured]
     refused: list[Refused]
 
@@ -65,12 +60,6 @@ class Report:
     def fastest(self) -> Measured:
         """At 64 images a call."""
         return max(self.measured, key=lambda found: found.images_per_s[BULK])
-
-    def share_of_machine(self, found: Measured) -> float | None:
-        """Of the machine's float32 rate; None on a GPU, whose rate is another."""
-        if found.gmacs_per_s is None or found.device != "cpu":
-            return None
-        return found.gmacs_per_s / self.machine_gmacs_per_s
 
     def to_json(self) -> str:
         """All figures."""
@@ -94,7 +83,7 @@ def bench(
         precisions: those to measure; by default all of the bundle.
         device: "auto", "cpu", "cuda" or "cuda:<n>".
         seconds: about how long each figure is measured; there are seven or eight a candidate.
-        progress: called with (what is being measured, candidates done, candidates in all).
+        progress: see `in_processes`.
 
     Raises:
         BundleError: the bundle is missing or damaged.
@@ -106,21 +95,9 @@ def bench(
 
     with Bundle(path) as bundle:
         manifest, sha256 = bundle.manifest, bundle.sha256
-        candidates = _candidates(bundle, backends, precisions)
-    rate = matrix_gmacs_per_s(seconds)
-    measured: list[Measured] = []
-    refused: list[Refused] = []
-    for number, (backend, precision) in enumerate(candidates):
-        if progress:
-            progress(f"{backend} {precision}", number, len(candidates))
-        found = _in_a_process(Asked(str(path), backend, precision, device, seconds))
-        if isinstance(found, Measured):
-            measured.append(found)
-        else:
-            refused.append(found)
-    if not measured:
-        reasons = dict.fromkeys(f"{found.backend}: {found.reason}" for found in refused)
-        raise BackendUnavailable(f"{path}: nothing can be measured here. {' | '.join(reasons)}")
+        candidates = candidates_of(bundle, backends, precisions)
+    asked = [Asked(str(path), *candidate, device, seconds) for candidate in candidates]
+    measured, refused = in_processes(_PROCESS, asked, Measured, progress)
     return Report(
         bundle=str(path),
         sha256=sha256,
@@ -132,7 +109,6 @@ def bench(
         },
         seconds=seconds,
         host=this_host(),
-        machine_gmacs_per_s=rate,
         measured=measured,
         refused=refused,
     )
@@ -172,24 +148,7 @@ def tune(report: Report) -> "Choice":
     return choice
 
 
-def matrix_gmacs_per_s(seconds: float) -> float:
-    """10^9 multiply-accumulates a second of float32 matrices in numpy, with the threads it takes.
-
-    The best of several products.
-    """
-    matrix = np.random.default_rng(0).standard_normal((_MATRIX_SIZE,) * 2, dtype=np.float32)
-    product, best = np.empty_like(matrix), np.inf
-    end = time.perf_counter() + seconds
-    for number in range(1000):
-        began = time.perf_counter()
-        np.matmul(matrix, matrix, out=product)
-        best = min(best, time.perf_counter() - began)
-        if number >= 2 and time.perf_counter() > end:
-            break
-    return _MATRIX_SIZE**3 / best / 1e9
-
-
-def _candidates(
+def candidates_of(
     bundle: "Bundle", backends: Sequence[str], precisions: Sequence[str]
 ) -> list[tuple[str, str]]:
     """Backends and precisions that are asked for and fit each other.
@@ -219,18 +178,55 @@ def _candidates(
     return found
 
 
-def _in_a_process(asked: Asked) -> Measured | Refused:
+def in_processes(
+    program: str, asked: Sequence[Asked], kind: type[T], progress: Progress | None
+) -> tuple[list[T], list[Refused]]:
+    """Measure each candidate in a fresh process.
+
+    Args:
+        program: Python that ends in `ganinfer.bench.measure.answer`.
+        asked: for each candidate.
+        kind: what an answer is.
+        progress: called with (what is being measured, candidates done, candidates in all).
+
+    Returns:
+        What was measured, and what does not open here.
+
+    Raises:
+        BackendUnavailable: nothing opens; every reason is named.
+    """
+    measured: list[T] = []
+    refused: list[Refused] = []
+    for number, candidate in enumerate(asked):
+        if progress:
+            progress(f"{candidate.backend} {candidate.precision}", number, len(asked))
+        found = _in_a_process(program, candidate, kind)
+        if isinstance(found, Refused):
+            refused.append(found)
+        else:
+            measured.append(found)
+    if not measured:
+        reasons = dict.fromkeys(f"{found.backend}: {found.reason}" for found in refused)
+        raise BackendUnavailable(
+            f"{asked[0].path}: nothing can be measured here. {' | '.join(reasons)}"
+        )
+    return measured, refused
+
+
+def _in_a_process(program: str, asked: Asked, kind: type[T]) -> T | Refused:
     """Measure a candidate in a fresh process; whatever becomes of that, there is an answer."""
     from pydantic import TypeAdapter
 
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
         # -P: nothing that lies beside the user is imported, but a backend of his own by its name.
-        command = [sys.executable, "-P", "-c", _PROCESS, json.dumps(asdict(asked)), str(answer)]
+        command = [sys.executable, "-P", "-c", program, json.dumps(asdict(asked)), str(answer)]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace")
         if done.returncode == 0:
-            adapter: TypeAdapter[Measured | Refused] = TypeAdapter(Measured | Refused)
-            return adapter.validate_json(answer.read_bytes())
+            kinds: Any = kind | Refused
+            adapter: TypeAdapter[Any] = TypeAdapter(kinds)
+            found: T | Refused = adapter.validate_json(answer.read_bytes())
+            return found
     if done.returncode < 0:
         reason = f"its process was ended: {signal.strsignal(-done.returncode)}"
     else:

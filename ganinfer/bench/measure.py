@@ -9,12 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ganinfer.bench.rates import product_gmacs_per_s
 from ganinfer.errors import GanError
 from ganinfer.sampler import Sampler
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 SIZES, LARGE = (1, 8, 64), 256  # images in a call; the last on a GPU alone
 BULK = 64  # the size that candidates are compared at
@@ -23,13 +27,18 @@ CLIENTS = (1, 8, 32)
 
 @dataclass(frozen=True)
 class Asked:
-    """What a process shall measure, and for about how long each figure may take."""
+    """What a process shall measure, and for about how long each figure may take.
+
+    Attributes:
+        batch_size: images a run of what measures layers.
+    """
 
     path: str
     backend: str
     precision: str
     device: str
     seconds: float
+    batch_size: int = BULK
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,8 @@ class Measured:
         share_of_bare: what the sampler reaches of that.
         gmacs_per_s: 10^9 multiply-accumulates a second at n = 64; None if the bundle does not say
             how many an image takes.
+        machine_gmacs_per_s: what the backend reaches in this precision in products of matrices; see
+            `ganinfer.bench.rates`. None on a GPU, and of a backend whose rate is not known.
     """
 
     backend: str
@@ -90,11 +101,19 @@ class Measured:
     bare_images_per_s: float
     share_of_bare: float
     gmacs_per_s: float | None
+    machine_gmacs_per_s: float | None
 
     @property
     def name(self) -> str:
         """As in "openvino fp32"."""
         return f"{self.backend} {self.precision}"
+
+    @property
+    def share_of_machine(self) -> float | None:
+        """At n = 64, of what the backend reaches in products of matrices."""
+        if self.gmacs_per_s is None or self.machine_gmacs_per_s is None:
+            return None
+        return self.gmacs_per_s / self.machine_gmacs_per_s
 
 
 def measure(asked: Asked, import_s: float) -> Measured:
@@ -128,7 +147,8 @@ def measure(asked: Asked, import_s: float) -> Measured:
         served = {count: _serve(sampler, count, asked.seconds) for count in CLIENTS}
     memory = _memory_mib("VmHWM")
     bare = _bare_images_per_s(asked)
-    macs = info["macs"]
+    macs, on_cpu = info["macs"], info["device"] == "cpu"
+    rate = product_gmacs_per_s(asked.backend, asked.precision, asked.seconds) if on_cpu else None
     return Measured(
         backend=info["backend"],
         precision=info["precision"],
@@ -143,15 +163,21 @@ def measure(asked: Asked, import_s: float) -> Measured:
         bare_images_per_s=bare,
         share_of_bare=rates[BULK] / bare,
         gmacs_per_s=None if macs is None else macs * rates[BULK] / 1e9,
+        machine_gmacs_per_s=rate,
     )
 
 
 def main(import_s: float) -> None:
+    """What the process of a candidate does; see `answer`."""
+    answer(lambda asked: measure(asked, import_s))
+
+
+def answer(measured: "Callable[[Asked], DataclassInstance]") -> None:
     """Measure what the first argument asks for; write the figures to the file of the second."""
     asked = Asked(**json.loads(sys.argv[1]))
-    found: Measured | Refused
+    found: DataclassInstance
     try:
-        found = measure(asked, import_s)
+        found = measured(asked)
     except GanError as error:
         found = Refused(asked.backend, asked.precision, str(error))
     Path(sys.argv[2]).write_text(json.dumps(asdict(found)))

@@ -55,9 +55,9 @@ def _tensors(model: bytes) -> Iterator[list[tuple[int, int | memoryview]]]:
     while stack:
         message, data = stack.pop()
         if message == "tensor":
-            yield list(_fields(data))
+            yield list(fields_of(data))
             continue
-        for field, value in _fields(data):
+        for field, value in fields_of(data):
             if (child := _SUBMESSAGES[message].get(field)) and isinstance(value, memoryview):
                 stack.append((child, value))
 
@@ -84,7 +84,9 @@ def _reference(fields: list[tuple[int, int | memoryview]]) -> ExternalData:
 
 def _pair(entry: memoryview) -> list[tuple[int, bytes]]:
     """The two fields of a StringStringEntryProto."""
-    found = [(field, bytes(value)) for field, value in _fields(entry) if not isinstance(value, int)]
+    found = [
+        (field, bytes(value)) for field, value in fields_of(entry) if not isinstance(value, int)
+    ]
     if len(found) != 2:
         raise ValueError("a reference to another file that is no pair of a key and a value")
     return found
@@ -95,7 +97,7 @@ def _is_external(value: int | memoryview) -> bool:
     return not isinstance(value, int) or value & 0xFFFFFFFF == _EXTERNAL
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+def fields_of(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     """(field number, integer or bytes) of a message, in order."""
     position = 0
     while position < len(data):
@@ -131,3 +133,19 @@ def _varint(data: memoryview, position: int) -> tuple[int, int]:
         if not byte & 0x80:
             return value, position
     raise ValueError("a number of more than 10 bytes")
+
+
+def integers_of(data: memoryview, number: int) -> tuple[int, ...]:
+    """The integers of a field of a message, written one by one or all in one piece."""
+    found: list[int] = []
+    for field, value in fields_of(data):
+        if field != number:
+            continue
+        if isinstance(value, int):
+            found.append(value)
+            continue
+        position = 0
+        while position < len(value):
+            integer, position = _varint(value, position)
+            found.append(integer)
+    return tuple(found)

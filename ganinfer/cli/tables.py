@@ -10,6 +10,7 @@ from ganinfer.cli.console import console
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ganinfer.bench.measure import Refused
     from ganinfer.bundle.engine_report import EngineReport
     from ganinfer.bundle.manifest import Engine, GateResult
 
@@ -77,3 +78,33 @@ def _gate_row(gate: "GateResult", *, wide: bool) -> list[Text | str]:
     interval = f"{gate.low:.3g}\u2013{gate.high:.3g}" if known else ""
     value = "" if gate.skipped else f"{gate.value:.4g}"
     return [mark, gate.gate, images, value, *([interval] if wide else []), gate.limit]
+
+
+def bench_table(title: str, columns: list[str]) -> Table:
+    """One of figures, each row of which has a name."""
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+    table.add_column(no_wrap=True)
+    for column in columns:
+        table.add_column(column, no_wrap=True, justify="right")
+    return table
+
+
+def figure(value: float | None) -> str:
+    """Three digits, or all that stand before the point; a dash where there is none."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def share(value: float | None) -> str:
+    """Percent."""
+    return "-" if value is None else f"{value:.0%}"
+
+
+def show_refused(refused: "Sequence[Refused]") -> None:
+    """Print what was not measured, and why."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for found in refused:
+        reasons.setdefault((found.backend, found.reason), []).append(found.precision)
+    for (backend, reason), precisions in reasons.items():
+        console.print(f"not measured: {backend} {', '.join(precisions)}: {reason}", soft_wrap=True)

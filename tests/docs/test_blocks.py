@@ -15,7 +15,13 @@ from gantrain import load_config, prepare, train
 from gantrain.runs.checkpoint import load_generator
 
 # Pages whose blocks, with what they begin with, take longer than 20 s; `pytest -m slow` runs them.
-SLOW = {"README.md", "docs/measuring.md", "docs/exporting.md", "docs/step-by-step.md"}
+SLOW = {
+    "README.md",
+    "docs/exporting.md",
+    "docs/measuring.md",
+    "docs/speed.md",
+    "docs/step-by-step.md",
+}
 
 # What makes a long command short: options that are put behind those of the page.
 SHORT = {

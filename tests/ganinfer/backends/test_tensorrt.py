@@ -22,6 +22,7 @@ from ganinfer.backends._cuda import gpus_at_rest
 from ganinfer.backends._tensorrt_library import host_platform
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.backends.tensorrt import TensorRTBackend, _shapes, bucket_sizes, profile_for
+from ganinfer.bench.layers import Layers
 from ganinfer.bundle.archive import Bundle, write_bundle
 from ganinfer.bundle.manifest import Engine
 from ganinfer.drawing.inputs import Inputs, Wanted, draw_wanted
@@ -104,6 +105,26 @@ def test_batches_of_any_size_give_the_images_of_onnxruntime(
         assert backend.run(inputs, out=out) is out
         assert np.array_equal(out, expected(inputs) if n else out)
         assert np.array_equal(backend.run(inputs), out)
+    backend.close()
+
+
+@pytest.mark.parametrize("product", ["tensorrt", "tensorrt_rtx"])
+def test_a_profile_tells_the_layers_of_an_engine(
+    open_engine: Open, bundle: Path, model: Model, product: str
+) -> None:
+    backend = open_engine(product)
+    profile = backend.profile(draw(model, 3), seconds=0.0)
+    assert profile.seconds.shape == (len(profile.run_seconds), len(profile.kernels))
+    assert np.all(profile.seconds == 0.0005)
+    kernel = next(kernel for kernel in profile.kernels if kernel.nodes == ("ups.0",))
+    assert (kernel.kind, kernel.type, kernel.moves) == ("ConvTranspose", "fp16", False)
+    assert kernel.num_bytes == 3 * 4 * 8 * 2
+    with Bundle(bundle) as opened:
+        layers = Layers(opened.read_graph("fp32"))
+    owners = [found[0] for found in layers.of_kernels(profile.kernels)]
+    assert set(owners) == {layer.name for layer in layers.layers}
+    with pytest.raises(BackendUnavailable, match="at most 20 images a run, 21 were asked for"):
+        backend.profile(draw(model, 21), seconds=0.0)
     backend.close()
 
 

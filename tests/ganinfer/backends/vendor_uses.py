@@ -17,6 +17,14 @@ CUDA, TRT, ORT = "cuda.bindings.runtime", "tensorrt", "onnxruntime"
 HOLDS = {
     "ganinfer/backends/_cuda.py": {"cuda": CUDA, "_cuda": CUDA},
     "ganinfer/backends/_tensorrt_library.py": {"trt": TRT},
+    "ganinfer/backends/_tensorrt_profile.py": {
+        "trt": TRT,
+        "context": f"{TRT}:IExecutionContext",
+    },
+    "ganinfer/backends/_onnxruntime_profile.py": {
+        "options": f"{ORT}:SessionOptions",
+        "session": f"{ORT}:InferenceSession",
+    },
     "ganinfer/backends/_tensorrt_rtx.py": {
         "trt": TRT,
         "engine": f"{TRT}:ICudaEngine",
