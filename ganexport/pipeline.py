@@ -47,7 +47,7 @@ from gantrain.runs.checkpoint import load_generator
 log = logging.getLogger(__name__)
 
 CALIBRATION_IMAGES = 256
-_CALIBRATION_SEEDS = 1 << 34
+CALIBRATION_SEEDS = 1 << 34
 
 
 @dataclass(frozen=True)
@@ -249,7 +249,7 @@ def _variant(
 
 def _calibration(subject: Subject) -> Feed:
     """Latents and labels that no gate looks at."""
-    seeds = range(_CALIBRATION_SEEDS, _CALIBRATION_SEEDS + CALIBRATION_IMAGES)
+    seeds = range(CALIBRATION_SEEDS, CALIBRATION_SEEDS + CALIBRATION_IMAGES)
     y = draw_labels(seeds, subject.num_classes) if subject.num_classes else None
     return draw_inputs(subject.model, seeds, y).feed()
 

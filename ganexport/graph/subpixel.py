@@ -33,7 +33,8 @@ from ganexport.graph.macs import Shape, shapes_of
 from ganinfer.bundle.manifest import Precision
 
 SUBPIXEL = "subpixel"  # what it is called among the rewrites
-# In the others nothing was gained, or nobody has measured: see benchmarks/results/subpixel-*.md.
+# benchmarks/results/subpixel-cpu-1-core.md: in fp32 onnxruntime loses, of fp16 and fp8 nothing is
+# known. bf16 where OpenVINO and TensorRT have no transposed ones.
 PAYS: frozenset[Precision] = frozenset({"bf16", "int8"})
 _LAST = np.iinfo(np.int64).max
 
