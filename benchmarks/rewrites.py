@@ -1,105 +1,168 @@
-"""What each rewrite of the export is worth: images/s of BigGAN-32 without it, and with all.
+"""What each rewrite of the export is worth: images/s without it and with it, by backend.
 
     python benchmarks/rewrites.py [-o benchmarks/results/rewrites-<machine>.md]
+    python benchmarks/rewrites.py --subpixel [-o benchmarks/results/subpixel-<machine>.md]
 
-The generator is untrained, of 256 channels, batch 32; rounds of all variants alternate in one
-process. Backends: onnxruntime and OpenVINO on the CPU, in float32.
+Rewrites of the network: an untrained BigGAN-32 of 256 channels without each, and with all, batch
+32, in float32. --subpixel: what is made of transposed convolutions, in every precision that the
+backend computes in here: an untrained DCGAN-64, a DCGAN-16 as of digits, and layers of other
+kernels alone, batch 16, on one core, the fastest of 7 calls in processor time, of which the
+neighbours on a shared machine take none. Backends: onnxruntime and OpenVINO on the CPU; rounds of
+all variants alternate in one process.
 """
 
 import argparse
+import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import onnx
-import onnxruntime
 import torch
 from road import processor
+from torch import nn
 
+from ganexport.graph.precision import convert
+from ganexport.graph.subpixel import to_subpixel
 from ganexport.graph.tracing import to_onnx
 from ganexport.subjects.rewrites import REWRITES, rewrite
+from ganinfer.backends._base import Backend
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
+from ganinfer.backends.openvino import OpenVINOBackend, capabilities_here, new_core
 from ganinfer.drawing.inputs import Inputs
 from ganinfer.drawing.latents import draw_latents
-from gantrain.models.biggan import Generator
+from ganinfer.errors import BackendUnavailable
+from ganinfer.host.limits import usable_cpus
+from gantrain.models import biggan, dcgan
 from gantrain.training.standing import standing_statistics
 
-BATCH, ROUNDS, NUM_CLASSES = 32, 7, 10
+BATCH, BATCH_OF_LAYERS, ROUNDS, NUM_CLASSES = 32, 16, 7, 10
 VARIANTS = {"none": list(REWRITES), **{f"all but {n}": [n] for n in REWRITES}, "all": []}
+# kernel, stride, padding, output padding of layers that are measured alone
+KERNELS = {"5/2": (5, 2, 2, 1), "3/2": (3, 2, 1, 1), "2/2": (2, 2, 0, 0)}
+
 
 Run = Callable[[], np.ndarray]
+Opener = Callable[[bytes, str], Backend]
 
 
-def graphs() -> dict[str, bytes]:
-    found = {}
-    for name, without in VARIANTS.items():
-        torch.manual_seed(0)
-        network = Generator(32, 3, NUM_CLASSES, width=64)
-        standing_statistics(network, num_batches=2, truncation=None, seed=0)
-        network.eval()
-        found[name] = to_onnx(
-            rewrite(network, without), z_dim=network.z_dim, num_classes=NUM_CLASSES
+class Layers(nn.Module):
+    """z -> a map of 128 channels -> two transposed convolutions of one kernel -> images."""
+
+    z_dim = 64
+
+    def __init__(self, kernel: int, stride: int, padding: int, added: int) -> None:
+        super().__init__()
+        self.start = nn.ConvTranspose2d(self.z_dim, 128, 16)
+        self.ups = nn.ModuleList(
+            nn.ConvTranspose2d(wide, narrow, kernel, stride, padding, added)
+            for wide, narrow in ((128, 64), (64, 32))
         )
+        self.to_image = nn.Conv2d(32, 3, 1)
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.start(z[:, :, None, None]))
+        for up in self.ups:
+            x = torch.relu(up(x))
+        return torch.tanh(self.to_image(x))
+
+
+def backends() -> dict[str, tuple[list[str], Opener]]:
+    """By name the precisions that it computes in here, and what opens a graph."""
+    found: dict[str, tuple[list[str], Opener]] = {
+        "onnxruntime": (["fp32", "int8"], lambda graph, p: OnnxRuntimeBackend(graph, "cpu", p))
+    }
+    try:
+        half = ["bf16"] if "BF16" in capabilities_here() else []
+        precisions = ["fp32", *half, "int8"]
+        found["OpenVINO"] = precisions, lambda graph, p: OpenVINOBackend(graph, p, new_core())
+    except BackendUnavailable as error:
+        print(error, file=sys.stderr)
     return found
 
 
-def on_onnxruntime(graph: bytes, z: np.ndarray, y: np.ndarray) -> Run:
-    backend = OnnxRuntimeBackend(graph, "cpu", "fp32")
-    return lambda: backend.run(Inputs(z, y))
+def seconds(runs: dict[str, Run], clock: Callable[[], float]) -> dict[str, list[float]]:
+    """Of each, in turn; the first round warms up."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for number in range(ROUNDS + 1):
+        for name, run in runs.items():
+            start = clock()
+            run()
+            if number:
+                times[name].append(clock() - start)
+    return times
 
 
-def on_openvino(graph: bytes, z: np.ndarray, y: np.ndarray) -> Run:
-    import openvino
+def of_network() -> Iterator[list[str]]:
+    """Rows of the rewrites of a network."""
+    graphs = {}
+    for name, without in VARIANTS.items():
+        torch.manual_seed(0)
+        network = biggan.Generator(32, 3, NUM_CLASSES, width=64)
+        standing_statistics(network, num_batches=2, truncation=None, seed=0)
+        changed = rewrite(network.eval(), without)
+        graphs[name] = to_onnx(changed, z_dim=network.z_dim, num_classes=NUM_CLASSES)
+    inputs = Inputs(draw_latents(range(BATCH), network.z_dim), np.arange(BATCH) % NUM_CLASSES)
+    yield ["backend", *VARIANTS]
+    for backend, (_, opened) in backends().items():
+        runs = {name: run_of(opened(graph, "fp32"), inputs) for name, graph in graphs.items()}
+        images = [run().astype(int) for run in runs.values()]
+        assert max(np.abs(one - images[0]).max() for one in images) <= 1
+        found = {name: statistics.median(t) for name, t in seconds(runs, time.perf_counter).items()}
+        yield [backend, *(f"{BATCH / s:.1f}/s ({found['none'] / s:.2f}x)" for s in found.values())]
 
-    core = openvino.Core()
-    model = core.compile_model(
-        core.read_model(graph),
-        "CPU",
-        {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": "1"},
-    )
-    return lambda: np.asarray(model([z, y])[0])
+
+def of_transposed() -> Iterator[list[str]]:
+    """Rows of sub-pixel convolutions."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+    networks: dict[str, nn.Module] = {
+        "DCGAN-64, 4/2": dcgan.Generator(64, 3, 0),
+        "DCGAN-16, 4/2": dcgan.Generator(16, 1, 0, z_dim=32, width=32),
+        **{f"two layers, {name}": Layers(*options) for name, options in KERNELS.items()},
+    }
+    yield ["network", "backend", "precision", "as it is", "sub-pixel"]
+    for name, network in networks.items():
+        if isinstance(network, dcgan.Generator):
+            standing_statistics(network, num_batches=2, truncation=None, seed=0)
+        exact = to_onnx(rewrite(network.eval()), z_dim=network.z_dim, num_classes=0)
+        latents = draw_latents(range(BATCH_OF_LAYERS), network.z_dim)
+        graphs = {"as it is": exact, "sub-pixel": to_subpixel(exact)}
+        for backend, (precisions, opened) in backends().items():
+            for p in precisions:
+                variants = {
+                    form: convert(graph, p, calibration={"z": latents})
+                    for form, graph in graphs.items()
+                }
+                runs = {
+                    form: run_of(opened(graph, p), Inputs(latents))
+                    for form, graph in variants.items()
+                }
+                before, after = (min(t) for t in seconds(runs, time.process_time).values())
+                rates = [f"{BATCH_OF_LAYERS / s:.0f}/s" for s in (before, after)]
+                yield [name, backend, p, rates[0], f"{rates[1]} ({before / after:.2f}x)"]
+
+
+def run_of(backend: Backend, inputs: Inputs) -> Run:
+    return lambda: backend.run(inputs)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument("--subpixel", action="store_true")
     options = parser.parse_args()
-    made = graphs()
-    lines = ["| backend | " + " | ".join(VARIANTS) + " |", "|" + "---|" * (len(VARIANTS) + 1)]
-    openers = {f"onnxruntime {onnxruntime.__version__}": on_onnxruntime}
-    try:
-        import openvino
-
-        openers[f"OpenVINO {openvino.__version__.partition('-')[0]}"] = on_openvino
-    except ModuleNotFoundError:
-        print("openvino is not installed", file=sys.stderr)
-    inputs = onnx.load_from_string(made["all"]).graph.input
-    z = draw_latents(range(BATCH), inputs[0].type.tensor_type.shape.dim[1].dim_value)
-    y = np.arange(BATCH) % NUM_CLASSES
-    for name, opener in openers.items():
-        runs = {variant: opener(graph, z, y) for variant, graph in made.items()}
-        images = [run() for run in runs.values()]
-        worst = max(int(np.abs(i.astype(int) - images[0]).max()) for i in images)
-        assert worst <= 1, worst
-        times: dict[str, list[float]] = {variant: [] for variant in runs}
-        for _ in range(ROUNDS):
-            for variant, run in runs.items():
-                start = time.perf_counter()
-                run()
-                times[variant].append(time.perf_counter() - start)
-        medians = {variant: statistics.median(t) for variant, t in times.items()}
-        cells = [
-            f"{BATCH / seconds:.1f}/s ({medians['none'] / seconds:.2f}x)"
-            for seconds in medians.values()
-        ]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    text = "\n".join(lines) + "\n"
+    torch.manual_seed(0)
+    rows = []
+    for row in of_transposed() if options.subpixel else of_network():
+        print(" | ".join(row), file=sys.stderr, flush=True)
+        rows.append(row)
+    rows.insert(1, ["---"] * len(rows[0]))
+    text = "".join(f"| {' | '.join(row)} |\n" for row in rows)
     print(text)
     if options.output:
-        command = f"`python {' '.join(sys.argv)}` on {processor()}, {torch.get_num_threads()} cores"
+        command = f"`python {' '.join(sys.argv)}` on {processor()}, cores: {usable_cpus()}"
         options.output.write_text(f"{command}\n\n{text}")
 
 

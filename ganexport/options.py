@@ -102,7 +102,7 @@ class ExportOptions:
     ] = ()
     without: Annotated[
         Collection[str],
-        Option(repeated=True, help="A rewrite to leave out: upsampling, norms, classes."),
+        Option(repeated=True, help="A rewrite to leave out: upsampling, norms, classes, subpixel."),
     ] = ()
     standing: Annotated[
         Sequence[float],

@@ -19,6 +19,7 @@ from ganexport.engines.tensorrt import BuiltEngine, build_engine, pick_product
 from ganexport.graph.owners import nodes_of
 from ganexport.graph.precision import PRECISIONS, Feed, convert
 from ganexport.graph.styles import cut_mapping
+from ganexport.graph.subpixel import in_precision
 from ganexport.options import ExportOptions
 from ganexport.proof.batches import check_any_batch
 from ganexport.proof.looks import look_at
@@ -46,7 +47,7 @@ from gantrain.runs.checkpoint import load_generator
 log = logging.getLogger(__name__)
 
 CALIBRATION_IMAGES = 256
-_CALIBRATION_SEEDS = 1 << 34
+CALIBRATION_SEEDS = 1 << 34
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,6 @@ def _graphs(
     """The graph in every precision, what stays float32 in it, and what cannot be made."""
     single = subject.to_onnx(rewrite(subject.twin(), options.without))
     check_any_batch(subject, single)
-    named = nodes_of(single, options.keep)
     wanted = [p for p in PRECISIONS if p == "fp32" or p in options.precisions]
     calibration = _calibration(subject)
     kept: dict[Precision, Kept] = {}
@@ -209,7 +209,8 @@ def _graphs(
     left_out: list[LeftOut] = []
     for p in wanted:
         try:
-            graphs[p], kept[p] = _variant(subject, single, p, named, calibration, options, progress)
+            exact = in_precision(single, p, options.without)
+            graphs[p], kept[p] = _variant(subject, exact, p, calibration, options, progress)
         except ExportError as error:
             if p == "fp32":
                 raise
@@ -219,36 +220,36 @@ def _graphs(
 
 def _variant(
     subject: Subject,
-    single: bytes,
+    exact: bytes,
     precision: Precision,
-    named: frozenset[str],
     calibration: Feed,
     options: ExportOptions,
     progress: Progress | None,
 ) -> tuple[bytes, Kept]:
-    """The graph in one precision, and what stays float32 in it."""
+    """A float32 graph in one precision, and what stays float32 in it."""
+    named = nodes_of(exact, options.keep)
     if precision == "fp32":
-        return single, Kept({}, None)
-    beyond = what_overflows(subject, single) if precision == "fp16" else Overflowing()
+        return exact, Kept({}, None)
+    beyond = what_overflows(subject, exact) if precision == "fp16" else Overflowing()
     keep = beyond.nodes | named
     found = Kept({}, None)
     if options.min_psnr_db is not None:
         found = keep_worst_layers(
             subject,
-            single,
+            exact,
             precision,
             options.min_psnr_db,
             calibration=calibration,
             keep=keep,
             progress=progress,
         )
-    graph = convert(single, precision, keep=keep | found.layers.keys(), calibration=calibration)
+    graph = convert(exact, precision, keep=keep | found.layers.keys(), calibration=calibration)
     return graph, dataclasses.replace(found, named=tuple(options.keep), overflowing=beyond.layers)
 
 
 def _calibration(subject: Subject) -> Feed:
     """Latents and labels that no gate looks at."""
-    seeds = range(_CALIBRATION_SEEDS, _CALIBRATION_SEEDS + CALIBRATION_IMAGES)
+    seeds = range(CALIBRATION_SEEDS, CALIBRATION_SEEDS + CALIBRATION_IMAGES)
     y = draw_labels(seeds, subject.num_classes) if subject.num_classes else None
     return draw_inputs(subject.model, seeds, y).feed()
 

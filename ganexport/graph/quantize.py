@@ -1,12 +1,17 @@
 """float32 ONNX -> int8 or float8 (e4m3fn): static quantisation, QDQ, by onnxruntime's own tool.
 
-Weights are quantised by channel, activations by tensor, symmetric, their ranges calibrated on
-latents of the shared stream. The first layer, which sees the latent, and the last, which makes the
-image, stay float32, and so do the tail, mixtures of classes, and what a StyleGAN sums over styles.
+Weights are quantised by channel, activations by tensor, symmetric. Their ranges are calibrated on
+latents of the shared stream: the largest number of a batch of 32, averaged over batches. The first
+layer, which sees the latent, and the last, which makes the image, stay float32, and so do the tail,
+mixtures of classes, and what a StyleGAN sums over styles.
+
+Before, channels are given like ranges (`ganexport.graph.equalize`). After, what is rounded on both
+sides of a ReLU has one scale (`ganexport.graph.share_scales`), and biases take what rounding shifts
+(`ganexport.graph.correct`). docs/exporting.md has what each is worth.
 """
 
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,13 +21,16 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
+from ganexport.graph import equalize
+from ganexport.graph.calibrating import Feed, batches
 from ganexport.graph.class_weights import class_products
+from ganexport.graph.correct import correct_biases
 from ganexport.graph.large import require_one_file
+from ganexport.graph.share_scales import share_scales
 from ganexport.graph.styles import style_products
 from ganinfer.errors import missing_extra
 from ganinfer.host.telemetry import quiet_onnxruntime
 
-_BATCH = 32
 _QUANTIZED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _LARGEST = {"int8": 127.0, "fp8": 448.0}
 # From this one on a quantisation can do without a zero point and still have a type.
@@ -33,7 +41,7 @@ def quantize(
     model: bytes,
     precision: Literal["int8", "fp8"],
     *,
-    calibration: dict[str, NDArray[Any]],
+    calibration: Feed,
     keep: Collection[str] = (),
 ) -> bytes:
     """The same graph with its layers in int8 or float8.
@@ -49,18 +57,20 @@ def quantize(
     """
     require_one_file(model, f"{precision} is calibrated in one file: leave it out, or take fp16")
     proto = onnx.load_from_string(model)
+    divided = equalize.equalize(proto, calibration)
     if precision == "fp8":
         proto = version_converter.convert_version(proto, _OPSET_OF_OUTPUT_TYPE)
     quantized = _to_int8(proto, calibration, keep)
     if precision == "fp8":
         _to_float8(quantized, proto)
+    share_scales(quantized, proto, calibration, _LARGEST[precision])
+    correct_biases(quantized, proto, calibration)
+    equalize.record(quantized, divided)
     onnx.checker.check_model(quantized, full_check=True)
     return bytes(quantized.SerializeToString(deterministic=True))
 
 
-def _to_int8(
-    proto: onnx.ModelProto, calibration: dict[str, NDArray[Any]], keep: Collection[str]
-) -> onnx.ModelProto:
+def _to_int8(proto: onnx.ModelProto, calibration: Feed, keep: Collection[str]) -> onnx.ModelProto:
     try:
         quiet_onnxruntime()
         from onnxruntime.quantization import (
@@ -94,6 +104,8 @@ def _to_int8(
                 "ActivationSymmetric": True,
                 "WeightSymmetric": True,
                 "QuantizeBias": False,
+                # One image in hundreds would else make all others coarser.
+                "CalibMovingAverage": True,
             },
         )
         quantized = onnx.load(target)
@@ -145,19 +157,14 @@ def _along_axis(node: onnx.NodeProto, scale: NDArray[Any], ndim: int) -> NDArray
 class _Calibration:
     """What onnxruntime asks for the next inputs until there are none."""
 
-    def __init__(self, feeds: dict[str, NDArray[Any]]) -> None:
-        self._feeds, self._next = feeds, 0
+    def __init__(self, feed: Feed) -> None:
+        self._batches = batches(feed)
 
-    def get_next(self) -> dict[str, NDArray[Any]] | None:
-        rows = slice(self._next, self._next + _BATCH)
-        self._next += _BATCH
-        feed = {name: np.ascontiguousarray(array[rows]) for name, array in self._feeds.items()}
-        return feed if all(len(part) for part in feed.values()) else None
+    def get_next(self) -> Feed | None:
+        return next(self._batches, None)
 
-    def __iter__(self) -> "_Calibration":
-        return self
+    def __iter__(self) -> Iterator[Feed]:
+        return self._batches
 
-    def __next__(self) -> dict[str, NDArray[Any]]:
-        if (feed := self.get_next()) is None:
-            raise StopIteration
-        return feed
+    def __next__(self) -> Feed:
+        return next(self._batches)

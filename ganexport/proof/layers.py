@@ -3,7 +3,7 @@
 Tensors are matched by name, which conversions keep: what they add (casts, quantised copies) has no
 partner and is passed over. Both graphs run in onnxruntime with all these tensors as outputs, so
 that nothing is fused across one, and each is rounded to its type where the shipped session may be
-more exact.
+more exact. Channels that the variant has in another scale are brought back to theirs.
 """
 
 import math
@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from ganexport.graph.equalize import divided_by, multiplied
 from ganexport.graph.large import require_one_file
 from ganexport.graph.owners import layers_of
 from ganexport.graph.precision import Feed
@@ -198,6 +199,7 @@ def _errors(graphs: Sequence[bytes], names: Sequence[str], feed: Feed) -> dict[s
     except ModuleNotFoundError as error:
         raise missing_extra("polygraphy", error) from None
     errors: dict[str, _Error] = {}
+    divided = divided_by(onnx.load_from_string(graphs[1]))
     with ExitStack() as stack:
         stack.enter_context(G_LOGGER.verbosity(G_LOGGER.CRITICAL))  # it writes to stdout
         runners = []
@@ -210,5 +212,6 @@ def _errors(graphs: Sequence[bytes], names: Sequence[str], feed: Feed) -> dict[s
             expected, found = (runner.infer(rows) for runner in runners)
             for name in names:
                 if expected[name].dtype.kind in "fu":
-                    errors.setdefault(name, _Error()).add(expected[name], found[name])
+                    restored = multiplied(found[name], divided.get(name))
+                    errors.setdefault(name, _Error()).add(expected[name], restored)
     return errors

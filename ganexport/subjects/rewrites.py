@@ -1,7 +1,8 @@
 """Exact algebra on a generator before it is traced: the same function in fewer operations.
 
 A rewrite replaces layers of one network, in place; each can be left out (`gan export
---without NAME`), and benchmarks/rewrites.py shows what each is worth on every backend.
+--without NAME`), and benchmarks/rewrites.py shows what each is worth on every backend. One more,
+`ganexport.graph.subpixel`, is made of the traced graph.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ganexport.graph.subpixel import SUBPIXEL
 from ganexport.subjects.standing import StandingNorm
 from ganinfer.errors import ConfigError
 from ganinfer.lookup import suggest
@@ -158,9 +160,10 @@ def check_rewrites(names: Collection[str]) -> None:
     Raises:
         ConfigError: there is none of that name.
     """
+    known = [*REWRITES, SUBPIXEL]
     for name in names:
-        if name not in REWRITES:
-            raise ConfigError(f"--without: there is no {name!r}; {suggest(name, list(REWRITES))}")
+        if name not in known:
+            raise ConfigError(f"--without: there is no {name!r}; {suggest(name, known)}")
 
 
 @torch.no_grad()

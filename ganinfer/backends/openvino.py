@@ -33,18 +33,14 @@ def precisions(bundle: Bundle) -> list[str]:
 
 
 def open(bundle: Bundle, device: str, precision: str) -> Backend:
-    """Open a bundle's ONNX file; see `ganinfer.backends`.
-
-    bfloat16 is computed from the float32 graph, if the bundle's own bfloat16 passed its gates.
-    """
+    """Open a bundle's ONNX file; see `ganinfer.backends`."""
     if device not in ("auto", "cpu"):
         raise BackendUnavailable(f"openvino runs on the CPU; device {device!r} was asked for")
     core = new_core()
     has_bfloat16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     available = [p for p in precisions(bundle) if p != "bf16" or has_bfloat16]
     chosen = pick_precision(bundle, available, precision, ["bf16", "fp32"])
-    graph = bundle.read_graph("fp32" if chosen == "bf16" else chosen)
-    return OpenVINOBackend(graph, chosen, core)
+    return OpenVINOBackend(bundle.read_graph(chosen), chosen, core)
 
 
 class OpenVINOBackend:
@@ -62,7 +58,7 @@ class OpenVINOBackend:
         """Compile a graph.
 
         Args:
-            graph: an ONNX file; in float32 for the precision "bf16".
+            graph: an ONNX file.
             precision: what it is computed in: "fp32", "bf16" or "int8".
             core: OpenVINO's, for this backend alone.
         """

@@ -8,6 +8,7 @@ import pytest
 from ganexport.engines.report import of_engine
 from ganexport.engines.tensorrt import BuiltEngine, build_engine
 from ganexport.graph.precision import convert
+from ganexport.graph.subpixel import to_subpixel
 from ganexport.graph.tracing import bake, to_onnx
 from gantrain.runs.checkpoint import load_generator
 
@@ -54,6 +55,23 @@ def test_without_a_gpu_the_report_is_read_from_the_network(built: BuiltEngine) -
 def test_weights_are_counted_in_the_engines_precision(graph: bytes, built: BuiltEngine) -> None:
     numbers = sum(len(weight.raw_data) for weight in onnx.load_from_string(graph).graph.initializer)
     assert built.report.weights_bytes == pytest.approx(numbers, rel=0.01)
+
+
+def test_subpixel_convolutions_are_built_in_bfloat16(run: Path, tmp_path: Path) -> None:
+    single = to_onnx(bake(load_generator(run)), z_dim=16, num_classes=3)
+    built = build_engine(
+        convert(to_subpixel(single), "bf16"),
+        product="tensorrt_rtx",
+        target="portable",
+        precision="bf16",
+        profiles=[(1, 2, 4)],
+        cache=tmp_path,
+    )
+    layers = {layer.name: layer for layer in built.report.layers}
+    assert "DECONVOLUTION" not in {layer.type for layer in layers.values()}
+    up = layers["ups.0"]
+    assert (up.type, up.outputs, up.layers) == ("CONVOLUTION", ["BF16"], ["ups.0"])
+    assert layers["ups.0.shuffle"].layers == ["ups.0"]
 
 
 @pytest.mark.parametrize("field", ["Format/Datatype", "DataType"])

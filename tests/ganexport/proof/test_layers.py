@@ -4,14 +4,20 @@ import numpy as np
 import onnx
 import onnx.compose
 import pytest
+import torch
 from onnx import numpy_helper
 
 from ganexport.graph.owners import layers_of
 from ganexport.graph.precision import PRECISIONS, convert
+from ganexport.graph.subpixel import in_precision
+from ganexport.graph.tracing import to_onnx
 from ganexport.proof.layers import DEPARTS_DB, Comparison, compare_bundle, compare_graphs
+from ganexport.subjects.rewrites import rewrite
 from ganinfer.bundle.archive import Bundle
 from ganinfer.drawing.latents import draw_latents
 from ganinfer.errors import ExportError
+from gantrain.models.dcgan import Generator
+from gantrain.training.standing import standing_statistics
 
 pytest.importorskip("polygraphy")
 
@@ -45,6 +51,22 @@ def test_an_honest_variant_departs_nowhere(single: bytes, precision: str) -> Non
     assert found.first is None
     assert {"tanh", "images"} <= {tensor.tensor for tensor in found.tensors}
     assert found.num_images == 4
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_one_of_subpixel_convolutions_does_not_either(precision: str) -> None:
+    torch.manual_seed(0)
+    network = Generator(16, 3, 0, z_dim=16, width=8)
+    standing_statistics(network, num_batches=2, truncation=None, seed=0)
+    network.to_image.weight.data *= 10  # from grey to images
+    single = to_onnx(rewrite(network.eval()), z_dim=16, num_classes=0)
+    feed = {"z": draw_latents(range(32), 16)}
+    variant = convert(in_precision(single, precision), precision, calibration=feed)
+    found = compare_graphs(single, variant, precision, feed)
+    assert found.first is None
+    # Among them those of which int8 has divided channels.
+    assert {"relu", "relu_1", "tanh"} <= {tensor.tensor for tensor in found.tensors}
+    assert {"project", "ups.0", "to_image"} <= {tensor.layer for tensor in found.layers}
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])

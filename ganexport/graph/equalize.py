@@ -1,0 +1,143 @@
+"""Channels of like range: one scale for all of a tensor then holds more of each.
+
+Nagel et al., Data-Free Quantization Through Weight Equalization and Bias Correction, 1906.04721;
+how much of a range is left to the weights, Xiao et al., SmoothQuant, 2211.10438. Where a layer goes
+into another through ReLU and movements alone, channel c of the first may be divided by s_c and the
+weights that take it be multiplied by it:
+
+    s_c = (largest activation of c)^a / (largest weight that takes c)^(1 - a).
+
+s_c is rounded to a power of two, so not one bit of an image changes.
+"""
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from ganexport.graph.calibrating import Feed, mean_over_batches, tensors
+
+Exponents = dict[str, list[int]]
+
+# Of PSNR a share between 0.5 and 1 makes the most, of the worst image this one.
+_SHARE = 0.7
+_LEAST = 1e-3  # of the largest channel; what is smaller counts as that
+# What gives numbers that it was given, or times as much for times as much, channels in their order.
+THROUGH = ("DepthToSpace", "LeakyRelu", "Relu", "Reshape", "Slice")
+_MAPS = ("Conv", "ConvTranspose")
+_METADATA = "ganpipe.equalized"
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A layer, the tensors that it becomes, and the layer that takes the last of them."""
+
+    layer: onnx.NodeProto
+    between: list[str]
+    taker: onnx.NodeProto
+
+
+def equalize(model: onnx.ModelProto, calibration: Feed) -> Exponents:
+    """Give channels like ranges, in place.
+
+    Args:
+        model: in float32.
+        calibration: inputs by name, (N, ...) each.
+
+    Returns:
+        By the names of tensors what power of two each channel was divided by, (C,); a tensor that
+        is not shuffled yet has a multiple of C channels, in their order.
+    """
+    pairs = _pairs(model.graph)
+    if not pairs:
+        return {}
+    ends = [pair.between[-1] for pair in pairs]
+    largest = mean_over_batches(
+        tensors(model, ends, calibration), lambda x: np.abs(x).max(axis=(0, *range(2, x.ndim)))
+    )
+    weights = {weight.name: weight for weight in model.graph.initializer}
+    divided: Exponents = {}
+    for pair in pairs:
+        kernel = weights[pair.taker.input[1]]
+        axis = 1 if pair.taker.op_type == "Conv" else 0
+        taking = np.moveaxis(numpy_helper.to_array(kernel), axis, 0)
+        exponents = _exponents(largest[pair.between[-1]], np.abs(taking).reshape(len(taking), -1))
+        _scale(kernel, axis, exponents)
+        for slot, name in enumerate(pair.layer.input[1:]):
+            transposed = pair.layer.op_type != "Conv" and slot == 0
+            _scale(weights[name], int(transposed), -exponents)
+        divided |= dict.fromkeys(pair.between, exponents.tolist())
+    return divided
+
+
+def record(model: onnx.ModelProto, divided: Exponents) -> None:
+    """Write into a model what its channels were divided by."""
+    if divided:
+        model.metadata_props.add(key=_METADATA, value=json.dumps(divided))
+
+
+def divided_by(model: onnx.ModelProto) -> Exponents:
+    """What `record` wrote into it; empty if nothing was divided."""
+    said = (prop.value for prop in model.metadata_props if prop.key == _METADATA)
+    found: Exponents = json.loads(next(said, "{}"))
+    return found
+
+
+def multiplied(x: NDArray[Any], exponents: list[int] | None) -> NDArray[Any]:
+    """A tensor (N, C, ...) as it was before its channels were divided, if they were."""
+    if exponents is None:
+        return x
+    each = np.repeat(exponents, x.shape[1] // len(exponents))
+    restored: NDArray[Any] = np.ldexp(x, each.reshape(-1, *[1] * (x.ndim - 2)))
+    return restored
+
+
+def _pairs(graph: onnx.GraphProto) -> list[_Pair]:
+    """Layers with constant weights of their own, one of which goes into the other alone."""
+    constants = {weight.name for weight in graph.initializer}
+    takers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+    for node in graph.node:
+        for name in node.input:
+            takers[name].append(node)
+
+    def settled(node: onnx.NodeProto) -> bool:
+        own = node.input[1:]
+        return all(name in constants and len(takers[name]) == 1 for name in own)
+
+    found = []
+    for node in graph.node:
+        if node.op_type not in (*_MAPS, "Gemm") or not settled(node):
+            continue
+        between = [node.output[0]]
+        while len(takers[between[-1]]) == 1 and takers[between[-1]][0].op_type in THROUGH:
+            between.append(takers[between[-1]][0].output[0])
+        if len(takers[between[-1]]) != 1:
+            continue
+        (taker,) = takers[between[-1]]
+        if taker.op_type in _MAPS and taker.input[0] == between[-1] and settled(taker):
+            found.append(_Pair(node, between, taker))
+    return found
+
+
+def _exponents(largest: NDArray[Any], taking: NDArray[Any]) -> NDArray[np.int64]:
+    """Of s_c, their mean about zero."""
+    logs = [
+        np.log2(np.maximum(one, max(_LEAST * one.max(), np.finfo(np.float32).tiny)))
+        for one in (largest, taking.max(axis=1))
+    ]
+    exact = _SHARE * logs[0] - (1 - _SHARE) * logs[1]
+    rounded: NDArray[np.int64] = np.rint(exact - exact.mean()).astype(np.int64)
+    return rounded
+
+
+def _scale(weight: onnx.TensorProto, axis: int, exponents: NDArray[np.int64]) -> None:
+    """Multiply by powers of two along an axis, each for as many entries as there are of it."""
+    array = numpy_helper.to_array(weight)
+    each = np.repeat(exponents, array.shape[axis] // len(exponents))
+    shape = [-1 if n == axis else 1 for n in range(array.ndim)]
+    weight.CopyFrom(numpy_helper.from_array(np.ldexp(array, each.reshape(shape)), weight.name))

@@ -1,0 +1,161 @@
+"""Transposed convolutions become convolutions, and every number stays what it is."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch.nn.functional import conv_transpose2d
+
+from ganexport.graph.owners import layers_of, nodes_of
+from ganexport.graph.precision import convert, layers
+from ganexport.graph.subpixel import in_precision, to_subpixel
+from ganexport.graph.tracing import to_onnx
+from gantrain.models.dcgan import Generator
+
+RNG = np.random.default_rng(0)
+# One kernel of each kind, as torch's options name them: is something cut off?
+LAYERS: list[tuple[dict[str, Any], bool]] = [
+    ({"kernel": (4, 4), "stride": 2, "padding": 1}, True),
+    ({"kernel": (5, 5), "stride": 2, "padding": 2, "output_padding": 1}, False),
+    ({"kernel": (5, 5), "stride": 2, "padding": 2}, True),
+    ({"kernel": (3, 3), "stride": 2, "padding": 1, "output_padding": 1}, False),
+    ({"kernel": (3, 3), "stride": 2, "padding": 1}, True),
+    ({"kernel": (2, 2), "stride": 2}, False),
+    ({"kernel": (2, 2), "stride": 2, "padding": 1}, True),
+    ({"kernel": (1, 1), "stride": 2, "output_padding": 1}, False),
+    ({"kernel": (6, 6), "stride": 3, "padding": 1, "output_padding": 2}, True),
+    ({"kernel": (4, 6), "stride": 2, "padding": (1, 2)}, True),
+    ({"kernel": (4, 4), "stride": 2, "padding": 1, "groups": 2}, True),
+    ({"kernel": (4, 4), "stride": 2, "padding": 1, "bias": False}, True),
+    ({"kernel": (3, 3), "stride": 1, "padding": 1}, False),
+    ({"kernel": (4, 4), "stride": 1}, False),
+]
+LEFT_ALONE: list[dict[str, Any]] = [
+    {"kernel": (3, 3), "stride": 2, "dilation": 2},
+    {"kernel": (4, 4), "stride": (2, 1), "padding": 1},
+    {"kernel": (2, 2), "stride": 2, "padding": 2},  # cuts off whole pixels of the input
+]
+
+
+def pair(value: int | tuple[int, int]) -> list[int]:
+    return [value, value] if isinstance(value, int) else list(value)
+
+
+def layer(
+    kernel: tuple[int, int], groups: int = 1, bias: bool = True, **options: Any
+) -> tuple[bytes, list[np.ndarray]]:
+    """A graph of one transposed convolution x (N, 4, H, W) -> y, and its weights."""
+    shapes = [(4, 6 // groups, *kernel), (6,)][: 1 + bias]
+    weights = [RNG.standard_normal(shape).astype(np.float32) for shape in shapes]
+    names = ["generator.up.weight", "generator.up.bias"][: 1 + bias]
+    node = helper.make_node(
+        "ConvTranspose", ["x", *names], ["y"], "up",
+        kernel_shape=kernel,
+        strides=pair(options["stride"]),
+        pads=2 * pair(options.get("padding", 0)),
+        output_padding=pair(options.get("output_padding", 0)),
+        dilations=pair(options.get("dilation", 1)),
+        group=groups,
+    )  # fmt: skip
+    given = [numpy_helper.from_array(w, n) for w, n in zip(weights, names, strict=True)]
+    return file_of([node], given, ["batch", 4, "height", "width"]), weights
+
+
+def file_of(nodes: list[onnx.NodeProto], weights: list[Any], shape: list[Any]) -> bytes:
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", None, None, None])
+    graph = helper.make_graph(nodes, "g", [x], [y], weights)
+    opset = [helper.make_opsetid("", 18)]
+    return helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
+
+
+def operators(graph: bytes) -> list[str]:
+    return [node.op_type for node in onnx.load_from_string(graph).graph.node]
+
+
+def run(graph: bytes, x: np.ndarray) -> np.ndarray:
+    return onnxruntime.InferenceSession(graph).run(None, {"x": x})[0]
+
+
+@pytest.mark.parametrize(("options", "cut"), LAYERS)
+def test_it_gives_what_torch_gives(options: dict[str, Any], cut: bool) -> None:
+    graph, weights = layer(**options)
+    x = RNG.standard_normal((2, 4, 5, 3)).astype(np.float32)
+    rest = {name: value for name, value in options.items() if name not in ("kernel", "bias")}
+    expected = conv_transpose2d(*map(torch.from_numpy, (x, *weights)), **rest)
+    changed = to_subpixel(graph)
+    np.testing.assert_allclose(run(changed, x), expected, rtol=0, atol=1e-5)
+    shuffle = ["DepthToSpace"] * (options["stride"] > 1)
+    assert operators(changed) == ["Conv", *shuffle, *["Slice"] * cut]
+
+
+@pytest.mark.parametrize("options", LEFT_ALONE)
+def test_what_has_no_such_form_stays_as_it_is(options: dict[str, Any]) -> None:
+    graph, _ = layer(**options)
+    assert to_subpixel(graph) == graph
+
+
+def test_pads_may_differ_at_the_two_ends() -> None:
+    model = onnx.load_from_string(layer((5, 5), stride=2, padding=2)[0])
+    next(a for a in model.graph.node[0].attribute if a.name == "pads").ints[:] = [1, 2, 3, 0]
+    graph, x = model.SerializeToString(), RNG.standard_normal((2, 4, 5, 3)).astype(np.float32)
+    changed = to_subpixel(graph)
+    assert "ConvTranspose" not in operators(changed)
+    np.testing.assert_allclose(run(changed, x), run(graph, x), rtol=0, atol=1e-5)
+
+
+def test_a_latent_is_multiplied_by_a_matrix() -> None:
+    model = onnx.load_from_string(layer((4, 4), stride=1)[0])
+    for axis in (2, 3):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = 1
+    graph, z = model.SerializeToString(), RNG.standard_normal((3, 4, 1, 1)).astype(np.float32)
+    changed = to_subpixel(graph)
+    assert operators(changed) == ["Flatten", "Gemm", "Reshape"]
+    np.testing.assert_allclose(run(changed, z), run(graph, z), rtol=0, atol=1e-5)
+
+
+def test_a_weight_that_is_computed_or_shared_stays() -> None:
+    weight = numpy_helper.from_array(np.ones((4, 4, 2, 2), np.float32), "w")
+    up = {"strides": [2, 2], "kernel_shape": [2, 2]}
+    computed = [
+        helper.make_node("Neg", ["w"], ["v"]),
+        helper.make_node("ConvTranspose", ["x", "v"], ["y"], **up),
+    ]
+    shared = [
+        helper.make_node("ConvTranspose", ["x", "w"], ["a"], **up),
+        helper.make_node("ConvTranspose", ["a", "w"], ["y"], **up),
+    ]
+    for nodes in (computed, shared):
+        graph = file_of(nodes, [weight], ["batch", 4, "height", "width"])
+        assert to_subpixel(graph) == graph
+
+
+@pytest.fixture(scope="module")
+def dcgan() -> bytes:
+    torch.manual_seed(0)
+    return to_onnx(Generator(16, 3, 0, z_dim=8, width=4).eval(), z_dim=8, num_classes=0)
+
+
+def test_layers_and_their_results_keep_their_names(dcgan: bytes) -> None:
+    changed = to_subpixel(dcgan)
+    assert layers(changed) == layers(dcgan) == ["project", "ups.0", "to_image"]
+    before, after = (onnx.load_from_string(one).graph for one in (dcgan, changed))
+    results = {name for node in after.node for name in node.output}
+    assert {name for node in before.node for name in node.output} <= results
+    assert set(layers_of(after)) == set(layers_of(before))
+    assert {"ups.0", "ups.0.shuffle", "ups.0.crop"} <= nodes_of(changed, ["ups.0"])
+
+
+def test_it_is_made_for_the_precisions_in_which_it_pays(dcgan: bytes) -> None:
+    changed = to_subpixel(dcgan)
+    assert changed == to_subpixel(dcgan)
+    assert in_precision(dcgan, "fp32") is dcgan
+    assert in_precision(dcgan, "bf16") == in_precision(dcgan, "int8") == changed
+    assert in_precision(dcgan, "bf16", ["subpixel"]) is dcgan
+    # A transposed convolution is float32 in a bfloat16 graph, between two casts.
+    casts = [operators(convert(one, "bf16")).count("Cast") for one in (changed, dcgan)]
+    assert casts[0] < casts[1]
