@@ -4,6 +4,8 @@ import importlib.util
 import json
 import os
 import re
+import shutil
+import subprocess
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +16,6 @@ from ganinfer.host.fetching import fetch_file
 
 VERSION = "1.30.0"
 SHA256 = "d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71"
-REGISTRY = "https://registry.npmjs.org"  # npm's own, for those who have set no other
 
 _FILE = f"onnxruntime-web-{VERSION}.tgz"
 _REMEDY = f"gan fetch web --from {_FILE}"
@@ -81,21 +82,34 @@ def fetch_runtime(
 
     Raises:
         DataError: it cannot be read, downloaded or kept, or is another; nothing is left behind.
+        BackendUnavailable: nobody says from where.
     """
-    url = f"{registry().rstrip('/')}/onnxruntime-web/-/{_FILE}"
-    return fetch_file(kept_runtime(), source or url, SHA256, remedy=_REMEDY, progress=progress)
+    origin = source or f"{registry().rstrip('/')}/onnxruntime-web/-/{_FILE}"
+    return fetch_file(kept_runtime(), origin, SHA256, remedy=_REMEDY, progress=progress)
 
 
 def registry() -> str:
-    """Where npm's packages come from: what the user has told npm, by its variable or ~/.npmrc."""
+    """Where npm's packages come from: what the user has told npm, or npm knows by itself.
+
+    Raises:
+        BackendUnavailable: there is no npm, and neither its variable nor ~/.npmrc says.
+    """
     if told := os.environ.get("npm_config_registry"):  # noqa: SIM112 - so npm calls it
         return told
     try:
         settings = (Path.home() / ".npmrc").read_text()
     except OSError:
-        return REGISTRY
-    found = re.search(r"^\s*registry\s*=\s*(\S+)", settings, re.MULTILINE)
-    return found[1] if found else REGISTRY
+        settings = ""
+    if found := re.search(r"^\s*registry\s*=\s*(\S+)", settings, re.MULTILINE):
+        return found[1]
+    npm = shutil.which("npm")
+    if npm is None:
+        raise BackendUnavailable(
+            "gan fetch web: there is no npm, which knows where its packages come from; set"
+            f" npm_config_registry to that URL, or bring what npm pack gives: {_REMEDY}"
+        )
+    asked = [npm, "config", "get", "registry"]
+    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def kept_runtime() -> Path:

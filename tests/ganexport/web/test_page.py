@@ -111,7 +111,12 @@ def test_what_cannot_be_had_is_told(
 def test_the_registry_is_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("npm_config_registry", raising=False)
-    assert registry() == runtime.REGISTRY
+    (tmp_path / "npm").write_text('#!/bin/sh\necho "https://of-npm/ $*"\n')
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BackendUnavailable, match="there is no npm.*gan fetch web --from onnx"):
+        registry()
+    (tmp_path / "npm").chmod(0o755)
+    assert registry() == "https://of-npm/ config get registry"
     (tmp_path / ".npmrc").write_text("fund=false\nregistry = https://host/npm/\n")
     assert registry() == "https://host/npm/"
     monkeypatch.setenv("npm_config_registry", "http://other")
