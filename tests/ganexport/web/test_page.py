@@ -17,7 +17,7 @@ from ganexport.web.options import WebOptions
 from ganexport.web.page import write_page
 from ganexport.web.runtime import fetch_runtime, kept_runtime, open_runtime, registry
 from ganinfer.bundle.archive import Bundle
-from ganinfer.errors import BackendUnavailable, BundleError, DataError, ExportError, RequestError
+from ganinfer.errors import BackendUnavailable, BundleError, DataError, ExportError
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +101,6 @@ def test_what_cannot_be_had_is_told(
     (tmp_path / "index.html").write_text("mine")
     with pytest.raises(ExportError, match=r"holds something else; expected a new folder"):
         write_page(bundle, tmp_path, WebOptions(runtime=package))
-    with pytest.raises(RequestError, match="there is no folder"):
-        write_page(bundle, tmp_path / "nowhere/x.html", WebOptions(runtime=package))
     monkeypatch.setattr("ganexport.web.page._MOST_BYTES", 1000)
     with pytest.raises(ExportError, match=r"in one file\. Name a folder"):
         write_page(bundle, tmp_path / "x.html", WebOptions(runtime=package))
