@@ -66,13 +66,24 @@ def equalize(model: onnx.ModelProto, calibration: Feed) -> Exponents:
         kernel = weights[pair.taker.input[1]]
         axis = 1 if pair.taker.op_type == "Conv" else 0
         taking = np.moveaxis(numpy_helper.to_array(kernel), axis, 0)
-        exponents = _exponents(largest[pair.between[-1]], np.abs(taking).reshape(len(taking), -1))
+        channels = largest[pair.between[-1]]
+        first, *bias = (weights[name] for name in pair.layer.input[1:])
+        giving = [(first, _axis_given(pair.layer)), *((weight, 0) for weight in bias)]
+        grouped = any(weight.dims[along] % len(channels) for weight, along in giving)
+        if grouped or len(taking) != len(channels):
+            continue
+        exponents = _exponents(channels, np.abs(taking).reshape(len(taking), -1))
         _scale(kernel, axis, exponents)
-        for slot, name in enumerate(pair.layer.input[1:]):
-            transposed = pair.layer.op_type != "Conv" and slot == 0
-            _scale(weights[name], int(transposed), -exponents)
+        for weight, along in giving:
+            _scale(weight, along, -exponents)
         divided |= dict.fromkeys(pair.between, exponents.tolist())
     return divided
+
+
+def _axis_given(layer: onnx.NodeProto) -> int:
+    """Of a layer's weight, the axis of its results."""
+    transposed = any(a.name == "transB" and a.i for a in layer.attribute)
+    return int(layer.op_type != "Conv" and not transposed)
 
 
 def record(model: onnx.ModelProto, divided: Exponents) -> None:
@@ -99,7 +110,7 @@ def multiplied(x: NDArray[Any], exponents: list[int] | None) -> NDArray[Any]:
 
 def _pairs(graph: onnx.GraphProto) -> list[_Pair]:
     """Layers with constant weights of their own, one of which goes into the other alone."""
-    constants = {weight.name for weight in graph.initializer}
+    constants = {weight.name: weight for weight in graph.initializer}
     takers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
     for node in graph.node:
         for name in node.input:
@@ -114,7 +125,7 @@ def _pairs(graph: onnx.GraphProto) -> list[_Pair]:
         if node.op_type not in (*_MAPS, "Gemm") or not settled(node):
             continue
         between = [node.output[0]]
-        while len(takers[between[-1]]) == 1 and takers[between[-1]][0].op_type in THROUGH:
+        while len(takers[between[-1]]) == 1 and _keeps_order(takers[between[-1]][0], constants):
             between.append(takers[between[-1]][0].output[0])
         if len(takers[between[-1]]) != 1:
             continue
@@ -122,6 +133,20 @@ def _pairs(graph: onnx.GraphProto) -> list[_Pair]:
         if taker.op_type in _MAPS and taker.input[0] == between[-1] and settled(taker):
             found.append(_Pair(node, between, taker))
     return found
+
+
+def _keeps_order(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> bool:
+    """Does a node go `THROUGH`, all that was one channel being in one, in the order of channels?"""
+    if node.op_type == "DepthToSpace":
+        return any(a.name == "mode" and a.s == b"CRD" for a in node.attribute)
+    if node.op_type not in ("Reshape", "Slice"):
+        return node.op_type in THROUGH
+    place = 1 if node.op_type == "Reshape" else 3  # of the shape, or the axes
+    told = constants.get(node.input[place]) if len(node.input) > place else None
+    if told is None:
+        return False
+    numbers = numpy_helper.to_array(told)
+    return bool(numbers[0] in (0, -1) if node.op_type == "Reshape" else numbers.min() >= 2)
 
 
 def _exponents(largest: NDArray[Any], taking: NDArray[Any]) -> NDArray[np.int64]:

@@ -85,6 +85,47 @@ def test_a_variant_says_what_its_channels_were_divided_by(model: onnx.ModelProto
     assert equalize.divided_by(model) == {}
 
 
+@pytest.mark.parametrize("what", ["transposed", "grouped", "depth first", "cut", "blurred"])
+def test_channels_in_another_order_are_left_alone(what: str) -> None:
+    """And a weight that lies the other way round is not."""
+    spread = np.exp2(np.arange(16) - 8).astype(np.float32)
+    weight = RNG.standard_normal((4, 64)) * np.repeat(spread, 4)
+    between = {
+        "transposed": helper.make_node("Relu", ["a_map"], ["x"], "x"),
+        "grouped": helper.make_node("Relu", ["a_map"], ["x"], "x"),
+        "blurred": helper.make_node("Relu", ["a_map"], ["x"], "x"),
+        "depth first": helper.make_node("DepthToSpace", ["a_map"], ["x"], "x", blocksize=2),
+        "cut": helper.make_node("Slice", ["a_map", "starts", "ends", "axes"], ["x"], "x"),
+    }[what]
+    inner = {"depth first": 4, "cut": 8, "grouped": 4, "blurred": 1}.get(what, 16)
+    outer = {"grouped": 8, "blurred": 16}.get(what, 3)
+    arrays = {
+        "a.weight": (weight.T if what == "transposed" else weight).astype(np.float32),
+        "b.weight": RNG.standard_normal((outer, inner, 1, 1)).astype(np.float32),
+        "shape": np.array([0, 16, 2, 2]),
+        "starts": np.array([8]),
+        "ends": np.array([16]),
+        "axes": np.array([1]),
+    }
+    groups = {"grouped": 4, "blurred": 16}.get(what, 1)
+    nodes = [
+        helper.make_node("Gemm", ["z", "a.weight"], ["a"], "a", transB=int(what == "transposed")),
+        helper.make_node("Reshape", ["a", "shape"], ["a_map"], "a.map"),
+        between,
+        helper.make_node("Conv", ["x", "b.weight"], ["y"], "b", group=groups),
+    ]
+    z = helper.make_tensor_value_info("z", TensorProto.FLOAT, ["batch", 4])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    given = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    opset = [helper.make_opsetid("", 18)]
+    graph = helper.make_graph(nodes, "g", [z], [y], given)
+    model = helper.make_model(graph, opset_imports=opset, ir_version=8)
+    equalized = copy_of(model)
+    divided = equalize.equalize(equalized, CALIBRATION)
+    assert bool(divided) == (what == "transposed")
+    np.testing.assert_array_equal(*values(equalized, "y"), *values(model, "y"))
+
+
 def test_a_layer_that_goes_two_ways_is_left_alone(model: onnx.ModelProto) -> None:
     forked = copy_of(model)
     forked.graph.node.append(helper.make_node("Abs", ["b_relu"], ["more"], "more"))

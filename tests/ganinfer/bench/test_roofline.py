@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from test_layers import graph_of
+from test_bench_layers import graph_of
 
 from ganexport.graph.macs import macs_per_image
 from ganexport.graph.precision import convert
