@@ -153,9 +153,9 @@ def _numbers(seeds: str, output: Path) -> list[int]:
     suffix = output.suffix.lower()
     if suffix in _OTHER_PICTURES:
         raise RequestError(f"-o {output}: expected x.png, or a folder")
-    check_place(output if suffix == ".png" else output / "0.png")
     if suffix != ".png" and len(set(numbers)) < len(numbers):
         raise RequestError("--seeds: one is there twice, and files are named by seeds; use x.png")
+    check_place(output if suffix == ".png" else output / "0.png")
     return numbers
 
 
