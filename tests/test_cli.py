@@ -16,6 +16,7 @@ import pytest
 from conftest import GAN, rewrite_manifest, tiny_recipe
 from PIL import Image
 
+from ganexport.cli.gan import main
 from ganexport.pipeline import Exported
 from ganinfer import Sampler
 from ganinfer.bundle.manifest import gate_result
@@ -235,8 +236,14 @@ def test_a_label_outside_the_classes_is_a_message(gan, config, shapes, tmp_path)
         (("frobnicate",), ["No such command"]),
     ],
 )
-def test_a_mistake_is_a_message(gan, tmp_path: Path, arguments, words) -> None:
-    assert_a_users_mistake(gan(*arguments, cwd=tmp_path), *words)
+def test_a_mistake_is_a_message(tmp_path: Path, monkeypatch, capsys, arguments, words) -> None:
+    """Here in the tests' own process, as there are so many."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["gan", *arguments])
+    with pytest.raises(SystemExit) as left:
+        main()
+    result = subprocess.CompletedProcess("gan", int(left.value.code or 0), *capsys.readouterr())
+    assert_a_users_mistake(result, *words)
     assert os.listdir(tmp_path) == []
 
 
