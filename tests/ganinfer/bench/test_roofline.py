@@ -49,8 +49,7 @@ def profiled(graph: bytes, backend: str, precision: str) -> Profile:
         if precision == "bf16" and "BF16" not in openvino.capabilities_here():
             pytest.skip("this processor has no bfloat16")
     feed = inputs().feed()
-    held = "fp32" if (backend, precision) == ("openvino", "bf16") else precision
-    file = convert(graph, held, calibration=feed)
+    file = convert(graph, precision, calibration=feed)
     if backend == "openvino":
         opened = openvino.OpenVINOBackend(file, precision, openvino.new_core())
     else:
