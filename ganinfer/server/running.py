@@ -93,8 +93,18 @@ def run(application: Application, bound: socket.socket, beside: Beside | None = 
         server_header=False,
         timeout_graceful_shutdown=math.ceil(drain_s),
     )
-    listening = [bound, *(bound.dup() for _ in range(_ACCEPTED_AT_ONCE - 1))]
-    _Server(config, application, beside).run(sockets=listening)
+    _Server(config, application, beside).run(sockets=listening(bound))
+
+
+def listening(bound: socket.socket) -> list[socket.socket]:
+    """A socket as often as an event loop is to look at it; the first is it itself.
+
+    Whether a socket blocks is shared by all processes that have it, and Python would let each of
+    these block at first. Who then accepts, of several that see the same connection, would wait
+    for the next one, and leave all that he has accepted without an answer.
+    """
+    bound.setblocking(False)
+    return [bound, *(bound.dup() for _ in range(_ACCEPTED_AT_ONCE - 1))]
 
 
 class _Server(uvicorn.Server):

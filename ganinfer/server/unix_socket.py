@@ -24,6 +24,7 @@ def unix_socket(path: Path) -> Iterator[socket.socket]:
     if not hasattr(socket, "AF_UNIX"):
         raise ConfigError(f"{path}: this system has no Unix sockets; use --host and --port")
     with socket.socket(socket.AF_UNIX) as bound:
+        bound.setblocking(False)  # see ganinfer.server.running.listening
         try:
             _make_room(path)
             bound.bind(os.fspath(path))

@@ -1,5 +1,6 @@
 """gan serve --uds: a Unix socket, made, taken over and removed."""
 
+import os
 import shutil
 import socket
 import stat
@@ -17,7 +18,9 @@ pytest.importorskip("uvicorn")
 from hosting import wait_until
 from test_serve_command import PROGRAM
 
+from ganinfer.server.running import listening
 from ganinfer.server.unix_socket import unix_socket
+from ganinfer.server.workers import socket_for_one
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no Unix sockets")
 
@@ -53,6 +56,19 @@ def test_what_somebody_uses_is_refused_and_left_alone(tmp_path: Path) -> None:
     for wrong in (tmp_path / "nowhere" / "gan.sock", tmp_path / ("x" * 120)):
         with pytest.raises(ConfigError, match="choose another --uds"):
             unix_socket(wrong).__enter__()
+
+
+def test_nobody_blocks_those_that_share_it(tmp_path: Path) -> None:
+    """Python lets a duplicate wait if its original does, and with it all others."""
+    with unix_socket(tmp_path / "gan.sock") as bound, socket_for_one(bound) as given:
+        assert not os.get_blocking(bound.fileno())
+        taken = socket.socket(fileno=os.dup(given.fileno()))  # as another process gets it
+        ends = listening(taken)
+        assert len(ends) > 1
+        assert {end.gettimeout() for end in ends} == {0.0}
+        assert not os.get_blocking(bound.fileno())
+        for end in ends:
+            end.close()
 
 
 def test_one_that_has_taken_its_place_is_not_removed(tmp_path: Path) -> None:
