@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from conftest import GAN, rewrite_manifest, tiny_recipe
 from PIL import Image
+from pydantic import BaseModel, field_serializer
 
 from ganexport.cli.gan import main
 from ganexport.pipeline import Exported
@@ -245,6 +246,20 @@ def test_a_mistake_is_a_message(tmp_path: Path, monkeypatch, capsys, arguments, 
     result = subprocess.CompletedProcess("gan", int(left.value.code or 0), *capsys.readouterr())
     assert_a_users_mistake(result, *words)
     assert os.listdir(tmp_path) == []
+
+
+def test_an_interruption_that_pydantic_wraps_is_one(monkeypatch) -> None:
+    class Record(BaseModel):
+        count: int = 1
+
+        @field_serializer("count")
+        def interrupted(self, count: int) -> int:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("ganexport.cli.gan.app", Record().model_dump_json)
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == Ending.INTERRUPTED
 
 
 def damage(bundle: Path) -> None:

@@ -145,6 +145,7 @@ def own_recipe(shapes: Path) -> dict:
     return recipe
 
 
+@pytest.mark.slow
 def test_a_run_of_own_parts_goes_the_whole_road(gan, shapes: Path, lab: Path) -> None:
     config = write_toml(lab / "mine.toml", own_recipe(shapes))
     metrics = ("--num", 50, "--metrics", "parzen, mylab.brightness:Brightness")

@@ -159,6 +159,10 @@ def main() -> None:
         _fail(error, f"{where}{error.strerror}; {remedy} another place")
     except KeyboardInterrupt:  # before Typer listens, or after
         sys.exit(Ending.INTERRUPTED)
+    except ValueError as error:  # as which pydantic tells that it was interrupted
+        if "KeyboardInterrupt" not in str(error):
+            raise
+        sys.exit(Ending.INTERRUPTED)
     except (MemoryError, RuntimeError) as error:
         if not _lacks_memory(error):
             raise

@@ -17,10 +17,15 @@ from gantrain.runs.checkpoint import load_generator
 # Pages whose blocks, with what they begin with, take longer than 20 s; `pytest -m slow` runs them.
 SLOW = {
     "README.md",
+    "docs/bundle.md",
+    "docs/data.md",
     "docs/exporting.md",
+    "docs/extending.md",
     "docs/measuring.md",
+    "docs/sampling.md",
     "docs/speed.md",
     "docs/step-by-step.md",
+    "docs/training.md",
 }
 
 # What makes a long command short: options that are put behind those of the page.

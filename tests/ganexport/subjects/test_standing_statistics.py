@@ -100,6 +100,7 @@ def test_a_biggan_of_several_truncations_is_the_same_as_onnx() -> None:
         assert np.abs(shipped.run(inputs).astype(int) - expected.astype(int)).max() <= 1
 
 
+@pytest.mark.slow
 def test_a_bundle_serves_every_truncation_in_its_range(run: Path, tmp_path: Path) -> None:
     made = export_run(run, tmp_path / "x.gan", ExportOptions(standing=[0.4, 0.8], num_images=1000))
     assert all(gate.passed for gate in made.gates)

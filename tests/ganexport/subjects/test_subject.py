@@ -142,6 +142,7 @@ def scripted():
 """
 
 
+@pytest.mark.slow
 def test_the_command_exports_a_module_of_the_users_own(gan, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(MINE)
     torch.save(

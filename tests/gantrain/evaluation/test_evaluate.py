@@ -44,6 +44,7 @@ def test_the_classifier_knows_its_dataset(reference: Reference) -> None:
     assert seen.features.shape == (300, 64)
 
 
+@pytest.mark.slow
 def test_the_classifier_is_trained_once(shapes: Path, tmp_path: Path) -> None:
     calls: list[int] = []
     dataset = Dataset(shapes)
@@ -182,6 +183,7 @@ def test_mistakes_are_named(reference: Reference, tmp_path: Path) -> None:
         evaluate(reference.dataset.path, reference.dataset.path, resizer="tf")
 
 
+@pytest.mark.slow
 def test_unlabelled_data_are_classified_by_rotation(tmp_path: Path, shapes: Path) -> None:
     np.savez(tmp_path / "x.npz", images=np.array(Dataset(shapes).images))
     reference = open_reference(prepare(str(tmp_path / "x.npz"), tmp_path / "data").path)

@@ -101,6 +101,7 @@ def test_classes_of_other_names_matter_only_to_metrics_that_use_them(
         evaluate(pictures, shapes, metrics=["intra_fid"])
 
 
+@pytest.mark.slow
 def test_data_need_not_be_prepared(pictures: Path, net: str, tmp_path: Path) -> None:
     made = prepare(str(pictures), tmp_path / "data").path
     names = ["fid", "label_accuracy"]

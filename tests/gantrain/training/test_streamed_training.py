@@ -66,6 +66,7 @@ def test_streamed_training_equals_training_in_memory_to_the_bit(
     assert_identical(tmp_path / "streamed", tmp_path / "in memory")
 
 
+@pytest.mark.slow
 def test_killed_with_9_a_streamed_run_ends_bit_identical(tmp_path: Path) -> None:
     source = make_shards(tmp_path / "shards", 700, each=100)
     more = "resolution = 16\nmirror = true\nwindow_mb = 0.1\n[model]"

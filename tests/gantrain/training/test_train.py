@@ -174,6 +174,7 @@ def wait_for_figures(run: Path) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_without_its_terminal_a_run_goes_on(shapes: Path, tmp_path: Path) -> None:
     """Its last process group gets SIGHUP, and whatever is written to it fails."""
     (tmp_path / "x.toml").write_text(TOML.format(data=shapes))
@@ -194,6 +195,7 @@ def test_without_its_terminal_a_run_goes_on(shapes: Path, tmp_path: Path) -> Non
     assert load_checkpoint(checkpoint_files(run)[-1])["images_seen"] == 16_000
 
 
+@pytest.mark.slow
 def test_under_nohup_a_run_does_not_hear_it(shapes: Path, tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_text(TOML.format(data=shapes))
     process = subprocess.Popen(
