@@ -203,8 +203,8 @@ def _train(
         }
 
     # Begin with the networks of another run, unless this one has a checkpoint of its own.
-    inherited = None
-    if not checkpoint_files(run):
+    inherited, is_new = None, not checkpoint_files(run)
+    if is_new:
 
         def preparing(what: str, done: int, total: int) -> None:
             if on_progress:
@@ -212,7 +212,7 @@ def _train(
                 on_progress(Progress(0, options.total_images, 0.0, {}, doing=doing))
 
         discriminator.learn(dataset, device, preparing)
-    if config.start and not checkpoint_files(run):
+    if config.start and is_new:
         optimizers = {"generator": generator_optimizer, "discriminator": discriminator_optimizer}
         inherited = inherit(config, game, ema.network, dataset.classes, optimizers)
         ancestry = asdict(inherited)
