@@ -21,8 +21,9 @@ from ganexport.extraction.seeds import alone, put_before
 from ganexport.graph.large import check, packed
 from ganexport.graph.styles import cut, drop_styles, rename, start_at_styles
 from ganexport.graph.tracing import float_images
+from ganinfer.backends._base import pick_precision
 from ganinfer.bundle.archive import Bundle
-from ganinfer.errors import BundleError, ExportError
+from ganinfer.errors import ExportError
 from ganinfer.files import write_atomic
 
 
@@ -36,9 +37,10 @@ def extract(bundle: Path, destination: Path, options: ExtractOptions | None = No
         options: by default its fp32 graph, as it is.
 
     Raises:
-        BundleError: the bundle is damaged, or has no such graph.
+        BundleError: the bundle is damaged.
         ExportError: it cannot be had in that form, or does not make the golden images in it.
-        BackendUnavailable: the format's runtime is not installed, or refuses the graph.
+        BackendUnavailable: there is no such graph; the format's runtime is not installed, or
+            refuses it.
     """
     options = options or ExtractOptions()
     suffix = FORMATS[options.format].suffix
@@ -69,11 +71,7 @@ def extracted(bundle: Bundle, options: ExtractOptions) -> bytes:
 def _generator(bundle: Bundle, options: ExtractOptions) -> tuple[onnx.ModelProto, bytes]:
     """A generator's graph, cut, and the file that has its weights."""
     held = [graph.precision for graph in bundle.manifest.graphs]
-    if options.precision not in held:
-        raise BundleError(
-            f"{bundle.path}: no {options.precision} graph; it holds {', '.join(held)}"
-        )
-    graph = bundle.read_graph(options.precision)
+    graph = bundle.read_graph(pick_precision(bundle, held, options.precision, []))
     model = onnx.load_from_string(graph)
     inputs = [value.name for value in model.graph.input]
     if options.latents == "mapped":

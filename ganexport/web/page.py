@@ -15,10 +15,11 @@ from string import Template
 import ganinfer
 from ganexport.web.options import WebOptions
 from ganexport.web.runtime import Runtime, open_runtime
+from ganinfer.backends._base import pick_precision
 from ganinfer.bundle.archive import Bundle
 from ganinfer.bundle.golden import limits_of, read_golden
 from ganinfer.bundle.large_onnx import LargeOnnx
-from ganinfer.errors import BundleError, ExportError
+from ganinfer.errors import ExportError
 from ganinfer.files import check_place, sha256_bytes, write_atomic
 
 LARGE_BYTES = 20 << 20  # a larger graph is taken in fp16, if there is one
@@ -44,8 +45,8 @@ def write_page(bundle: Path, destination: Path, options: WebOptions | None = Non
         options: see `WebOptions`.
 
     Raises:
-        BundleError: the bundle is damaged, or has no such graph.
-        BackendUnavailable: onnxruntime-web is not there.
+        BundleError: the bundle is damaged.
+        BackendUnavailable: there is no such graph, or onnxruntime-web is not there.
         ExportError: the graph is too large, or the folder holds something else.
         RequestError: the file cannot be written there.
     """
@@ -84,9 +85,8 @@ def _data(bundle: Bundle, options: WebOptions) -> tuple[str, Parts]:
     manifest = bundle.manifest
     sizes = {g.precision: manifest.files[g.path].size for g in manifest.graphs}
     large = sizes["fp32"] > LARGE_BYTES and "fp16" in sizes
-    precision = options.precision or ("fp16" if large else "fp32")
-    if precision not in sizes:
-        raise BundleError(f"{bundle.path}: no {precision} graph; it holds {', '.join(sizes)}")
+    wanted = options.precision or ("fp16" if large else "fp32")
+    precision = pick_precision(bundle, list(sizes), wanted, [])
     graph = bundle.read_graph(precision)
     if isinstance(graph, LargeOnnx):
         raise ExportError(f"{bundle.path}: more than 2 GB of weights; no browser holds them")

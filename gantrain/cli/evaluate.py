@@ -70,7 +70,7 @@ def evaluate(
     ] = None,
     # torchrun takes --num for a beginning of its own --numa-binding.
     num: Annotated[
-        int, typer.Option("--num", "--num-images", min=2, help="How many images.")
+        int, typer.Option("-n", "--num", "--num-images", min=2, help="How many images.")
     ] = 10_000,
     seed: FirstSeed = 0,
     truncation: Annotated[

@@ -12,7 +12,7 @@ from ganexport.importers import stylegan2
 from ganexport.pipeline import Exported
 from ganinfer import Sampler, to_uint8
 from ganinfer.drawing.latents import draw_latents
-from ganinfer.errors import BundleError, ConfigError, ExportError
+from ganinfer.errors import BackendUnavailable, ConfigError, ExportError
 
 
 def session(file: Path) -> onnxruntime.InferenceSession:
@@ -62,7 +62,7 @@ def test_without_styles_the_graph_takes_what_it_took(styled: Exported, tmp_path:
 
 def test_what_a_bundle_has_not_is_said_by_name(bundle: Path, tmp_path: Path) -> None:
     file = tmp_path / "g.onnx"
-    with pytest.raises(BundleError, match="no int8 graph; it holds fp32, fp16"):
+    with pytest.raises(BackendUnavailable, match="no int8 variant; it holds fp32, fp16"):
         extract(bundle, file, ExtractOptions(precision="int8"))
     with pytest.raises(ExportError, match="its graphs take no styles"):
         extract(bundle, file, ExtractOptions(latents="mapped"))

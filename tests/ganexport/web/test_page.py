@@ -17,7 +17,7 @@ from ganexport.web.options import WebOptions
 from ganexport.web.page import write_page
 from ganexport.web.runtime import fetch_runtime, kept_runtime, open_runtime, registry
 from ganinfer.bundle.archive import Bundle
-from ganinfer.errors import BackendUnavailable, BundleError, DataError, ExportError
+from ganinfer.errors import BackendUnavailable, DataError, ExportError
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_what_cannot_be_had_is_told(
         write_page(bundle, tmp_path / "x.html")
     with pytest.raises(BackendUnavailable, match=r"package\.json.*expected the npm package"):
         write_page(bundle, tmp_path / "x.html", WebOptions(runtime=tmp_path))
-    with pytest.raises(BundleError, match=r"no int8 graph; it holds fp32, fp16"):
+    with pytest.raises(BackendUnavailable, match=r"no int8 variant; it holds fp32, fp16"):
         options = WebOptions(runtime=package, precision="int8")
         write_page(bundle, tmp_path / "x.html", options)
     assert list(tmp_path.iterdir()) == []
