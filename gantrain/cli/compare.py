@@ -44,7 +44,10 @@ def compare(
         ),
     ] = None,
     num: Annotated[
-        int, typer.Option("-n", "--num", "--num-images", min=2, help="How many images of each, at most.")
+        int,
+        typer.Option(
+            "-n", "--num", "--num-images", min=2, help="How many images of each, at most."
+        ),
     ] = 10_000,
     seed: FirstSeed = 0,
     truncation: Annotated[
