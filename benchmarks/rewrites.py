@@ -2,11 +2,13 @@
 
     python benchmarks/rewrites.py [-o benchmarks/results/rewrites-<machine>.md]
     python benchmarks/rewrites.py --subpixel [-o benchmarks/results/subpixel-<machine>.md]
+    python benchmarks/rewrites.py --layers [-o benchmarks/results/subpixel-layers-<machine>.md]
 
 Rewrites of the network: an untrained BigGAN-32 of 256 channels without each, and with all, batch
-32, in float32. --subpixel: what is made of transposed convolutions, in every precision that the
-backend computes in here: an untrained DCGAN-64, a DCGAN-16 as of digits, and layers of other
-kernels alone, batch 16, on one core, the fastest of 7 calls in processor time, of which the
+32, in float32. --subpixel: what the export makes of transposed convolutions, in every precision
+that the backend computes in here: an untrained DCGAN-64, a DCGAN-16 as of digits, and two layers of
+other kernels. --layers: each form of each layer of DCGANs, the others as they are, in float32.
+These two with batch 16, on one core, the fastest of 7 calls in processor time, of which the
 neighbours on a shared machine take none. Backends: onnxruntime and OpenVINO on the CPU; rounds of
 all variants alternate in one process.
 """
@@ -24,8 +26,10 @@ import torch
 from road import processor
 from torch import nn
 
+from ganexport.graph.macs import Shape
+from ganexport.graph.phases import Transposed
 from ganexport.graph.precision import convert
-from ganexport.graph.subpixel import to_subpixel
+from ganexport.graph.subpixel import Form, replace, to_subpixel
 from ganexport.graph.tracing import to_onnx
 from ganexport.subjects.rewrites import REWRITES, rewrite
 from ganinfer.backends._base import Backend
@@ -42,7 +46,13 @@ BATCH, BATCH_OF_LAYERS, ROUNDS, NUM_CLASSES = 32, 16, 7, 10
 VARIANTS = {"none": list(REWRITES), **{f"all but {n}": [n] for n in REWRITES}, "all": []}
 # kernel, stride, padding, output padding of layers that are measured alone
 KERNELS = {"5/2": (5, 2, 2, 1), "3/2": (3, 2, 1, 1), "2/2": (2, 2, 0, 0)}
-
+FORMS: dict[str, Form] = {
+    "a product": lambda layer, size, _: layer.product() if layer.is_product(size) else None,
+    "one convolution": lambda layer, size, tanh: (
+        None if layer.is_product(size) else layer.convolution(tanh)
+    ),
+    "one a phase": lambda layer, size, _: None if layer.is_product(size) else layer.convolutions(),
+}
 
 Run = Callable[[], np.ndarray]
 Opener = Callable[[bytes, str], Backend]
@@ -128,9 +138,9 @@ def of_transposed() -> Iterator[list[str]]:
             standing_statistics(network, num_batches=2, truncation=None, seed=0)
         exact = to_onnx(rewrite(network.eval()), z_dim=network.z_dim, num_classes=0)
         latents = draw_latents(range(BATCH_OF_LAYERS), network.z_dim)
-        graphs = {"as it is": exact, "sub-pixel": to_subpixel(exact)}
         for backend, (precisions, opened) in backends().items():
             for p in precisions:
+                graphs = {"as it is": exact, "sub-pixel": to_subpixel(exact, p)}
                 variants = {
                     form: convert(graph, p, calibration={"z": latents})
                     for form, graph in graphs.items()
@@ -144,6 +154,49 @@ def of_transposed() -> Iterator[list[str]]:
                 yield [name, backend, p, rates[0], f"{rates[1]} ({before / after:.2f}x)"]
 
 
+def of_layers() -> Iterator[list[str]]:
+    """Rows of each transposed convolution: the network's time with it in each form."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+    sizes = {
+        "DCGAN-16": (16, 32),
+        "DCGAN-32": (32, 64),
+        "DCGAN-64": (64, 64),
+        "DCGAN-128": (128, 64),
+    }
+    yield ["network", "channels", "map", "backend", "as it is", *FORMS]
+    for name, (resolution, width) in sizes.items():
+        network = dcgan.Generator(resolution, 3, 0, z_dim=64, width=width)
+        standing_statistics(network, num_batches=2, truncation=None, seed=0)
+        exact = to_onnx(rewrite(network.eval()), z_dim=network.z_dim, num_classes=0)
+        inputs = Inputs(draw_latents(range(BATCH_OF_LAYERS), network.z_dim))
+        for layer, size in transposed(exact):
+            graphs = {"as it is": exact}
+            for form, make in FORMS.items():
+                graphs[form] = replace(exact, only(layer.node.name, make))
+            if len(set(graphs.values())) == 1:
+                continue  # it has no such forms
+            channels = f"{len(layer.weight)} to {layer.num_channels}"
+            for backend, (_, opened) in backends().items():
+                runs = {form: run_of(opened(g, "fp32"), inputs) for form, g in graphs.items()}
+                best = {form: min(t) for form, t in seconds(runs, time.process_time).items()}
+                before = best["as it is"]
+                ratios = [f"{before / best[form]:.2f}x" for form in FORMS]
+                place = [name, channels, f"{size[0]}x{size[1]}", backend]
+                yield [*place, f"{BATCH_OF_LAYERS / before:.0f}/s", *ratios]
+
+
+def transposed(graph: bytes) -> list[tuple[Transposed, Shape]]:
+    """Its transposed convolutions, each with height and width of its input."""
+    found: list[tuple[Transposed, Shape]] = []
+    replace(graph, lambda layer, size, _: found.append((layer, size)))  # type: ignore[func-returns-value]
+    return found
+
+
+def only(name: str, make: Form) -> Form:
+    """A form of one layer alone."""
+    return lambda layer, size, tanh: make(layer, size, tanh) if layer.node.name == name else None
+
+
 def run_of(backend: Backend, inputs: Inputs) -> Run:
     return lambda: backend.run(inputs)
 
@@ -152,10 +205,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--output", type=Path)
     parser.add_argument("--subpixel", action="store_true")
+    parser.add_argument("--layers", action="store_true")
     options = parser.parse_args()
     torch.manual_seed(0)
     rows = []
-    for row in of_transposed() if options.subpixel else of_network():
+    table = of_layers if options.layers else of_transposed if options.subpixel else of_network
+    for row in table():
         print(" | ".join(row), file=sys.stderr, flush=True)
         rows.append(row)
     rows.insert(1, ["---"] * len(rows[0]))

@@ -284,7 +284,7 @@ def _is_defined(node: onnx.NodeProto, opset: int, half: _Half) -> bool:
 
 
 def _tail(model: onnx.ModelProto) -> set[int]:
-    """Indices of the nodes that stay float32: the tail, and the tanh before it."""
+    """Indices of the nodes that stay float32: the tail, the tanh before it, what shuffles that."""
     producers = {name: n for n, node in enumerate(model.graph.node) for name in node.output}
     image = float_images(model)
     tail: set[int] = set()
@@ -292,9 +292,12 @@ def _tail(model: onnx.ModelProto) -> set[int]:
     while name != image:
         tail.add(producers[name])
         name = model.graph.node[producers[name]].input[0]
-    last = producers.get(image)
+    last, between = producers.get(image), set[int]()
+    while last is not None and model.graph.node[last].op_type in ("DepthToSpace", "Slice"):
+        between.add(last)
+        last = producers.get(model.graph.node[last].input[0])
     if last is not None and model.graph.node[last].op_type == "Tanh":
-        tail.add(last)
+        tail |= {last, *between}
     return tail
 
 

@@ -21,6 +21,7 @@ from ganexport.graph.equalize import divided_by, multiplied
 from ganexport.graph.large import require_one_file
 from ganexport.graph.owners import layers_of
 from ganexport.graph.precision import Feed
+from ganexport.graph.subpixel import in_precision
 from ganexport.proof.numeric import runnable
 from ganexport.proof.rounding import LEAST_PSNR_DB
 from ganexport.subjects.rewrites import rewrite
@@ -110,7 +111,7 @@ def compare_bundle(path: Path, precision: str | None = None, run: Path | None = 
         inputs, _ = read_golden(bundle)
     if run is not None:
         subject = as_shipped(of_run(load_generator(run)), manifest.model)
-        reference = subject.to_onnx(rewrite(subject.twin()))
+        reference = in_precision(subject.to_onnx(rewrite(subject.twin())), "fp32")
     return compare_graphs(reference, variant, chosen, inputs.feed())
 
 

@@ -60,7 +60,7 @@ def test_weights_are_counted_in_the_engines_precision(graph: bytes, built: Built
 def test_subpixel_convolutions_are_built_in_bfloat16(run: Path, tmp_path: Path) -> None:
     single = to_onnx(bake(load_generator(run)), z_dim=16, num_classes=3)
     built = build_engine(
-        convert(to_subpixel(single), "bf16"),
+        convert(to_subpixel(single, "bf16"), "bf16"),
         product="tensorrt_rtx",
         target="portable",
         precision="bf16",
