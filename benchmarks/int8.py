@@ -2,10 +2,11 @@
 
     python benchmarks/int8.py faces.gan digits.gan [-o benchmarks/results/int8.md]
 
-Of each bundle's float32 graph int8 is made anew, a step more in each column: the static
-quantisation of onnxruntime alone; one scale on both sides of a ReLU; channels of like range;
-corrected biases, which is what ships. Against the float32 graph before rounding, peak 2: all
-images, and the worst one. Run by onnxruntime; the latents are those of `gan export`.
+Of each bundle's float32 graph, which `gan export --without subpixel` left as it is, int8 is made
+anew, a step more in each column: the static quantisation of onnxruntime alone; one scale on both
+sides of a ReLU; channels of like range; corrected biases, which is what ships. Against the float32
+graph before rounding, peak 2: all images, and the worst one. Run by onnxruntime; the latents are
+those of `gan export`.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from ganexport.graph.calibrating import Feed, tensors
 from ganexport.graph.correct import correct_biases
 from ganexport.graph.equalize import equalize
-from ganexport.graph.quantize import _to_int8
+from ganexport.graph.quantize import to_int8
 from ganexport.graph.share_scales import share_scales
 from ganexport.graph.subpixel import in_precision
 from ganexport.graph.tracing import float_images
@@ -57,7 +58,7 @@ def row(path: Path) -> list[str]:
         source = onnx.load_from_string(graph)
         if count >= 2:
             equalize(source, calibration)
-        quantized = _to_int8(source, calibration, ())
+        quantized = to_int8(source, calibration, ())
         if count >= 1:
             share_scales(quantized, source, calibration, 127.0)
         if count >= 3:

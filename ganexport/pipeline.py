@@ -17,7 +17,7 @@ from ganexport.engines.report import of_engine
 from ganexport.engines.targets import Product, default_targets
 from ganexport.engines.tensorrt import BuiltEngine, build_engine, pick_product
 from ganexport.graph.owners import nodes_of
-from ganexport.graph.precision import PRECISIONS, Feed, convert
+from ganexport.graph.precision import PRECISIONS, Feed, convert, layers
 from ganexport.graph.styles import cut_mapping
 from ganexport.graph.subpixel import in_precision
 from ganexport.options import ExportOptions
@@ -26,7 +26,7 @@ from ganexport.proof.looks import look_at
 from ganexport.proof.overflow import Overflowing, what_overflows
 from ganexport.proof.parity import LeftOut, Prover, open_prover
 from ganexport.proof.rounding import LEAST_PSNR_DB
-from ganexport.proof.sensitivity import Kept, keep_worst_layers
+from ganexport.proof.sensitivity import Kept, is_good, keep_worst_layers
 from ganexport.proof.styles import style_gate, style_gate_of_graph
 from ganexport.subjects.rewrites import rewrite
 from ganexport.subjects.spec import Spec
@@ -243,7 +243,12 @@ def _variant(
             keep=keep,
             progress=progress,
         )
-    graph = convert(exact, precision, keep=keep | found.layers.keys(), calibration=calibration)
+    keep |= found.layers.keys()
+    graph = convert(exact, precision, keep=keep, calibration=calibration)
+    unsearched = precision in ("int8", "fp8") and options.min_psnr_db is None
+    if unsearched and not is_good(subject, graph, precision):
+        keep |= set(layers(exact)[-1:])  # nothing makes up for what the last layer loses
+        graph = convert(exact, precision, keep=keep, calibration=calibration)
     return graph, dataclasses.replace(found, named=tuple(options.keep), overflowing=beyond.layers)
 
 

@@ -8,10 +8,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ganexport.graph.precision import convert, emulate, layers, tensors_of_type
 from ganexport.graph.tracing import bake, to_onnx
+from ganexport.options import ExportOptions
+from ganexport.pipeline import export
 from ganexport.proof.numeric import accuracy
 from ganexport.proof.sensitivity import keep_worst_layers
+from ganexport.subjects.spec import Spec
 from ganexport.subjects.subject import Subject, of_run
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
+from ganinfer.bundle.archive import Bundle
 from ganinfer.drawing.inputs import Inputs
 from ganinfer.drawing.latents import draw_latents
 from ganinfer.errors import ExportError
@@ -279,7 +283,7 @@ def test_other_precisions_are_near_and_not_equal(
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp8"])
-def test_quantisation_keeps_the_first_and_the_last_layer(
+def test_quantisation_keeps_the_first_layer_and_the_last_ones_result(
     graph: bytes, calibration, precision: str
 ) -> None:
     model = onnx.load_from_string(convert(graph, precision, calibration=calibration))
@@ -290,7 +294,9 @@ def test_quantisation_keeps_the_first_and_the_last_layer(
         if node.op_type == "ConvTranspose"
         and getattr(makers.get(node.input[1]), "op_type", "") == "DequantizeLinear"
     }
-    assert quantized == {"ups.0"}
+    assert quantized == {"ups.0", "to_image"}
+    (image,) = next(node.output for node in model.graph.node if node.name == "to_image")
+    assert [n.op_type for n in model.graph.node if image in n.input] == ["Tanh"]
     inputs = Inputs(calibration["z"][:8], calibration["y"][:8])
     images = OnnxRuntimeBackend(model.SerializeToString(), "cpu", precision).run(inputs)
     assert images.dtype == np.uint8
@@ -336,6 +342,33 @@ def test_the_search_keeps_layers_until_the_target_is_met(
     assert hard.psnr_db >= plain + 20
     with pytest.raises(ExportError, match="with every layer in fp32, and 999 are asked for"):
         keep_worst_layers(subject, graph, "fp16", 999, calibration=calibration)
+
+
+@pytest.mark.parametrize("outlier", [1.0, 1000.0])
+def test_the_last_layer_is_in_int8_if_the_gates_then_pass(tmp_path: Path, outlier: float) -> None:
+    class Network(torch.nn.Module):
+        """Of the last layer's weights one is an outlier, and multiplies zeros."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = torch.nn.Linear(8, 16), torch.nn.Linear(16, 17)
+            self.last = torch.nn.Linear(17, 3 * 8 * 8)
+            self.second.bias.data[16] = -100
+            self.last.weight.data[:, 16] = outlier
+
+        def forward(self, z: torch.Tensor) -> torch.Tensor:
+            x = self.second(self.first(z).relu()).relu()
+            return self.last(x).tanh().view(-1, 3, 8, 8)
+
+    torch.manual_seed(0)
+    options = ExportOptions(precisions=["int8"], verify=False)
+    export(Network(), Spec(8), tmp_path / "x.gan", options)
+    with Bundle(tmp_path / "x.gan") as bundle:
+        nodes = onnx.load_from_string(bundle.read_graph("int8")).graph.node
+    rounded = {node.output[0] for node in nodes if node.op_type == "DequantizeLinear"}
+    layers_in_int8 = {node.name for node in nodes if rounded.issuperset(node.input[:2])}
+    assert "second" in layers_in_int8
+    assert ("last" in layers_in_int8) == (outlier == 1.0)
 
 
 def test_attention_in_half_precision_opens() -> None:
