@@ -176,9 +176,16 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, show the networks, train nothing.")
     ] = False,
+    profile: Annotated[
+        bool,
+        typer.Option(
+            "--profile", help="Show where a step's time goes, layer by layer; keep nothing."
+        ),
+    ] = False,
 ) -> None:
     """Train a GAN. The same command again goes on from the last checkpoint."""
     from gantrain.cli.bar import training_bar
+    from gantrain.cli.step import show_step
     from gantrain.cli.stopping import stop_signals
     from gantrain.distributed import leads
     from gantrain.game.build import open_data
@@ -190,6 +197,10 @@ def train(
     if dry_run:
         _prepare_data(recipe)
         _show_networks(recipe)
+        return
+    if profile:
+        _prepare_data(recipe)
+        show_step(recipe)
         return
     console.quiet = not leads()
     folder = output or Path("runs") / config.stem

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.profiler import record_function
 
 from ganinfer.errors import DataError, DataNotFound
 from gantrain.data.prepare import FORMAT_VERSION, INDEX_VERSION, NOT_SQUARE_VERSION
@@ -162,6 +163,7 @@ class RealBatches:
             self._images = self._images.to(device)
             self._labels = None if self._labels is None else self._labels.to(device)
 
+    @record_function("data")
     def next(self) -> tuple[Tensor, Tensor | None]:
         """The next batch: images float32 (N, C, H, W) in [-1, 1]; labels int64 (N,) or None."""
         indices, flipped = self._next_indices()

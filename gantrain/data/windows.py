@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.profiler import record_function
 
 from ganinfer.host.limits import usable_cpus
 from gantrain.data.dataset import Dataset, RealBatches, mirrored, to_floats
@@ -109,6 +110,7 @@ class StreamedBatches:
         self._read: dict[int, Future[list[Stored]]] = {}
         self._ahead: deque[_Batch] = deque()
 
+    @record_function("data")
     def next(self) -> tuple[Tensor, Tensor | None]:
         """The next batch: images float32 (N, C, H, W) in [-1, 1]; labels int64 (N,) or None.
 

@@ -4,6 +4,7 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from gantrain.models._base import GeneratorModule
 
@@ -22,6 +23,7 @@ class Ema:
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self._half_life_images, self._ramp_up = 1000 * half_life_kimg, ramp_up
 
+    @record_function("average")
     @torch.no_grad()
     def update(self, network: nn.Module, *, batch_size: int, images_seen: int) -> None:
         """Take in the network after one more step."""

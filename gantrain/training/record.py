@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
+from torch.profiler import record_function
 
 from ganinfer.drawing.images import save_png
 from ganinfer.errors import TrainingError
@@ -267,6 +268,7 @@ def _nothing() -> None:
     """Between the pieces of a measurement."""
 
 
+@record_function("figures")
 @torch.no_grad()
 def game_figures(
     objective: Objective, real_logits: Tensor, fake_logits: Tensor
@@ -290,6 +292,7 @@ def game_figures(
     return figures
 
 
+@record_function("figures")
 def gradient_norm(network: nn.Module) -> Tensor:
     """Euclidean norm of the gradients of all parameters."""
     gradients = [p.grad for p in network.parameters() if p.grad is not None]

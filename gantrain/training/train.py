@@ -86,6 +86,7 @@ def train(
     run: Path,
     *,
     allow: Sequence[str] = (),
+    on_start: Callable[[Game], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     should_save: Callable[[], bool] | None = None,
@@ -104,6 +105,7 @@ def train(
             best.safetensors where FID is measured.
         allow: keys of the recipe, or sections, that a run which goes on may have otherwise than
             before: "schedule", say; see `gantrain.runs.folder.ALLOWABLE`.
+        on_start: called once with the game, before the first step.
         on_progress: called every log_kimg, and once a second in between.
         should_stop: asked after every step, and while the run is measured; True saves a checkpoint
             and returns. What was due then and is not measured yet is measured when the run goes on.
@@ -128,6 +130,7 @@ def train(
             run,
             device,
             allow,
+            on_start,
             on_progress,
             should_stop or (lambda: False),
             should_save or (lambda: False),
@@ -139,6 +142,7 @@ def _train(
     run: Path,
     device: torch.device,
     allow: Sequence[str],
+    on_start: Callable[[Game], None] | None,
     on_progress: Callable[[Progress], None] | None,
     should_stop: Callable[[], bool],
     should_save: Callable[[], bool],
@@ -301,6 +305,8 @@ def _train(
                     stopped = not several_processes()
                 recorder.write(game.images_seen)
 
+        if on_start:
+            on_start(game)
         # Train, counting the real images that D has seen.
         while game.images_seen < options.total_images and not stopped:
             factor = learning_rate_factor(config, game.images_seen)
