@@ -11,23 +11,12 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 
 from ganinfer.errors import EXTRAS, BackendUnavailable
 from ganinfer.host.limits import usable_cpus, usable_memory
 from ganinfer.host.machine import Host, gpu_present, this_host
+from ganinfer.host.tuned import folder, known
 
-# Instructions of a CPU that low precisions are faster by.
-_INSTRUCTIONS = {
-    "avx2": "AVX2",
-    "avx512f": "AVX-512",
-    "avx512_vnni": "VNNI (int8)",
-    "avx512_bf16": "AVX512-BF16",
-    "amx_bf16": "AMX-BF16",
-    "amx_int8": "AMX-INT8",
-    "asimddp": "dot product (int8)",
-    "bf16": "BF16",
-}
 _VARIABLES = ("GANINFER_", "GANTRAIN_", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "XDG_CACHE_HOME")
 _SECRET = "_KEY"
 _ASKED_OF_SMI = ("name", "driver_version", "memory.total", "compute_cap")
@@ -62,6 +51,7 @@ def examine() -> list[Finding]:
         _tried("tensorrt-rtx", lambda: _tensorrt("tensorrt_rtx")),
         _tried("torch", _torch),
         _extras(),
+        _tuned(),
         _caches(),
         _environment(),
     ]
@@ -73,19 +63,9 @@ def _package(host: Host) -> Finding:
 
 
 def _processor(host: Host) -> Finding:
-    try:
-        text = Path("/proc/cpuinfo").read_text(errors="replace")
-    except OSError:
-        text = ""
-    lines = (line.partition(":") for line in text.splitlines())
-    words = {
-        w for key, _, told in lines if key.strip() in ("flags", "Features") for w in told.split()
-    }
-    has = [name for word, name in _INSTRUCTIONS.items() if word in words]
     lacks = "" if usable_cpus() == os.cpu_count() else f" of {os.cpu_count()}"
-    return Finding(
-        "processor", f"{host.cpu}, {host.cpus}{lacks} CPUs; {', '.join(has) or 'unknown'}"
-    )
+    has = ", ".join(host.instructions) or "unknown"
+    return Finding("processor", f"{host.cpu}, {host.cpus}{lacks} CPUs; {has}")
 
 
 def _gpu() -> Finding:
@@ -170,6 +150,16 @@ def _is_there(module: str) -> bool:
         return find_spec(module) is not None
     except (ImportError, ValueError):  # of a module that is broken
         return False
+
+
+def _tuned() -> Finding:
+    """What `backend="auto"` opens here of bundles that were measured."""
+    found = []
+    for file in sorted(folder().glob("*.json")):
+        if choices := known(file.stem):
+            choice = choices[-1]
+            found.append(f"{file.stem[:12]}: {choice.backend} {choice.precision}, {choice}")
+    return Finding("tuned", "; ".join(found) or "no bundle was measured with these versions")
 
 
 def _caches() -> Finding:

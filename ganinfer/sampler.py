@@ -76,6 +76,7 @@ class Sampler:
         max_queue_images: int | None = None,
         max_wait_ms: float = 0.0,
         watch: bool = False,
+        measure: bool = True,
         allow_unverified: bool = False,
         public_key: "PublicKey | None" = None,
     ) -> None:
@@ -100,6 +101,9 @@ class Sampler:
                 as many as fit into a quarter of the memory that this process may have.
             max_wait_ms: how long a batch that is not full waits for other requests.
             watch: look each second whether another bundle lies at the path, and `reload` it.
+            measure: of a bundle that is opened with "auto" alone, compare the backends in the
+                background, once on this host, for the next program that opens it; never with
+                GANINFER_MEASURE=0 in the environment. See `ganinfer.scheduler.comparing`.
             allow_unverified: open a bundle that was exported without its parity check.
             public_key: of whoever must have signed the bundle; PEM, or the path of such a file.
 
@@ -122,6 +126,7 @@ class Sampler:
             max_queue_images=max_queue_images,
             max_wait_ms=max_wait_ms,
             watch=watch,
+            measure=measure,
             allow_unverified=allow_unverified,
             public_key=public_key,
         )
@@ -145,8 +150,11 @@ class Sampler:
 
     def __reduce__(self) -> tuple[Callable[[], "Sampler"], tuple[()]]:
         """A process that gets this sampler opens the bundle for itself, and no other one."""
+        from ganinfer.host.tuned import session
+
         origin, runner = self._rollout.origin, self._runner
-        return functools.partial(_reopened, origin, runner.bundle.sha256, runner.opening), ()
+        asked = origin, runner.bundle.sha256, runner.opening, session()
+        return functools.partial(_reopened, *asked), ()
 
     def __repr__(self) -> str:
         """Bundle, shape, classes, backend, device, precision, and whether it is open."""
@@ -670,8 +678,11 @@ def _close_unclaimed(opened: "asyncio.Future[Any]") -> None:
         threading.Thread(target=opened.result().close, name="ganinfer close").start()
 
 
-def _reopened(origin: str, sha256: str, opening: Opening) -> Sampler:
-    """A sampler that was pickled."""
+def _reopened(origin: str, sha256: str, opening: Opening, began: float) -> Sampler:
+    """A sampler that was pickled, in a session that began then."""
+    from ganinfer.host.tuned import belong_to
+
+    belong_to(began)
     sampler = Sampler(origin, **vars(opening))
     if sampler.sha256 != sha256 and not opening.watch:
         found, place = sampler.sha256, sampler.bundle.path

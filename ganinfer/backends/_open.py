@@ -5,8 +5,10 @@ from collections.abc import Callable
 from importlib.util import find_spec
 
 from ganinfer.backends._base import Backend
+from ganinfer.backends._shared import release, shared
 from ganinfer.bundle.archive import Bundle
 from ganinfer.errors import BackendUnavailable, GanError, ParityError
+from ganinfer.host.limits import usable_cpus
 from ganinfer.host.machine import gpu_present
 from ganinfer.lookup import Kind, check_has, find_module, find_part, held_function
 from ganinfer.outside import is_own
@@ -30,8 +32,9 @@ def open_backend(
 
     Args:
         bundle: an opened bundle.
-        name: module in this package, package.module of the user's own, or "auto": what
-            `gan bench --tune` found fastest here, if device and precision are "auto" as well; else
+        name: module in this package, package.module of the user's own, or "auto": what was
+            found fastest here, see `ganinfer.host.tuned`, if device and precision are "auto" as
+            well; else
             the first that opens and gives the right images, of TensorRT, if the bundle has engines,
             onnxruntime on a GPU, OpenVINO, if it is installed, and onnxruntime on the CPU.
         device: "auto", "cpu", "cuda" or "cuda:<n>".
@@ -40,7 +43,7 @@ def open_backend(
             the next one is then tried.
 
     Returns:
-        The backend, and in words why it was chosen.
+        The backend, for `ganinfer.backends._shared.release`, and in words why it was chosen.
 
     Raises:
         ConfigError: there is no backend of that name.
@@ -60,9 +63,9 @@ def open_backend(
             log.warning("%s: what was tuned for this host is no more: %s", bundle.path, refusal)
             refusals.append(f"tuned {choice.backend} {choice.precision}: {refusal}")
         else:
-            return tuned, f"tuned on this host: {choice}"
+            return tuned, f"{'tuned' if choice.asked else 'fastest'} on this host: {choice}"
     wrong: ParityError | None = None
-    for candidate, place in _candidates(bundle, device):
+    for candidate, place in candidates(bundle, device):
         try:
             backend = _proven(bundle, candidate, place, precision, prove)
         except BackendUnavailable as refusal:
@@ -78,8 +81,8 @@ def open_backend(
     )
 
 
-def _candidates(bundle: Bundle, device: str) -> list[tuple[str, str]]:
-    """Backends and devices, best first."""
+def candidates(bundle: Bundle, device: str) -> list[tuple[str, str]]:
+    """Backends and devices that "auto" tries, in this order."""
     on_cpu = [("openvino", "cpu")] if find_spec("openvino") else []
     on_cpu.append(("onnxruntime", "cpu"))
     if device == "cpu":
@@ -93,12 +96,16 @@ def _candidates(bundle: Bundle, device: str) -> list[tuple[str, str]]:
 def _proven(
     bundle: Bundle, name: str, device: str, precision: str, prove: Callable[[Backend], None]
 ) -> Backend:
-    """A backend that gives the right images."""
-    backend = open_unproven(bundle, name, device, precision)
+    """A backend that gives the right images; of ours, the one that others here have."""
+    if is_own(name):
+        backend = open_unproven(bundle, name, device, precision)
+    else:
+        key = (bundle.sha256, name, device, precision, str(usable_cpus()))
+        backend = shared(key, lambda: open_unproven(bundle, name, device, precision))
     try:
         prove(backend)
     except BaseException:
-        backend.close()
+        release(backend)
         raise
     return backend
 

@@ -75,8 +75,8 @@ class Measured:
         open_s: of `Sampler(...)`: the backend's library is loaded, every byte and the golden images
             are checked.
         first_image_ms: of the first call after that.
-        memory_mib: the most resident memory, beyond that before opening; None where the system does
-            not tell.
+        open_mib: the most resident memory until it was opened, beyond that before; None where the
+            system does not tell. memory_mib: the same, until all was sampled.
         images_per_s: of `sampler.sample(n)`, by n.
         served: single-image requests, by the number of clients.
         time_shares: of the workers' time at n = 64: "latents", "device" and "rest".
@@ -94,6 +94,7 @@ class Measured:
     import_s: float
     open_s: float
     first_image_ms: float
+    open_mib: float | None
     memory_mib: float | None
     images_per_s: dict[int, float]
     served: dict[int, Served]
@@ -131,7 +132,7 @@ def measure(asked: Asked, import_s: float) -> Measured:
         precision=asked.precision,
         allow_unverified=True,  # speed is the same
     )
-    opened = time.perf_counter()
+    opened, open_mib = time.perf_counter(), _beyond(memory_before)
     with sampler:
         sampler.sample(1)
         first_image_s = time.perf_counter() - opened
@@ -145,7 +146,7 @@ def measure(asked: Asked, import_s: float) -> Measured:
             if n == BULK:
                 shares = _time_shares(before, after, times)
         served = {count: _serve(sampler, count, asked.seconds) for count in CLIENTS}
-    memory = _memory_mib("VmHWM")
+    memory_mib = _beyond(memory_before)
     bare = _bare_images_per_s(asked)
     macs, on_cpu = info["macs"], info["device"] == "cpu"
     rate = product_gmacs_per_s(asked.backend, asked.precision, asked.seconds) if on_cpu else None
@@ -156,7 +157,8 @@ def measure(asked: Asked, import_s: float) -> Measured:
         import_s=import_s,
         open_s=opened - began,
         first_image_ms=1000 * first_image_s,
-        memory_mib=None if memory is None or memory_before is None else memory - memory_before,
+        open_mib=open_mib,
+        memory_mib=memory_mib,
         images_per_s=rates,
         served=served,
         time_shares=shares,
@@ -263,6 +265,12 @@ def _bare_images_per_s(asked: Asked) -> float:
     rate = BULK / statistics.median(_times(run, asked.seconds))
     backend.close()
     return rate
+
+
+def _beyond(before: float | None) -> float | None:
+    """The most resident memory in MiB until now, beyond what there was before."""
+    most = _memory_mib("VmHWM")
+    return None if most is None or before is None else most - before
 
 
 def _memory_mib(kind: str) -> float | None:

@@ -174,7 +174,8 @@ def _show(report: "Report") -> None:
 def _speed(report: "Report") -> Table:
     """Cold start, memory, images/s."""
     sizes = sorted({n for found in report.measured for n in found.images_per_s})
-    columns = ["device", "import s", "open s", "first ms", "MiB", *(f"n={n}" for n in sizes)]
+    cold = ["import\ns", "open\ns", "first\nms", "open\nMiB", "all\nMiB"]
+    columns = ["device", *cold, *(f"n={n}" for n in sizes)]
     table = bench_table("images/s of sample(n), after a cold start", columns)
     for found in report.measured:
         table.add_row(
@@ -183,6 +184,7 @@ def _speed(report: "Report") -> Table:
             f"{found.import_s:.2f}",
             f"{found.open_s:.2f}",
             figure(found.first_image_ms),
+            figure(found.open_mib),
             figure(found.memory_mib),
             *(figure(found.images_per_s.get(n)) for n in sizes),
         )

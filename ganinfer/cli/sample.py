@@ -1,5 +1,6 @@
 """gan sample."""
 
+import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,6 +127,8 @@ def sample(
             f"-o {without_secrets(output)}: only shards (-n) go to a URL; give a path"
         )
     numbers = [] if num is not None else _numbers("0-63" if seeds is None else seeds, path)
+    # Parts of one set of shards, begun one after the other, are to come from one backend.
+    opening = dataclasses.replace(opening, measure=num is None)
     with Sampler(bundle, **vars(opening)) as sampler:
         asked: dict[str, Any] = {
             "labels": None if labels is None else parse_labels(labels, sampler.classes),

@@ -18,6 +18,18 @@ _PACKAGES = (
     "tensorrt-rtx",
 )
 
+# Instructions of a CPU that low precisions are faster by.
+_INSTRUCTIONS = {
+    "avx2": "AVX2",
+    "avx512f": "AVX-512",
+    "avx512_vnni": "VNNI (int8)",
+    "avx512_bf16": "AVX512-BF16",
+    "amx_bf16": "AMX-BF16",
+    "amx_int8": "AMX-INT8",
+    "asimddp": "dot product (int8)",
+    "bf16": "BF16",
+}
+
 
 @dataclass(frozen=True)
 class Host:
@@ -25,18 +37,21 @@ class Host:
 
     Attributes:
         cpu: the processor's name. cpus: those that this process may use.
+        instructions: of the processor, that low precisions are faster by.
         gpu: names of the NVIDIA GPUs; None if it is shown none.
         versions: of the packages that sampling runs on, and of Python.
     """
 
     cpu: str
     cpus: int
+    instructions: list[str]
     gpu: str | None
     versions: dict[str, str]
 
     def __str__(self) -> str:
         versions = (f"{name} {version}" for name, version in self.versions.items())
-        return "; ".join([f"{self.cpu}, {self.cpus} CPUs", self.gpu or "no GPU", *versions])
+        processor = ", ".join([self.cpu, f"{self.cpus} CPUs", *self.instructions])
+        return "; ".join([processor, self.gpu or "no GPU", *versions])
 
 
 def this_host() -> Host:
@@ -49,7 +64,8 @@ def this_host() -> Host:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return Host(_cpu_name(), usable_cpus(), _gpu_names() if gpu_present() else None, versions)
+    gpu = _gpu_names() if gpu_present() else None
+    return Host(_cpu_name(), usable_cpus(), _instructions(), gpu, versions)
 
 
 def gpu_present() -> bool:
@@ -63,6 +79,14 @@ def _cpu_name() -> str:
     """The processor's name, where Linux tells it; else its architecture."""
     names = _told(Path("/proc/cpuinfo"), "model name")
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def _instructions() -> list[str]:
+    """Those that are known by name, where Linux tells them."""
+    cpuinfo = Path("/proc/cpuinfo")
+    told = [*_told(cpuinfo, "flags")[:1], *_told(cpuinfo, "Features")[:1]]
+    words = " ".join(told).split()
+    return [name for word, name in _INSTRUCTIONS.items() if word in words]
 
 
 def _gpu_names() -> str:

@@ -22,6 +22,7 @@ class OpeningOptions(TypedDict, total=False):
     max_queue_images: int | None
     max_wait_ms: float
     watch: bool
+    measure: bool
     allow_unverified: bool
     public_key: PublicKey | None
 
@@ -55,6 +56,7 @@ class Opening:
     max_queue_images: int | None = None
     max_wait_ms: float = 0.0
     watch: bool = False
+    measure: bool = True
     allow_unverified: Annotated[
         bool, Option(help="Open a bundle that was exported with --no-verify.")
     ] = False

@@ -20,6 +20,7 @@ from ganinfer.errors import BackendUnavailable, BundleError, Closed, ParityError
 from ganinfer.host.limits import at_most, usable_memory
 from ganinfer.scheduler.asking import Asking
 from ganinfer.scheduler.batching import Batcher
+from ganinfer.scheduler.comparing import Comparison, worth_it
 from ganinfer.scheduler.forks import abandon, end_without_destructors
 from ganinfer.scheduler.opening import Opening
 from ganinfer.scheduler.request import Request
@@ -74,6 +75,7 @@ class Runner:
             max_wait_ms=opening.max_wait_ms,
         )
         self._closed, self._may_fork = False, True
+        self._comparison: Comparison | None = None
         self._start_anew()
         try:
             if not self.bundle.manifest.verified and not opening.allow_unverified:
@@ -83,6 +85,7 @@ class Runner:
                     " (--allow-unverified)"
                 )
             self._open_backends()
+            self._compare_backends()
         except BaseException:
             self.close()
             raise
@@ -157,6 +160,8 @@ class Runner:
 
         What a backend is still at after `timeout_s` ends before it is freed, in a thread.
         """
+        if self._comparison is not None:
+            self._comparison.stop()
         with self._lock:
             self._closed = True
             batcher = self._batcher
@@ -168,13 +173,18 @@ class Runner:
     def _free(self) -> None:
         with self._lock:
             backends, self.backends, self._mapping = self.backends, [], None
-        for backend in backends:
-            backend.close()
+        if backends:
+            from ganinfer.backends._shared import release
+
+            for backend in backends:
+                release(backend)
         self.bundle.close()
 
     def __del__(self) -> None:
         if (batcher := getattr(self, "_batcher", None)) is not None:
             batcher.stop()  # or its threads would outlive a sampler that nobody closed
+        if (comparison := getattr(self, "_comparison", None)) is not None:
+            comparison.stop()
 
     def _images_that_fit(self) -> int:
         """Into a share of the memory that this process may have."""
@@ -184,6 +194,7 @@ class Runner:
     def _open_backends(self) -> None:
         """One a device; all of a pool in the first one's precision, so that all give one image."""
         from ganinfer.backends._open import open_backend
+        from ganinfer.backends._shared import release
 
         wanted = self.opening
         opened: list[Backend] = []
@@ -194,12 +205,19 @@ class Runner:
                 backend, reason = open_backend(
                     self.bundle, wanted.backend, device, precision, prove=self._prove
                 )
-                undo.callback(backend.close)
+                undo.callback(release, backend)
                 opened.append(backend)
                 reasons[reason] = None
                 log.info("%s: %s on %s", self.bundle.path, backend.name, backend.device)
             undo.pop_all()
         self.backends, self.reason = opened, "; ".join(reasons)
+
+    def _compare_backends(self) -> None:
+        """In the background, for the programs that come, where all of it was left to us."""
+        wanted = self.opening
+        free = wanted.measure and wanted.backend == wanted.device == wanted.precision == "auto"
+        if free and worth_it(self.bundle, wanted.threads):
+            self._comparison = Comparison(self._path, self.bundle.sha256, wanted.threads)
 
     def _prove(self, backend: "Backend") -> None:
         """Does this host give the images that torch gave where the bundle was made?
@@ -236,6 +254,7 @@ class Runner:
 
     def _forked(self) -> None:
         """The threads of the parent's backends are not here; freeing them would wait for them."""
+        self._comparison = None  # the parent's
         if self.backends:
             self._may_fork = end_without_destructors()
             abandon((self.backends, self._batcher, self._mapping, self.bundle))

@@ -3,9 +3,10 @@
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from ganinfer.host.tuned import belong_to, session
 from ganinfer.scheduler.opening import Opening
 from ganinfer.server.access import log_to_stdout
 from ganinfer.server.application import Application
@@ -24,12 +25,14 @@ class Plan:
         places: of bundles, by the names of their models.
         opening: how they are opened. max_open: at once, at most; None for all.
         serving: limits, keys and so on.
+        session: when it began, the same for all, so that they choose the same backends.
     """
 
     places: Mapping[str, str]
     opening: Opening
     serving: Serving
     max_open: int | None = None
+    session: float = field(default_factory=session)
 
 
 @contextmanager
@@ -78,6 +81,7 @@ def serve_here(
     """
     if plan.serving.access_log:
         log_to_stdout()
+    belong_to(plan.session)
     shelf = open_shelf(plan.places, plan.opening, plan.max_open)
     try:
         application = Application(shelf, plan.serving, siblings)

@@ -1,16 +1,19 @@
 import dataclasses
 import logging
+import pickle
 import re
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import run_python
 
 from ganinfer import Sampler
 from ganinfer.backends.onnxruntime import OnnxRuntimeBackend
 from ganinfer.bundle.archive import Bundle
 from ganinfer.host.machine import this_host
-from ganinfer.host.tuned import Choice, recall, remember
+from ganinfer.host.tuned import Choice, recall, remember, session
 
 HALF = Choice(
     backend="onnxruntime",
@@ -18,13 +21,14 @@ HALF = Choice(
     precision="fp16",
     images_per_s=1234.5,
     compared="1.8x onnxruntime fp32",
+    measured_at=datetime(2024, 2, 29, 12).timestamp(),
 )
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return tmp_path / "ganpipe" / "tuned.json"
+    return tmp_path / "ganpipe" / "tuned"
 
 
 @pytest.fixture
@@ -43,7 +47,8 @@ def test_a_sampler_opens_the_choice_and_says_so(bundle: Path, sha256: str) -> No
     info = opened_by(bundle)
     assert (info["backend"], info["precision"]) == ("onnxruntime", "fp16")
     assert info["reason"] == (
-        "tuned on this host: 1,234 images/s at 64 a call, 1.8x onnxruntime fp32"
+        "tuned on this host: 1,234 images/s at 64 a call, 1.8x onnxruntime fp32,"
+        " measured here on 2024-02-29"
     )
 
 
@@ -77,6 +82,37 @@ def test_a_choice_that_does_not_open_is_passed_over(bundle, sha256, change, reas
     assert re.search(reason, info["reason"])
 
 
+def test_what_was_measured_after_a_session_began_counts_from_the_next(
+    bundle: Path, sha256: str
+) -> None:
+    remember(sha256, this_host(), HALF)
+    later = {"precision": "fp32", "asked": False, "measured_at": session() + 1}
+    remember(sha256, this_host(), HALF.model_copy(update=later))
+    assert recall(sha256) == HALF
+    of_this, of_next = (
+        run_python(
+            "import sys; from ganinfer import Sampler; from ganinfer.host import tuned;"
+            "tuned._session = float(sys.argv[2]); print(Sampler(sys.argv[1]).info['precision'])",
+            bundle,
+            began,
+        )
+        for began in (session(), session() + 2)
+    )
+    assert (of_this, of_next) == (["fp16"], ["fp32"])
+
+
+def test_a_process_that_gets_a_sampler_is_of_its_session(bundle: Path, sha256: str) -> None:
+    with Sampler(bundle) as sampler:
+        sent = pickle.dumps(sampler)
+    measured = HALF.model_copy(update={"asked": False, "measured_at": session() + 0.001})
+    remember(sha256, this_host(), measured)
+    code = "import sys, pickle; s = pickle.loads(bytes.fromhex(sys.argv[1])); print({})"
+    code += "; import ganinfer; print(ganinfer.Sampler(sys.argv[2]).info['precision'])"
+    got = run_python(code.format("s.info['precision']"), sent.hex(), bundle)
+    assert got == ["fp32", "fp32"]
+    assert run_python(code.format(0), pickle.dumps(0).hex(), bundle)[1] == "fp16"
+
+
 def test_a_later_choice_replaces_an_earlier_one(sha256: str) -> None:
     other = HALF.model_copy(update={"precision": "fp32"})
     remember("0" * 64, this_host(), HALF)
@@ -85,16 +121,16 @@ def test_a_later_choice_replaces_an_earlier_one(sha256: str) -> None:
     assert (recall(sha256), recall("0" * 64)) == (other, HALF)
 
 
-@pytest.mark.parametrize("text", [b"", b"\xff", b"[1]", b'{"a": {"b": {"backend": 3}}}'])
+@pytest.mark.parametrize("text", [b"", b"\xff", b"[1]", b'{"a": [{"backend": 3}]}'])
 def test_a_damaged_file_is_ignored_with_a_word(bundle, sha256, cache, caplog, text) -> None:
-    cache.parent.mkdir()
-    cache.write_bytes(text)
+    cache.mkdir(parents=True)
+    (cache / f"{sha256}.json").write_bytes(text)
     with caplog.at_level(logging.WARNING):
         assert recall(sha256) is None
-    assert "tuned.json: cannot be used" in caplog.text
+    assert f"{sha256}.json: cannot be used" in caplog.text
     remember(sha256, this_host(), HALF)
     assert recall(sha256) == HALF
-    assert [path.name for path in cache.parent.iterdir()] == ["tuned.json"]
+    assert [path.name for path in cache.iterdir()] == [f"{sha256}.json"]
 
 
 def test_a_choice_that_gives_other_images_is_passed_over(
