@@ -4,12 +4,11 @@ W_SN = W / sigma(W), so that each layer is 1-Lipschitz; sigma, the largest singu
 power iteration a training forward: v <- W^T u / ||.||, u <- W v / ||.||, sigma = u^T W v.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn.utils import parametrize
 
 from gantrain.game.parts import Game, Hooks
@@ -83,20 +82,12 @@ class SpectralNorm(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         # In bfloat16 the power iteration would not converge.
         with torch.autocast(weight.device.type, enabled=False):
-            matrix = self._matrix(weight.detach())
-            product = self._iterate(matrix) if self.training else matrix @ self.v
-            sigma = torch.dot(self.u, product)
-            # Copies, because the next forward changes the buffers under this one's graph.
-            u, v = self.u * (sigma > self._eps), self.v.clone()
-            normal: Tensor = _Normalized.apply(  # type: ignore[no-untyped-call]
-                weight,
-                sigma.clamp_min(self._eps),
-                u.view(-1, *(1 for _ in weight.shape[1:])).transpose(0, self._out_dim),
-                v.view(1, *weight.transpose(0, self._out_dim).shape[1:]).transpose(
-                    0, self._out_dim
-                ),
-            )
-            return normal
+            matrix = self._matrix(weight)
+            if self.training:
+                self._iterate(matrix.detach())
+            # Clones, because the next forward changes the buffers under this one's graph.
+            u, v = self.u.clone(), self.v.clone()
+            return weight / torch.dot(u, matrix @ v).clamp_min(self._eps)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """Any weight may be the unnormalised one."""
@@ -107,32 +98,9 @@ class SpectralNorm(nn.Module):
         return weight.transpose(0, self._out_dim).flatten(1)
 
     @torch.no_grad()
-    def _iterate(self, matrix: Tensor) -> Tensor:
-        """Returns W v, by which u was turned."""
+    def _iterate(self, matrix: Tensor) -> None:
         _turn(self.v, matrix.T @ self.u)
-        product = matrix @ self.v
-        _turn(self.u, product)
-        return product
-
-
-class _Normalized(torch.autograd.Function):
-    """W / sigma(W), in half the passes over W that sigma's own graph takes.
-
-    u and v are as long as W along their own axes, and broadcast. As d sigma / d W = u v^T, the
-    gradient is (g - <g, W / sigma> u v^T) / sigma.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, sigma: Tensor, u: Tensor, v: Tensor) -> Tensor:
-        normal = weight / sigma
-        ctx.save_for_backward(normal, sigma, u, v)
-        return normal
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None]:
-        normal, sigma, u, v = ctx.saved_tensors
-        return torch.addcmul(g, -(g * normal).sum() * u, v).div_(sigma), None, None, None
+        _turn(self.u, matrix @ self.v)
 
 
 def _turn(vector: Tensor, direction: Tensor) -> None:
