@@ -6,6 +6,7 @@ logits (N,).
 """
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,12 @@ from ganinfer.errors import ConfigError
 from gantrain.data.dataset import Dataset
 from gantrain.game.draws import Draws
 from gantrain.models._base import DiscriminatorModule, GeneratorModule
+
+
+def in_float32(device: torch.device) -> AbstractContextManager[object]:
+    """A context without autocast. Only then entered: torch keeps no compiled graph that does."""
+    entered = torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if entered else nullcontext()
 
 
 @dataclass
@@ -171,7 +178,7 @@ class Game:
 
     def augment(self, images: Tensor) -> Tensor:
         """What D is shown in place of the images; in float32, for geometry needs it."""
-        with torch.autocast(images.device.type, enabled=False):
+        with in_float32(images.device):
             for _, hook in self.hooks:
                 images = hook.augment(images, self)
         return images

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from gantrain.game.parts import Hooks
+from gantrain.game.parts import Hooks, in_float32
 from gantrain.models._base import DiscriminatorModule
 from gantrain.regularizers._head import widen_head
 
@@ -42,7 +42,7 @@ class MinibatchDiscrimination(nn.Module):
         self.tensor = nn.Parameter(std * torch.randn(num_features, num_kernels, kernel_dim))
 
     def forward(self, features: Tensor) -> Tensor:
-        with torch.autocast(features.device.type, enabled=False):
+        with in_float32(features.device):
             m = torch.einsum("nf,fbc->nbc", features.float(), self.tensor)
         distances = (m[:, None] - m[None]).abs().sum(-1)  # (N, N, B)
         closeness = torch.exp(-distances).sum(1) - 1  # without itself

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from gantrain.game.parts import Game, Hooks, Step
+from gantrain.game.parts import Game, Hooks, Step, in_float32
 from gantrain.regularizers.spectral_norm import LAYERS, SpectralNorm
 
 
@@ -52,7 +52,7 @@ def non_orthogonality(network: nn.Module) -> Tensor:
     device = next(network.parameters()).device
     total = torch.zeros((), device=device)
     # In bfloat16 the products of orthogonal filters would be far from 0.
-    with torch.autocast(device.type, enabled=False):
+    with in_float32(device):
         for layer in network.modules():
             if isinstance(layer, LAYERS):
                 weight: Tensor = layer.weight

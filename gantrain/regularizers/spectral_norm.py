@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from gantrain.game.parts import Game, Hooks
+from gantrain.game.parts import Game, Hooks, in_float32
 from gantrain.models._base import DiscriminatorModule, GeneratorModule
 
 LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
@@ -81,7 +81,7 @@ class SpectralNorm(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         # In bfloat16 the power iteration would not converge.
-        with torch.autocast(weight.device.type, enabled=False):
+        with in_float32(weight.device):
             matrix = self._matrix(weight)
             if self.training:
                 self._iterate(matrix.detach())
