@@ -5,8 +5,9 @@ import dataclasses
 import itertools
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from torch import nn
@@ -26,7 +27,7 @@ from ganexport.proof.looks import look_at
 from ganexport.proof.overflow import Overflowing, what_overflows
 from ganexport.proof.parity import LeftOut, Prover, open_prover
 from ganexport.proof.rounding import LEAST_PSNR_DB
-from ganexport.proof.sensitivity import Kept, is_good, keep_worst_layers
+from ganexport.proof.sensitivity import Kept, keep_worst_layers
 from ganexport.proof.styles import style_gate, style_gate_of_graph
 from ganexport.subjects.rewrites import rewrite
 from ganexport.subjects.spec import Spec
@@ -162,11 +163,11 @@ def export_subject(
     if options.verify:
         prover = open_prover(subject, options.data, options.num_images, options.minutes, progress)
 
-    graphs, kept, left_out = _graphs(subject, options, progress)
+    graphs, kept, left_out, nearer = _graphs(subject, options, progress)
     mapping = cut_mapping(graphs["fp32"]) if subject.model.style_input else None
     gates: list[GateResult] = []
     if prover:
-        for precision, results in prover.check_graphs(dict(graphs)):
+        for precision, results in _checked(prover, graphs, nearer):
             if mapping and not _failures(results):
                 graph = graphs[precision]
                 results.append(style_gate_of_graph(subject, mapping, graph, precision))
@@ -196,10 +197,30 @@ def export_subject(
     return Exported(destination, gates, engines, kept, left_out)
 
 
+def _checked(
+    prover: Prover, graphs: dict[Precision, bytes], nearer: Mapping[Precision, Callable[[], bytes]]
+) -> Iterator[tuple[Precision, list[GateResult]]]:
+    """The gates of each graph; of one that fails, those of the nearer one that takes its place."""
+    for precision, results in prover.check_graphs(dict(graphs)):
+        found = results
+        if _failures(found) and precision in nearer:
+            graphs[precision] = nearer[precision]()
+            ((_, found),) = prover.check_graphs({precision: graphs[precision]})
+        yield precision, found
+
+
 def _graphs(
     subject: Subject, options: ExportOptions, progress: Progress | None
-) -> tuple[dict[Precision, bytes], dict[Precision, Kept], list[LeftOut]]:
-    """The graph in every precision, what stays float32 in it, and what cannot be made."""
+) -> tuple[
+    dict[Precision, bytes],
+    dict[Precision, Kept],
+    list[LeftOut],
+    dict[Precision, Callable[[], bytes]],
+]:
+    """The graph in every precision, what stays float32 in it, and what cannot be made.
+
+    At last how to make one that is nearer to float32, where there is one.
+    """
     single = subject.to_onnx(rewrite(subject.twin(), options.without))
     check_any_batch(subject, single)
     wanted = [p for p in PRECISIONS if p == "fp32" or p in options.precisions]
@@ -207,29 +228,36 @@ def _graphs(
     kept: dict[Precision, Kept] = {}
     graphs: dict[Precision, bytes] = {}
     left_out: list[LeftOut] = []
+    nearer: dict[Precision, Callable[[], bytes]] = {}
     for p in wanted:
         try:
             exact = in_precision(single, p, options.without)
-            graphs[p], kept[p] = _variant(subject, exact, p, calibration, options, progress)
+            keep, kept[p] = _kept(subject, exact, p, calibration, options, progress)
+            graphs[p] = convert(exact, p, keep=keep, calibration=calibration)
+            if p in ("int8", "fp8") and options.min_psnr_db is None:
+                # Nothing makes up for what the last layer loses.
+                more = keep | set(layers(exact)[-1:])
+                nearer[p] = partial(convert, exact, p, keep=more, calibration=calibration)
         except ExportError as error:
             if p == "fp32":
                 raise
             left_out.append(LeftOut(p, str(error)))
-    return graphs, {p: found for p, found in kept.items() if found.anything}, left_out
+    told = {p: found for p, found in kept.items() if found.anything}
+    return graphs, told, left_out, nearer
 
 
-def _variant(
+def _kept(
     subject: Subject,
     exact: bytes,
     precision: Precision,
     calibration: Feed,
     options: ExportOptions,
     progress: Progress | None,
-) -> tuple[bytes, Kept]:
-    """A float32 graph in one precision, and what stays float32 in it."""
+) -> tuple[frozenset[str], Kept]:
+    """Nodes of a float32 graph that stay float32 in a variant of it, and why."""
     named = nodes_of(exact, options.keep)
     if precision == "fp32":
-        return exact, Kept({}, None)
+        return frozenset(), Kept({}, None)
     beyond = what_overflows(subject, exact) if precision == "fp16" else Overflowing()
     keep = beyond.nodes | named
     found = Kept({}, None)
@@ -243,13 +271,8 @@ def _variant(
             keep=keep,
             progress=progress,
         )
-    keep |= found.layers.keys()
-    graph = convert(exact, precision, keep=keep, calibration=calibration)
-    unsearched = precision in ("int8", "fp8") and options.min_psnr_db is None
-    if unsearched and not is_good(subject, graph, precision):
-        keep |= set(layers(exact)[-1:])  # nothing makes up for what the last layer loses
-        graph = convert(exact, precision, keep=keep, calibration=calibration)
-    return graph, dataclasses.replace(found, named=tuple(options.keep), overflowing=beyond.layers)
+    found = dataclasses.replace(found, named=tuple(options.keep), overflowing=beyond.layers)
+    return keep | found.layers.keys(), found
 
 
 def _calibration(subject: Subject) -> Feed:

@@ -40,23 +40,6 @@ class Kept:
         return self.psnr_db is not None or bool(self.named or self.overflowing)
 
 
-def is_good(subject: Subject, variant: bytes, precision: Precision) -> bool:
-    """Does a variant pass the gates' PSNR, with a margin, over 64 images?"""
-    found = accuracy(subject, variant, precision, num_images=NUM_IMAGES)
-    return _is_enough(found, _least_db(subject, precision), precision)
-
-
-def _least_db(subject: Subject, precision: Precision) -> float:
-    """What the gates ask of all images, and a margin."""
-    return reference_of(subject).allowed.least_psnr_db(precision) + _MARGIN_DB
-
-
-def _is_enough(found: tuple[float, float], least_db: float, precision: Precision) -> bool:
-    """Are all images so good, and the worst one as good as the gates ask, with a margin?"""
-    least_of_worst = LEAST_PSNR_DB[precision] - WORST_IMAGE_DB + _MARGIN_DB
-    return found[0] >= least_db and found[1] >= least_of_worst
-
-
 def keep_worst_layers(
     subject: Subject,
     graph: bytes,
@@ -85,7 +68,9 @@ def keep_worst_layers(
     Raises:
         ExportError: not even with all layers in float32.
     """
-    least = max(target_db, _least_db(subject, precision))
+    least_of_gates = reference_of(subject).allowed.least_psnr_db(precision)
+    least = max(target_db, least_of_gates + _MARGIN_DB)
+    least_of_worst = LEAST_PSNR_DB[precision] - WORST_IMAGE_DB + _MARGIN_DB
 
     def psnr(layers_kept: list[str]) -> tuple[float, float]:
         """Of all images, and of the worst one."""
@@ -93,8 +78,11 @@ def keep_worst_layers(
         variant = convert(graph, precision, keep=kept, calibration=calibration)
         return accuracy(subject, variant, precision, num_images=NUM_IMAGES)
 
+    def enough(found: tuple[float, float]) -> bool:
+        return found[0] >= least and found[1] >= least_of_worst
+
     found = psnr([])
-    if _is_enough(found, least, precision):
+    if enough(found):
         return Kept({}, found[0])
     names = layers(graph)
     alone = {}
@@ -107,7 +95,7 @@ def keep_worst_layers(
     for name in order:
         added.append(name)
         found = psnr(added)
-        if _is_enough(found, least, precision):
+        if enough(found):
             return Kept({name: alone[name] for name in added}, found[0])
     raise ExportError(
         f"{precision}: {found[0]:.1f} dB with every layer in fp32, and {least:g} are asked for;"

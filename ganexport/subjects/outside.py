@@ -46,17 +46,16 @@ def of_factory(
     module, spec = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(module, nn.Module) or not isinstance(spec, Spec | None):
         raise ExportError(f"{factory}: gives {type(made).__name__}; expected an nn.Module")
-    given = dict(options)
-    if spec is not None:
-        given = vars(spec) | {"classes": spec.class_names} | given
-    # Only a factory's Spec has these.
-    inputs = {name: given.pop(name, None) for name in ("truncation_input", "style_input")}
-    notes = given.pop("notes", ())
-    checked = check_options(_spec, given, where="--set", name="a generator")
+    needed = {} if spec is None else {"z_dim": spec.z_dim}
+    checked = check_options(_spec, {**needed, **options}, where="--set", name="a generator")
+    if spec is None:
+        spec = Spec(**checked)
+    else:
+        spec = dataclasses.replace(spec, **{name: checked[name] for name in options})
     chosen: list[str] = []
     if weights is not None:
         load_weights(module, weights, key, say=chosen.append)
-    return _noted(chosen, of_module(module, Spec(**checked, **inputs, notes=notes)))
+    return _noted(chosen, of_module(module, spec))
 
 
 def of_import(

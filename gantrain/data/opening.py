@@ -13,7 +13,7 @@ from gantrain.data.index import is_current
 from gantrain.data.indexing import index_shards
 from gantrain.data.names import is_litter
 from gantrain.data.prepare import prepare
-from gantrain.data.resolution import Resolution, in_words
+from gantrain.data.resolution import Resolution
 from gantrain.data.sources.shards import shard_files
 from gantrain.distributed import barrier, leads, local_rank
 
@@ -39,7 +39,7 @@ def open_dataset(
         progress: called with (shards or images done, in all).
 
     Raises:
-        DataError: it is not there and has no source, is broken, or prepared at another resolution.
+        DataError: it is not there and has no source, or it is broken.
     """
     if not is_whole(path) and shard_files(path):
         dataset = Dataset(_indexed(path.resolve(), resolution, labelled, progress))
@@ -54,13 +54,7 @@ def open_dataset(
         dataset = Dataset(_prepared(path, resolution, labelled, progress))
         dataset.path = path
         return dataset
-    dataset = Dataset(path)
-    if resolution and dataset.resolution != resolution:
-        raise DataError(
-            f"{path}: prepared at {in_words(dataset.resolution)}, not at {in_words(resolution)};"
-            " leave the resolution out, or prepare it anew: gan prepare --resolution"
-        )
-    return dataset
+    return Dataset(path)
 
 
 def prepared_copy(path: Path, resolution: Resolution | None, labelled: bool = True) -> Path:

@@ -30,7 +30,7 @@ def open_data(config: Config, progress: Callable[[int, int], None] | None = None
 
     Raises:
         DataError: it is not there and has no source, or it is broken.
-        ConfigError: it is prepared, with the labels that the recipe leaves out.
+        ConfigError: it is prepared with labels that the recipe leaves out, or at another size.
     """
     data = config.data
     dataset = open_dataset(
@@ -45,6 +45,12 @@ def open_data(config: Config, progress: Callable[[int, int], None] | None = None
             f"{config.where} [data] labels: {data.path} was prepared with its labels, and false"
             " leaves out only those of pictures and shards; gan prepare --no-labels makes a dataset"
             " without"
+        )
+    if data.size and dataset.resolution != data.size:
+        raise ConfigError(
+            f"{config.where} [data] resolution: {in_words(data.size)}, and {data.path} was prepared"
+            f" at {in_words(dataset.resolution)}; ask for that, or prepare it anew:"
+            " gan prepare --resolution"
         )
     return dataset
 

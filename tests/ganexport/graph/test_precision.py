@@ -351,17 +351,17 @@ def test_the_last_layer_is_in_int8_if_the_gates_then_pass(tmp_path: Path, outlie
 
         def __init__(self) -> None:
             super().__init__()
-            self.first, self.second = torch.nn.Linear(8, 16), torch.nn.Linear(16, 17)
-            self.last = torch.nn.Linear(17, 3 * 8 * 8)
-            self.second.bias.data[16] = -100
-            self.last.weight.data[:, 16] = outlier
+            self.first, self.second = torch.nn.Linear(8, 64), torch.nn.Linear(64, 65)
+            self.last = torch.nn.Linear(65, 3 * 8 * 8)
+            self.second.bias.data[64] = -100
+            self.last.weight.data[:, 64] = outlier
 
         def forward(self, z: torch.Tensor) -> torch.Tensor:
             x = self.second(self.first(z).relu()).relu()
             return self.last(x).tanh().view(-1, 3, 8, 8)
 
     torch.manual_seed(0)
-    options = ExportOptions(precisions=["int8"], verify=False)
+    options = ExportOptions(precisions=["int8"], num_images=1000)
     export(Network(), Spec(8), tmp_path / "x.gan", options)
     with Bundle(tmp_path / "x.gan") as bundle:
         nodes = onnx.load_from_string(bundle.read_graph("int8")).graph.node

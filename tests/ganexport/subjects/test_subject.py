@@ -11,6 +11,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from ganexport.options import ExportOptions
 from ganexport.pipeline import export
+from ganexport.subjects.outside import of_factory
 from ganexport.subjects.spec import Spec
 from ganexport.subjects.subject import of_module
 from ganinfer import Sampler
@@ -227,3 +228,15 @@ def test_a_layer_that_is_torchscript_is_named() -> None:
         module[0] = torch.jit.script(module[0])
     with pytest.raises(ExportError, match="TorchScript program, of Linear, as layer 0;"):
         of_module(module, Spec(z_dim=8))
+
+
+def test_a_factory_may_give_its_spec_and_options_go_before_it(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "from ganexport import Spec\n"
+        "def make():\n"
+        "    layers = nn.Linear(6, 192), nn.Tanh(), nn.Unflatten(1, (3, 8, 8))\n"
+        "    return nn.Sequential(*layers), Spec(6, z_distribution='uniform', family='mine')\n"
+    )
+    model = of_factory(f"{tmp_path / 'net.py'}:make", None, None, {"family": "yours"}).model
+    assert (model.z_dim, model.z_distribution, model.family) == (6, "uniform", "yours")

@@ -61,10 +61,3 @@ def test_what_pictures_need_is_said_as_a_recipe_says_it(photos: Path, tmp_path: 
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="empty: no prepared dataset.*no image files in it"):
         open_dataset(tmp_path / "empty")
-
-
-def test_what_is_prepared_is_not_taken_at_another_resolution(photos: Path, tmp_path: Path) -> None:
-    prepare(str(photos), tmp_path / "data", resolution=8)
-    assert open_dataset(tmp_path / "data", resolution=8).resolution == 8
-    with pytest.raises(DataError, match="prepared at 8x8, not at 4x4; leave .* gan prepare"):
-        open_dataset(tmp_path / "data", resolution=4)

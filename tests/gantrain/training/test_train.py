@@ -380,6 +380,9 @@ def test_pictures_leave_their_labels_out_wherever_their_run_is_measured(
     tree["data"]["path"] = str(tmp_path / "data")
     with pytest.raises(ConfigError, match="labels: .* prepared with its labels.*--no-labels"):
         train(parse_config(tree, where="x"), tmp_path / "other")
+    tree["data"] |= {"labels": True, "resolution": 16}
+    with pytest.raises(ConfigError, match="resolution: 16x16, and .* prepared at 8x8; ask for"):
+        train(parse_config(tree, where="x"), tmp_path / "other")
 
 
 def test_fid_is_measured_as_it_goes_and_the_best_is_kept(shapes: Path, tmp_path: Path) -> None:
