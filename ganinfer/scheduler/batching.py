@@ -28,7 +28,7 @@ from ganinfer.errors import Closed, DeadlineExceeded, QueueFull
 from ganinfer.host.budget import budget
 from ganinfer.scheduler.deadlines import Deadlines
 from ganinfer.scheduler.request import Piece, Request, share
-from ganinfer.scheduler.sizes import RunTimes, most, next_batch, padded_size
+from ganinfer.scheduler.sizes import WHOLE_S, RunTimes, most, next_batch, padded_size
 from ganinfer.scheduler.stats import Stats, outcome_of
 from ganinfer.scheduler.tracing import Tracing
 
@@ -175,7 +175,7 @@ class Batcher:
         called_back = threading.current_thread() in self._workers
         with self._changed:
             busy = self._queue or any(self._running.values()) or self._max_wait
-            short = self._are_short(n, backend)
+            short = not backend.pads and self._run_times.are_short(backend, n, WHOLE_S)
             whole = n == next_batch(n, self._largest, backend, running=0, short=short)
             alone = whole and not busy and request.deadline is None  # or nobody could tell it then
             here = n > 0 and not self._closed and (called_back or alone)

@@ -8,6 +8,8 @@ if TYPE_CHECKING:
 # Seconds of a run that is not worth another beside it, nor a second thread: what is around it is
 # Python, whose threads wait for one lock. The next run takes what waits meanwhile.
 _SHORT_S = 1e-3
+# Of one that is not worth sharing out among threads, for the same reason, if nothing else runs.
+WHOLE_S = 5e-3
 
 
 class RunTimes:
@@ -20,14 +22,14 @@ class RunTimes:
         """A run of n images took so long."""
         self._seconds[backend, n.bit_length()] = seconds
 
-    def are_short(self, backend: "Backend", n: int) -> bool:
+    def are_short(self, backend: "Backend", n: int, limit_s: float = _SHORT_S) -> bool:
         """Whether a run of n images is known to be over at once; twice as many take twice as long.
 
         The longest of them may just have waited for another thread, or have been the first.
         """
         size = n.bit_length()
-        known = ((size - k, self._seconds.get((backend, k), _SHORT_S)) for k in range(1, size + 1))
-        return any(seconds * 2**doublings < _SHORT_S for doublings, seconds in known)
+        known = ((size - k, self._seconds.get((backend, k), limit_s)) for k in range(1, size + 1))
+        return any(seconds * 2**doublings < limit_s for doublings, seconds in known)
 
 
 def doubled_up_to(largest: int) -> list[int]:

@@ -521,6 +521,18 @@ def test_which_runs_are_short(watched: Watched, measured, n: int, short: bool) -
     assert times.are_short(watched, n) is short
 
 
+def test_a_batch_that_is_soon_done_is_not_shared_out(watched: Watched) -> None:
+    watched.parallel_runs = 2
+    batcher = batcher_of(watched)
+    for seconds, sizes in ((1.0, [4, 4]), (2e-3, [8])):
+        watched.sizes.clear()
+        batcher._run_times.add(watched, 4, seconds)
+        batcher._run_times.add(watched, 8, 2 * seconds)
+        batcher.serve(request(watched, 8)).result(20)
+        assert watched.sizes == sizes
+    batcher.close()
+
+
 # The same through Sampler, on every backend of this host.
 
 
