@@ -182,7 +182,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path)
     options = parser.parse_args()
     os.environ[MEASURE] = "0"  # nothing else runs beside what is timed
-    shown = " ".join(Path(t).name if Path(t).is_dir() else t for t in options.targets)
+    shown = " ".join(Path(target).name for target in options.targets)
     threads = torch.get_num_threads()
     lines = [f"`python benchmarks/rivals.py {shown}` on {processor()}, {threads} threads", ""]
     with tempfile.TemporaryDirectory() as temporary:
