@@ -202,11 +202,11 @@ def _checked(
 ) -> Iterator[tuple[Precision, list[GateResult]]]:
     """The gates of each graph; of one that fails, those of the nearer one that takes its place."""
     for precision, results in prover.check_graphs(dict(graphs)):
-        found = results
-        if _failures(found) and precision in nearer:
+        if _failures(results) and precision in nearer:
             graphs[precision] = nearer[precision]()
-            ((_, found),) = prover.check_graphs({precision: graphs[precision]})
-        yield precision, found
+            yield from prover.check_graphs({precision: graphs[precision]})
+        else:
+            yield precision, results
 
 
 def _graphs(
@@ -234,9 +234,9 @@ def _graphs(
             exact = in_precision(single, p, options.without)
             keep, kept[p] = _kept(subject, exact, p, calibration, options, progress)
             graphs[p] = convert(exact, p, keep=keep, calibration=calibration)
-            if p in ("int8", "fp8") and options.min_psnr_db is None:
-                # Nothing makes up for what the last layer loses.
-                more = keep | set(layers(exact)[-1:])
+            # Nothing makes up for what the last layer loses.
+            more = keep.union(layers(exact)[-1:])
+            if p in ("int8", "fp8") and options.min_psnr_db is None and more != keep:
                 nearer[p] = partial(convert, exact, p, keep=more, calibration=calibration)
         except ExportError as error:
             if p == "fp32":
