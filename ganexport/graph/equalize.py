@@ -27,7 +27,7 @@ Exponents = dict[str, list[int]]
 # Of PSNR a share between 0.5 and 1 makes the most, of the worst image this one.
 _SHARE = 0.7
 _LEAST = 1e-3  # of the largest channel; what is smaller counts as that
-# What gives numbers that it was given, or times as much for times as much, channels in their order.
+# What gives numbers that it was given, or times as much for times as much, of the same channels.
 THROUGH = ("DepthToSpace", "LeakyRelu", "Relu", "Reshape", "Slice")
 _MAPS = ("Conv", "ConvTranspose")
 _METADATA = "ganpipe.equalized"
@@ -35,11 +35,20 @@ _METADATA = "ganpipe.equalized"
 
 @dataclass(frozen=True)
 class _Pair:
-    """A layer, the tensors that it becomes, and the layer that takes the last of them."""
+    """A layer, the nodes that its result goes through, and the layer that takes what they give."""
 
     layer: onnx.NodeProto
-    between: list[str]
+    through: list[onnx.NodeProto]
     taker: onnx.NodeProto
+
+    def exponents(self, last: NDArray[np.int64]) -> Exponents:
+        """Of every tensor from the layer's result on, by those of what the other layer takes."""
+        found, own = {self.taker.input[0]: last}, last
+        for node in reversed(self.through):
+            if node.op_type == "DepthToSpace":
+                own = _before_shuffle(node, own)
+            found[node.input[0]] = own
+        return {name: each.tolist() for name, each in found.items()}
 
 
 def equalize(model: onnx.ModelProto, calibration: Feed) -> Exponents:
@@ -50,13 +59,13 @@ def equalize(model: onnx.ModelProto, calibration: Feed) -> Exponents:
         calibration: inputs by name, (N, ...) each.
 
     Returns:
-        By the names of tensors what power of two each channel was divided by, (C,); a tensor that
-        is not shuffled yet has a multiple of C channels, in their order.
+        By the names of tensors what power of two each channel was divided by, (C,); what is to be
+        reshaped has a multiple of C channels, in their order.
     """
     pairs = _pairs(model.graph)
     if not pairs:
         return {}
-    ends = [pair.between[-1] for pair in pairs]
+    ends = [pair.taker.input[0] for pair in pairs]
     largest = mean_over_batches(
         tensors(model, ends, calibration), lambda x: np.abs(x).max(axis=(0, *range(2, x.ndim)))
     )
@@ -66,17 +75,20 @@ def equalize(model: onnx.ModelProto, calibration: Feed) -> Exponents:
         kernel = weights[pair.taker.input[1]]
         axis = 1 if pair.taker.op_type == "Conv" else 0
         taking = np.moveaxis(numpy_helper.to_array(kernel), axis, 0)
-        channels = largest[pair.between[-1]]
-        first, *bias = (weights[name] for name in pair.layer.input[1:])
-        giving = [(first, _axis_given(pair.layer)), *((weight, 0) for weight in bias)]
-        grouped = any(weight.dims[along] % len(channels) for weight, along in giving)
-        if grouped or len(taking) != len(channels):
+        channels = largest[pair.taker.input[0]]
+        if len(taking) != len(channels):
             continue
         exponents = _exponents(channels, np.abs(taking).reshape(len(taking), -1))
+        each = pair.exponents(exponents)
+        given = np.array(each[pair.layer.output[0]])
+        first, *bias = (weights[name] for name in pair.layer.input[1:])
+        giving = [(first, _axis_given(pair.layer)), *((weight, 0) for weight in bias)]
+        if any(weight.dims[along] % len(given) for weight, along in giving):
+            continue  # of groups
         _scale(kernel, axis, exponents)
         for weight, along in giving:
-            _scale(weight, along, -exponents)
-        divided |= dict.fromkeys(pair.between, exponents.tolist())
+            _scale(weight, along, -given)
+        divided |= each
     return divided
 
 
@@ -124,21 +136,29 @@ def _pairs(graph: onnx.GraphProto) -> list[_Pair]:
     for node in graph.node:
         if node.op_type not in (*_MAPS, "Gemm") or not settled(node):
             continue
-        between = [node.output[0]]
-        while len(takers[between[-1]]) == 1 and _keeps_order(takers[between[-1]][0], constants):
-            between.append(takers[between[-1]][0].output[0])
-        if len(takers[between[-1]]) != 1:
+        through: list[onnx.NodeProto] = []
+        end = node.output[0]
+        while len(takers[end]) == 1 and _keeps_channels(takers[end][0], constants):
+            through += takers[end]
+            end = through[-1].output[0]
+        if len(takers[end]) != 1:
             continue
-        (taker,) = takers[between[-1]]
-        if taker.op_type in _MAPS and taker.input[0] == between[-1] and settled(taker):
-            found.append(_Pair(node, between, taker))
+        (taker,) = takers[end]
+        if taker.op_type in _MAPS and taker.input[0] == end and settled(taker):
+            found.append(_Pair(node, through, taker))
     return found
 
 
-def _keeps_order(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> bool:
-    """Does a node go `THROUGH`, all that was one channel being in one, in the order of channels?"""
-    if node.op_type == "DepthToSpace":
-        return any(a.name == "mode" and a.s == b"CRD" for a in node.attribute)
+def _before_shuffle(node: onnx.NodeProto, channels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of the channels that a DepthToSpace takes what is known of those that it gives."""
+    said = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    times: int = said["blocksize"] ** 2
+    side_by_side = said.get("mode", b"DCR") == b"CRD"
+    return np.repeat(channels, times) if side_by_side else np.tile(channels, times)
+
+
+def _keeps_channels(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> bool:
+    """Does a node go `THROUGH`, all that was one channel being in one?"""
     if node.op_type not in ("Reshape", "Slice"):
         return node.op_type in THROUGH
     place = 1 if node.op_type == "Reshape" else 3  # of the shape, or the axes

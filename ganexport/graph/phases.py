@@ -15,6 +15,7 @@ that is no multiple of s leaves pixels at the borders, which are not wanted.
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,38 +146,45 @@ class Transposed:
         ]
         return Made(nodes, {**weights, shape: np.array([0, channels, *size])})
 
-    def convolution(self, tanh: onnx.NodeProto | None = None) -> Made:
+    def convolution(self, after: Sequence[onnx.NodeProto] = ()) -> Made:
         """Of all phases at once; then their pixels are put where they belong, and cut off.
 
         Args:
-            tanh: what alone takes the result, if it does. It then comes before the shuffle, where
-                runtimes make it a part of the convolution.
+            after: what alone takes the result, one node after the other, number by number. It then
+                comes before the shuffle, where runtimes make it a part of the convolution.
         """
         name, kernel, s = self.node.name, self.node.input[1], self.stride
-        (source, *_), (result,) = self.node.input, self.node.output
-        weights: dict[str, NDArray[Any]] = {f"{kernel}_phases": self._phases()}
+        source, (result,) = self.node.input[0], self.node.output
+        # A pixel's channels lie side by side in most runtimes: so they move together.
+        mode = "DCR" if self.groups == 1 else "CRD"
+        kernels, bias = self._phases(), np.repeat(self._biases[:, None], s * s, axis=1)
+        if mode == "DCR":
+            kernels, bias = kernels.swapaxes(0, 1), bias.T
+        weights: dict[str, NDArray[Any]] = {
+            f"{kernel}_phases": kernels.reshape(-1, *kernels.shape[2:])
+        }
         if self.bias is not None:
-            weights[f"{kernel}_phases_bias"] = np.repeat(self.bias, s * s)
+            weights[f"{kernel}_phases_bias"] = bias.reshape(-1)
         (top, bottom), (left, right) = (axis.cut for axis in self.axes)
         cut = any((top, bottom, left, right))
-        end = tanh.output[0] if tanh else result
+        end = after[-1].output[0] if after else result
         wide = f"{end}_wide" if cut else end
-        phases = f"{end}_phases" if s > 1 else wide
-        sums = f"{result}_phases" if tanh else phases
+        sums = f"{result}_phases" if s > 1 else wide
         nodes = [
             helper.make_node(
                 "Conv", [source, *weights], [sums], name,
                 kernel_shape=[axis.taps for axis in self.axes],
                 pads=[axis.pads[end] for end in (0, 1) for axis in self.axes],
                 group=self.groups,
-            )
+            ),
+            *_on_part(after, result, "phases"),
         ]  # fmt: skip
-        if tanh:
-            nodes.append(helper.make_node("Tanh", [sums], [phases], tanh.name))
         if s > 1:
             shuffle = f"{name}.shuffle"
             nodes.append(
-                helper.make_node("DepthToSpace", [phases], [wide], shuffle, blocksize=s, mode="CRD")
+                helper.make_node(
+                    "DepthToSpace", [f"{end}_phases"], [wide], shuffle, blocksize=s, mode=mode
+                )
             )
         if cut:
             bounds = {
@@ -188,46 +196,49 @@ class Transposed:
             weights |= bounds
         return Made(nodes, weights)
 
-    def convolutions(self) -> Made | None:
+    def convolutions(self, after: Sequence[onnx.NodeProto] = ()) -> Made | None:
         """Of each phase by itself, with its own padding, so that nothing is cut off.
 
-        None if phases differ in size, or one would need less than no padding.
+        None if phases differ in size, or one would need less than no padding. after: as above.
         """
         name, kernel, s = self.node.name, self.node.input[1], self.stride
-        (source, *_), (result,) = self.node.input, self.node.output
+        source, (result,) = self.node.input[0], self.node.output
         grids = [axis.grids(s) for axis in self.axes]
         if any(sum(axis.cut) not in (0, s) for axis in self.axes) or any(
             min(grid) < 0 for grid in itertools.chain(*grids)
         ):
             return None
         kernels = self._phases()
-        kernels = kernels.reshape(-1, s, s, *kernels.shape[1:])
+        end = after[-1].output[0] if after else result
         nodes: list[onnx.NodeProto] = []
         weights: dict[str, NDArray[Any]] = {}
-        results: list[str] = []
         for n, ((row, *vertical), (column, *horizontal)) in enumerate(itertools.product(*grids)):
-            own = {f"{kernel}_phase_{n}": kernels[:, row, column]}
+            own = {f"{kernel}_phase_{n}": kernels[:, row * s + column]}
             if self.bias is not None:
                 own[f"{kernel}_phase_{n}_bias"] = self.bias
-            results.append(f"{result}_phase_{n}")
-            nodes.append(
+            nodes += [
                 helper.make_node(
-                    "Conv", [source, *own], results[-1:], f"{name}.{n}" if n else name,
+                    "Conv", [source, *own], [f"{result}_phase_{n}"], f"{name}.{n}" if n else name,
                     kernel_shape=[axis.taps for axis in self.axes],
                     pads=[pads[end] for end in (0, 1) for pads in (vertical, horizontal)],
                     group=self.groups,
-                )
-            )  # fmt: skip
+                ),
+                *_on_part(after, result, f"phase_{n}", f".{n}" if n else ""),
+            ]  # fmt: skip
             weights |= own
-        phases = f"{result}_phases"
+        results, phases = [f"{end}_phase_{n}" for n in range(s * s)], f"{end}_phases"
         nodes += [
             helper.make_node("Concat", results, [phases], f"{name}.phases", axis=1),
-            helper.make_node("DepthToSpace", [phases], [result], f"{name}.shuffle", blocksize=s),
+            helper.make_node("DepthToSpace", [phases], [end], f"{name}.shuffle", blocksize=s),
         ]
         return Made(nodes, weights)
 
+    @property
+    def _biases(self) -> NDArray[np.float32]:
+        return np.zeros(self.num_channels, np.float32) if self.bias is None else self.bias
+
     def _phases(self) -> NDArray[np.float32]:
-        """The weight (C_out s s, C_in / groups, m, m) of all phases."""
+        """The weight (C_out, s s, C_in / groups, m, m) of all phases."""
         s, (channels, of_group) = self.stride, self.weight.shape[:2]
         grouped = self.weight.reshape(self.groups, channels // self.groups, *self.weight.shape[1:])
         weight = grouped.swapaxes(1, 2).reshape(
@@ -240,4 +251,18 @@ class Transposed:
         whole = np.pad(weight, [(0, 0), (0, 0), *zeros])
         rows, columns = (axis.taps for axis in self.axes)
         taps = whole.reshape(*weight.shape[:2], rows, s, columns, s)[:, :, ::-1, :, ::-1]
-        return taps.transpose(0, 3, 5, 1, 2, 4).reshape(-1, weight.shape[1], rows, columns)
+        return taps.transpose(0, 3, 5, 1, 2, 4).reshape(-1, s * s, weight.shape[1], rows, columns)
+
+
+def _on_part(
+    nodes: Sequence[onnx.NodeProto], result: str, part: str, number: str = ""
+) -> list[onnx.NodeProto]:
+    """Copies of nodes that take a layer's result one after the other, for a part of it."""
+    own = {name: f"{name}_{part}" for name in (result, *(node.output[0] for node in nodes))}
+    copies = []
+    for node in nodes:
+        inputs = [own.get(name, name) for name in node.input]
+        copy = helper.make_node(node.op_type, inputs, [own[node.output[0]]], node.name + number)
+        copy.attribute.extend(node.attribute)
+        copies.append(copy)
+    return copies

@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper, version_converter
 from ganexport.graph.class_weights import class_products
 from ganexport.graph.large import check, packed, weight_array
 from ganexport.graph.styles import style_nodes
-from ganexport.graph.tracing import float_images
+from ganexport.graph.tracing import tail_of
 from ganinfer.bundle.manifest import Precision
 from ganinfer.errors import ExportError
 
@@ -213,8 +213,8 @@ def _to_half(model: onnx.ModelProto, file: bytes, half: _Half, keep: frozenset[s
     graph = model.graph
     opset = next(o.version for o in model.opset_import if not o.domain)
     kept = (
-        _tail(model)
-        | _of_truncation(model.graph)
+        _tail(graph)
+        | _of_truncation(graph)
         | {
             n
             for n, node in enumerate(graph.node)
@@ -283,22 +283,13 @@ def _is_defined(node: onnx.NodeProto, opset: int, half: _Half) -> bool:
     return all(wanted in types for types in allowed if "tensor(float)" in types)
 
 
-def _tail(model: onnx.ModelProto) -> set[int]:
-    """Indices of the nodes that stay float32: the tail, the tanh before it, what shuffles that."""
-    producers = {name: n for n, node in enumerate(model.graph.node) for name in node.output}
-    image = float_images(model)
-    tail: set[int] = set()
-    name = model.graph.output[0].name
-    while name != image:
-        tail.add(producers[name])
-        name = model.graph.node[producers[name]].input[0]
-    last, between = producers.get(image), set[int]()
-    while last is not None and model.graph.node[last].op_type in ("DepthToSpace", "Slice"):
-        between.add(last)
-        last = producers.get(model.graph.node[last].input[0])
-    if last is not None and model.graph.node[last].op_type == "Tanh":
-        tail |= {last, *between}
-    return tail
+def _tail(graph: onnx.GraphProto) -> set[int]:
+    """Indices of the nodes that stay float32: the tail, and the tanh before it."""
+    producers = {name: n for n, node in enumerate(graph.node) for name in node.output}
+    nodes = tail_of(graph)
+    tail = {producers[node.output[0]] for node in nodes}
+    last = producers.get(nodes[-1].input[0])
+    return tail | {last} if last is not None and graph.node[last].op_type == "Tanh" else tail
 
 
 def _of_truncation(graph: onnx.GraphProto) -> set[int]:

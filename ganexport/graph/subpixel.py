@@ -6,8 +6,8 @@ form pays.
 """
 
 import math
-from collections import Counter
-from collections.abc import Callable, Collection
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -27,7 +27,10 @@ _LEAST_MACS = 100_000  # an image; in smaller layers onnxruntime is the faster, 
 _SMALL = 64  # pixels of a map; runtimes are slow at transposed convolutions of such
 _MOST_NUMBERS = 1 << 22  # of a kernel that is read four times
 
-Form = Callable[[Transposed, Shape, onnx.NodeProto | None], Made | None]
+# What gives of each number another, if all else that it takes is one number.
+_POINTWISE = ("Add", "Clip", "Elu", "LeakyRelu", "Mul", "Relu", "Round", "Sigmoid", "Tanh")
+
+Form = Callable[[Transposed, Shape, Sequence[onnx.NodeProto]], Made | None]
 
 
 def in_precision(model: bytes, precision: Precision, without: Collection[str] = ()) -> bytes:
@@ -53,7 +56,7 @@ def to_subpixel(model: bytes, precision: Precision) -> bytes:
     Returns:
         ONNX file, as of `replace`.
     """
-    return replace(model, lambda layer, size, tanh: _form(layer, precision, size, tanh))
+    return replace(model, lambda layer, size, after: _form(layer, precision, size, after))
 
 
 def replace(model: bytes, form: Form) -> bytes:
@@ -65,36 +68,42 @@ def replace(model: bytes, form: Form) -> bytes:
 
     Args:
         model: float32 ONNX file.
-        form: is told the layer, height and width of its input (0 if not fixed), and the tanh that
-            alone takes its result, if one does.
+        form: is told the layer, height and width of its input (0 if not fixed), and what of all
+            pixels alike is computed next, as an activation, which may come before a shuffle.
 
     Returns:
-        ONNX file with the same inputs and outputs. What a layer gives is called as before, unless
-        a tanh takes it, and so is its node.
+        ONNX file with the same inputs and outputs. What comes of a layer and of what is computed
+        next is called as before, and so is its node.
     """
     proto = onnx.load_from_string(model)
     graph = proto.graph
     shapes = shapes_of(onnx.shape_inference.infer_shapes(proto, data_prop=True).graph)
     weights = {weight.name: weight for weight in graph.initializer}
-    uses = Counter(name for node in graph.node for name in node.input)
-    tanhs = {n.input[0]: n for n in graph.node if n.op_type == "Tanh" and uses[n.input[0]] == 1}
+    takers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+    for node in graph.node:
+        for name in node.input:
+            takers[name].append(node)
     nodes: list[onnx.NodeProto] = []
     moved: set[str] = set()
     for node in graph.node:
         if node.output[0] in moved:
             continue
         found = layer = None
+        after: list[onnx.NodeProto] = []
         constant = all(name in weights for name in node.input[1:])
-        if node.op_type == "ConvTranspose" and constant and uses[node.input[1]] == 1:
+        if node.op_type == "ConvTranspose" and constant and len(takers[node.input[1]]) == 1:
             layer = Transposed.of(node, [weight_array(weights[n], model) for n in node.input[1:]])
         if layer is not None:
             size = shapes.get(node.input[0], (0, 0, 0))[1:]
-            found = form(layer, size, tanhs.get(node.output[0]))
+            if layer.stride > 1:
+                after = _pointwise_after(node.output[0], takers, weights)
+            found = form(layer, size, after)
         if found is None:
             nodes.append(node)
             continue
         nodes += found.nodes
-        moved.add(found.nodes[-1].output[0])
+        if found.nodes[-1].output[0] != node.output[0]:
+            moved.update(name for one in after for name in one.output)
         for name, array in found.weights.items():
             graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
     if nodes == list(graph.node):
@@ -115,20 +124,38 @@ def replace(model: bytes, form: Form) -> bytes:
     return file
 
 
+def _pointwise_after(
+    name: str,
+    takers: Mapping[str, Sequence[onnx.NodeProto]],
+    constants: Mapping[str, onnx.TensorProto],
+) -> list[onnx.NodeProto]:
+    """What alone takes a tensor, and then what alone takes that, as far as each is pointwise."""
+    found: list[onnx.NodeProto] = []
+    while len(takers[name]) == 1:
+        (node,) = takers[name]
+        others = [other for other in node.input if other not in ("", name)]
+        one_number = all(o in constants and math.prod(constants[o].dims) == 1 for o in others)
+        if node.op_type not in _POINTWISE or not one_number:
+            break
+        found.append(node)
+        name = node.output[0]
+    return found
+
+
 def _form(
-    layer: Transposed, precision: Precision, size: Shape, tanh: onnx.NodeProto | None
+    layer: Transposed, precision: Precision, size: Shape, after: Sequence[onnx.NodeProto]
 ) -> Made | None:
     """What pays in the place of a layer, if anything does."""
     if layer.is_product(size):
         return layer.product()
     if precision in _ALWAYS:
-        return layer.convolution(tanh)
+        return layer.convolution(after)
     if precision != "fp32" or layer.adds_zeros:
         return None
     if not layer.cuts:
-        return layer.convolution(tanh)
+        return layer.convolution(after)
     pixels = math.prod(size)
     if layer.num_channels < _VECTOR:
-        return layer.convolution(tanh) if pixels * layer.weight.size >= _LEAST_MACS else None
+        return layer.convolution(after) if pixels * layer.weight.size >= _LEAST_MACS else None
     small = 0 < pixels <= _SMALL and layer.weight.size <= _MOST_NUMBERS
-    return layer.convolutions() if small else None
+    return layer.convolutions(after) if small else None

@@ -38,6 +38,7 @@ NetworkExtractor = ClassifierExtractor | RandomExtractor | StackedExtractor
 # puts them on the CPU. From 23 on, attention is exported as one node, which TensorRT refuses for
 # SAGAN's shapes.
 OPSET = 18
+_SHUFFLES = ("DepthToSpace", "Slice")
 _WEIGHTS = (".weight", ".kernel")  # endings of what a layer multiplies by
 
 
@@ -241,15 +242,39 @@ def _export(
 def float_images(model: onnx.ModelProto) -> str:
     """Name of the float (N, C, H, W) tensor in [-1, 1] that the tail of `SamplingGraph` clips.
 
+    Where the tail clips before pixels are shuffled to their places (`ganexport.graph.subpixel`),
+    nodes that shuffle that tensor, too, are added to the model, in place.
+
     Raises:
         ExportError: the graph does not end in such a tail.
     """
-    producers = {name: node for node in model.graph.node for name in node.output}
-    name: str = model.graph.output[0].name
+    tail = tail_of(model.graph)
+    name: str = tail[-1].input[0]
+    for node in reversed(tail):
+        if node.op_type in _SHUFFLES:
+            copy = onnx.NodeProto()
+            copy.CopyFrom(node)
+            copy.name, copy.output[0] = f"{node.name}_floats", f"{node.output[0]}_floats"
+            copy.input[0] = name
+            model.graph.node.append(copy)
+            name = copy.output[0]
+    return name
+
+
+def tail_of(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """The nodes of the tail of `SamplingGraph`, from the last one back to the one that clips.
+
+    Raises:
+        ExportError: the graph does not end in such a tail.
+    """
+    producers = {name: node for node in graph.node for name in node.output}
+    found: list[onnx.NodeProto] = []
+    name: str = graph.output[0].name
     while (node := producers.get(name)) is not None:
-        name = node.input[0]
+        found.append(node)
         if node.op_type == "Clip":
-            return name
+            return found
+        name = node.input[0]
     raise ExportError("the graph has no tail that clips its images to [-1, 1]; export it again")
 
 

@@ -10,10 +10,12 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch.nn.functional import conv_transpose2d
 
+from ganexport.graph.calibrating import tensors
 from ganexport.graph.owners import layers_of, nodes_of
 from ganexport.graph.precision import convert, layers
 from ganexport.graph.subpixel import in_precision, to_subpixel
-from ganexport.graph.tracing import to_onnx
+from ganexport.graph.tracing import float_images, to_onnx
+from ganinfer.bundle.manifest import Precision
 from gantrain.models.dcgan import Generator
 
 RNG = np.random.default_rng(0)
@@ -86,6 +88,12 @@ def run(graph: bytes, x: np.ndarray) -> np.ndarray:
     return onnxruntime.InferenceSession(graph).run(None, {"x": x})[0]
 
 
+def run_openvino(graph: bytes, x: np.ndarray) -> np.ndarray:
+    core = pytest.importorskip("openvino").Core()
+    settings = {"INFERENCE_PRECISION_HINT": "f32"}
+    return core.compile_model(core.read_model(graph, b""), "CPU", settings)(x)[0]
+
+
 @pytest.mark.parametrize(("options", "cut"), LAYERS)
 def test_it_gives_what_torch_gives(options: dict[str, Any], cut: bool) -> None:
     graph, weights = layer(**options)
@@ -94,6 +102,7 @@ def test_it_gives_what_torch_gives(options: dict[str, Any], cut: bool) -> None:
     expected = conv_transpose2d(*map(torch.from_numpy, (x, *weights)), **rest)
     changed = to_subpixel(graph, "int8")
     np.testing.assert_allclose(run(changed, x), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(run_openvino(changed, x), expected, rtol=0, atol=1e-5)
     shuffle = ["DepthToSpace"] * (options["stride"] > 1)
     assert operators(changed) == ["Conv", *shuffle, *["Slice"] * cut]
 
@@ -151,7 +160,10 @@ def test_layers_and_their_results_keep_their_names(dcgan: bytes) -> None:
     before, after = (onnx.load_from_string(one).graph for one in (dcgan, changed))
     results = {name for node in after.node for name in node.output}
     lost = {name for node in before.node for name in node.output} - results
-    assert lost == {node.input[0] for node in before.node if node.op_type == "Tanh"}
+    pointwise = ("Relu", "Tanh", "Clip", "Add", "Mul", "Round")  # what comes before a shuffle now
+    moved = {node.output[0]: node.input[0] for node in before.node if node.op_type in pointwise}
+    assert lost <= set(moved.values())
+    assert {"relu_1", "round_1"} <= results
     assert set(layers_of(after)) == set(layers_of(before))
     assert {"ups.0", "ups.0.shuffle", "ups.0.crop"} <= nodes_of(changed, ["ups.0"])
 
@@ -194,7 +206,8 @@ def test_in_fp32_the_form_depends_on_the_layer(options: dict[str, Any], form: li
     assert operators(changed) == form
     expected = run(graph, x)
     scale = max(1.0, float(np.abs(expected).max()))
-    np.testing.assert_allclose(run(changed, x), expected, rtol=0, atol=1e-5 * scale)
+    for found in (run(changed, x), run_openvino(changed, x)):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * scale)
 
 
 def test_a_large_map_or_kernel_stays_in_fp32() -> None:
@@ -206,11 +219,13 @@ def test_a_large_map_or_kernel_stays_in_fp32() -> None:
     assert to_subpixel(model.SerializeToString(), "fp32") == model.SerializeToString()
 
 
-def test_a_tanh_comes_before_the_shuffle(dcgan: bytes) -> None:
-    """There it is a part of the convolution; in bfloat16 it stays float32, to the image."""
+def test_what_is_computed_pixel_by_pixel_comes_before_the_shuffle(dcgan: bytes) -> None:
+    """There it is a part of the convolution; of bfloat16 the tanh stays float32, to the image."""
     changed = to_subpixel(dcgan, "bf16")
     made = operators(changed)
-    assert made[made.index("Tanh") :][:3] == ["Tanh", "DepthToSpace", "Slice"]
+    assert made[made.index("Conv") :][:4] == ["Conv", "Relu", "DepthToSpace", "Slice"]
+    tail = ["Tanh", "Clip", "Add", "Mul", "Round", "DepthToSpace", "Slice", "Transpose", "Cast"]
+    assert made[made.index("Tanh") :] == tail
     z = RNG.standard_normal((4, 8)).astype(np.float32)
     expected, found = (
         onnxruntime.InferenceSession(one).run(None, {"z": z})[0].astype(int)
@@ -221,5 +236,52 @@ def test_a_tanh_comes_before_the_shuffle(dcgan: bytes) -> None:
         onnx.load_from_string(convert(changed, "bf16")), data_prop=True
     ).graph
     types = {value.name: value.type.tensor_type.elem_type for value in typed.value_info}
-    behind = [n for n in typed.node if n.op_type in ("Tanh", "Slice")][-2:]
-    assert [types[node.output[0]] for node in behind] == [TensorProto.FLOAT] * 2
+    behind = typed.node[[node.op_type for node in typed.node].index("Tanh") :]
+    assert [types[node.output[0]] for node in behind[:-1]] == [TensorProto.FLOAT] * 8
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_float_images_are_in_their_places(precision: Precision) -> None:
+    """Of a graph that clips before it shuffles, too."""
+    torch.manual_seed(0)
+    network = Generator(32, 3, 0, z_dim=8, width=16).eval()
+    exact = to_onnx(network, z_dim=8, num_classes=0)
+    z = RNG.standard_normal((4, 8)).astype(np.float32)
+    model = onnx.load_from_string(to_subpixel(exact, precision))
+    name = float_images(model)
+    (found,) = (batch[name] for batch in tensors(model, [name], {"z": z}))
+    with torch.no_grad():
+        expected = network(torch.from_numpy(z)).numpy()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+def test_an_activation_with_a_weight_stays_behind_the_shuffle() -> None:
+    model = onnx.load_from_string(layer(**UP)[0])
+    model.graph.node[0].output[0] = "up"
+    slope = numpy_helper.from_array(RNG.standard_normal((6, 1, 1)).astype(np.float32), "slope")
+    model.graph.initializer.append(slope)
+    model.graph.node.append(helper.make_node("Mul", ["up", "slope"], ["y"], "scaled"))
+    graph, x = model.SerializeToString(), RNG.standard_normal((2, 4, 5, 3)).astype(np.float32)
+    changed = to_subpixel(graph, "int8")
+    assert operators(changed) == ["Conv", "DepthToSpace", "Slice", "Mul"]
+    np.testing.assert_allclose(run(changed, x), run(graph, x), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [3, 16])
+def test_activations_follow_each_phase(channels: int) -> None:
+    """With the other inputs that they have, here a limit on one side alone."""
+    kernel = (60, 60) if channels == 3 else (4, 4)
+    graph, _ = layer(kernel, stride=2, padding=(kernel[0] - 2) // 2, channels=channels)
+    model = onnx.load_from_string(graph)
+    model.graph.node[0].output[0] = "up"
+    most = numpy_helper.from_array(np.array(0.5, np.float32), "most")
+    model.graph.initializer.append(most)
+    model.graph.node.append(helper.make_node("Clip", ["up", "", "most"], ["low"], "low"))
+    model.graph.node.append(helper.make_node("LeakyRelu", ["low"], ["y"], "leaky", alpha=0.3))
+    graph, x = model.SerializeToString(), RNG.standard_normal((2, 4, 5, 3)).astype(np.float32)
+    changed = to_subpixel(graph, "fp32")
+    phases = 1 if channels == 3 else 4
+    assert operators(changed)[: 3 * phases] == ["Conv", "Clip", "LeakyRelu"] * phases
+    expected = run(graph, x)
+    scale = max(1.0, float(np.abs(expected).max()))
+    np.testing.assert_allclose(run(changed, x), expected, rtol=0, atol=1e-5 * scale)
