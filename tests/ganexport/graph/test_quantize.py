@@ -3,12 +3,16 @@
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from ganexport.graph import equalize
 from ganexport.graph.calibrating import tensors
 from ganexport.graph.correct import correct_biases
 from ganexport.graph.quantize import quantize
+from ganexport.graph.tracing import to_onnx
+from ganexport.subjects.rewrites import rewrite
+from gantrain.models import biggan
 
 RNG = np.random.default_rng(0)
 CALIBRATION = {"z": RNG.standard_normal((48, 4)).astype(np.float32)}
@@ -85,9 +89,11 @@ def test_a_variant_says_what_its_channels_were_divided_by(model: onnx.ModelProto
     assert equalize.divided_by(model) == {}
 
 
-@pytest.mark.parametrize("what", ["transposed", "grouped", "depth first", "cut", "blurred"])
-def test_channels_in_another_order_are_left_alone(what: str) -> None:
-    """And a weight that lies the other way round is not."""
+@pytest.mark.parametrize(
+    "what", ["transposed", "shuffled", "depth first", "grouped", "cut", "blurred"]
+)
+def test_channels_that_are_mixed_are_left_alone(what: str) -> None:
+    """And a weight that lies the other way round is not, nor are channels that are shuffled."""
     spread = np.exp2(np.arange(16) - 8).astype(np.float32)
     weight = RNG.standard_normal((4, 64)) * np.repeat(spread, 4)
     between = {
@@ -95,9 +101,12 @@ def test_channels_in_another_order_are_left_alone(what: str) -> None:
         "grouped": helper.make_node("Relu", ["a_map"], ["x"], "x"),
         "blurred": helper.make_node("Relu", ["a_map"], ["x"], "x"),
         "depth first": helper.make_node("DepthToSpace", ["a_map"], ["x"], "x", blocksize=2),
+        "shuffled": helper.make_node(
+            "DepthToSpace", ["a_map"], ["x"], "x", blocksize=2, mode="CRD"
+        ),
         "cut": helper.make_node("Slice", ["a_map", "starts", "ends", "axes"], ["x"], "x"),
     }[what]
-    inner = {"depth first": 4, "cut": 8, "grouped": 4, "blurred": 1}.get(what, 16)
+    inner = {"depth first": 4, "shuffled": 4, "cut": 8, "grouped": 4, "blurred": 1}.get(what, 16)
     outer = {"grouped": 8, "blurred": 16}.get(what, 3)
     arrays = {
         "a.weight": (weight.T if what == "transposed" else weight).astype(np.float32),
@@ -122,8 +131,11 @@ def test_channels_in_another_order_are_left_alone(what: str) -> None:
     model = helper.make_model(graph, opset_imports=opset, ir_version=8)
     equalized = copy_of(model)
     divided = equalize.equalize(equalized, CALIBRATION)
-    assert bool(divided) == (what == "transposed")
+    assert bool(divided) == (what in ("transposed", "shuffled", "depth first"))
     np.testing.assert_array_equal(*values(equalized, "y"), *values(model, "y"))
+    for name in divided:
+        (before,), (after,) = values(model, name), values(equalized, name)
+        np.testing.assert_array_equal(equalize.multiplied(after, divided[name]), before)
 
 
 def test_a_layer_that_goes_two_ways_is_left_alone(model: onnx.ModelProto) -> None:
@@ -161,3 +173,85 @@ def test_corrected_biases_have_no_mean_error_left(model: onnx.ModelProto) -> Non
 
 def test_equal_arguments_give_equal_bytes(model: onnx.ModelProto) -> None:
     assert int8(model).SerializeToString() == int8(model).SerializeToString()
+
+
+def moving(between: list[onnx.NodeProto]) -> onnx.ModelProto:
+    """Three layers, a map of 2x2 -> "b", which is shuffled to "x" -> y, and the second int8."""
+    arrays = {
+        "a.weight": RNG.standard_normal((4, 16)),
+        "b.weight": RNG.standard_normal((12, 4, 1, 1)),
+        "c.weight": RNG.standard_normal((3, 3, 1, 1)),
+        "factor": RNG.standard_normal((1, 3, 1, 1)),
+    }
+    weights = [
+        numpy_helper.from_array(array.astype(np.float32), name) for name, array in arrays.items()
+    ]
+    bounds = {"shape": [0, 4, 2, 2], "starts": [1, 1], "ends": [-1, -1], "axes": [2, 3]}
+    weights += [numpy_helper.from_array(np.array(array), name) for name, array in bounds.items()]
+    nodes = [
+        helper.make_node("Gemm", ["z", "a.weight"], ["a"], "a"),
+        helper.make_node("Reshape", ["a", "shape"], ["a_map"], "a.map"),
+        helper.make_node("Conv", ["a_map", "b.weight"], ["b"], "b"),
+        *between,
+        helper.make_node("Conv", ["x", "c.weight"], ["y"], "c"),
+    ]
+    z = helper.make_tensor_value_info("z", TensorProto.FLOAT, ["batch", 4])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3, 2, 2])
+    graph = helper.make_graph(nodes, "g", [z], [y], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+def moved(source: str, result: str) -> list[onnx.NodeProto]:
+    return [
+        helper.make_node("DepthToSpace", [source], ["wide"], "shuffle", blocksize=2),
+        helper.make_node("Slice", ["wide", "starts", "ends", "axes"], [result], "crop"),
+    ]
+
+
+BETWEEN = {
+    "rounded after": [helper.make_node("Relu", ["b"], ["relu"], "relu"), *moved("relu", "x")],
+    "rounded before": [
+        *moved("b", "narrow"),
+        helper.make_node("Mul", ["narrow", "factor"], ["x"], "scaled"),
+    ],
+}
+
+
+@pytest.mark.parametrize("between", BETWEEN)
+def test_what_is_moved_is_bytes_and_no_number_changes(
+    between: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    openvino = pytest.importorskip("openvino")
+    exact = moving(BETWEEN[between])
+    found = int8(exact)
+    monkeypatch.setattr("ganexport.graph.quantize.round_first", lambda _: None)
+    plain = int8(exact)
+    makers = {node.output[0]: node.op_type for node in found.graph.node}
+    moves = [node for node in found.graph.node if node.op_type in ("DepthToSpace", "Slice")]
+    assert [makers[node.input[0]] for node in moves] == ["DequantizeLinear"] * 2
+    taken = {node.input[0]: node.op_type for node in found.graph.node}
+    assert [taken[node.output[0]] for node in moves] == ["QuantizeLinear"] * 2
+    np.testing.assert_array_equal(*values(found, "y"), *values(plain, "y"))
+    core = openvino.Core()
+    there = [
+        core.compile_model(core.read_model(model.SerializeToString(), b""), "CPU")(CALIBRATION)[0]
+        for model in (found, plain)
+    ]
+    np.testing.assert_allclose(*there, rtol=0, atol=1e-5)
+
+
+def test_what_scales_maps_by_the_condition_stays_float32() -> None:
+    """It computes next to nothing, and every pixel depends on it."""
+    torch.manual_seed(0)
+    network = rewrite(biggan.Generator(16, 3, 4, width=24, attention=[]).eval())
+    graph = to_onnx(network, z_dim=network.z_dim, num_classes=4)
+    feed = {
+        "z": RNG.standard_normal((4, network.z_dim)).astype(np.float32),
+        "y": np.arange(4),
+    }
+    found = onnx.load_from_string(quantize(graph, "int8", calibration=feed)).graph
+    rounded = {name for n in found.node if n.op_type == "DequantizeLinear" for name in n.output}
+    types = {n.name: not rounded.isdisjoint(n.input) for n in found.node if n.op_type == "Conv"}
+    assert types["blocks.0.conv2"]
+    assert types["to_image"]
+    assert not any(types[f"blocks.0.norm2.{part}"] for part in ("scale", "shift"))
