@@ -35,22 +35,20 @@ class ScaledByCondition(nn.Module):
     """ModulatedBatchNorm2d as one product and one sum.
 
     ((x - m) / s) (1 + W c) + V c = x (1/s + (W/s) c) + (-m/s + (V - m W/s) c): both factors are
-    linear in c, and their coefficients are constants.
+    linear in c, and their coefficients are constants. They are convolutions of one pixel each, for
+    runtimes lay those out as the maps that they scale, and fuse what needs no cutting up.
     """
 
     def __init__(self, layer: ModulatedBatchNorm2d) -> None:
         super().__init__()
         inverse, shift = _normaliser(layer.norm)
         gain, bias = layer.gain_and_bias.weight.chunk(2)
-        scaled = gain * inverse[:, None]
-        weight = torch.cat([scaled, bias + gain * shift[:, None]])
-        self.scale_and_shift = nn.Linear(weight.shape[1], len(weight))
-        self.scale_and_shift.weight = nn.Parameter(weight)
-        self.scale_and_shift.bias = nn.Parameter(torch.cat([inverse, shift]))
+        self.scale = _of_one_pixel(gain * inverse[:, None], inverse)
+        self.shift = _of_one_pixel(bias + gain * shift[:, None], shift)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        scale, shift = self.scale_and_shift(condition)[:, :, None, None].chunk(2, dim=1)
-        scaled: Tensor = x * scale + shift
+        pixel = condition[:, :, None, None]
+        scaled: Tensor = x * self.scale(pixel) + self.shift(pixel)
         return scaled
 
 
@@ -129,19 +127,22 @@ def _classes(network: nn.Module) -> None:
             continue
         for layer in _of_condition(generator):
             own, of_class = layer.weight.tensor_split([-table.embedding_dim], dim=1)
-            layer.weight = nn.Parameter(torch.cat([own, of_class @ table.weight.T], dim=1))
+            of_class = torch.einsum("oe...,ke->ok...", of_class.double(), table.weight.double())
+            layer.weight = nn.Parameter(torch.cat([own, of_class.float()], dim=1))
         num_classes = table.num_embeddings
         generator.embed = nn.Embedding(num_classes, num_classes)
         generator.embed.weight = nn.Parameter(torch.eye(num_classes))
 
 
-def _of_condition(generator: biggan.Generator | biggan_deep.Generator) -> Iterator[nn.Linear]:
+def _of_condition(
+    generator: biggan.Generator | biggan_deep.Generator,
+) -> Iterator[nn.Linear | nn.Conv2d]:
     """The matrices that take the embedding, in their last columns."""
     if isinstance(generator, biggan_deep.Generator):
         yield generator.project
     for layer in generator.modules():
         if isinstance(layer, ScaledByCondition):
-            yield layer.scale_and_shift
+            yield from (layer.scale, layer.shift)
         elif isinstance(layer, ModulatedBatchNorm2d | ScaledByTruncation):
             assert isinstance(layer.gain_and_bias, nn.Linear)
             yield layer.gain_and_bias
@@ -191,6 +192,14 @@ def _normaliser(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     assert norm.running_var is not None
     inverse = torch.rsqrt(norm.running_var.double() + norm.eps)
     return inverse.float(), (-norm.running_mean.double() * inverse).float()
+
+
+def _of_one_pixel(weight: Tensor, bias: Tensor) -> nn.Conv2d:
+    """A matrix (C, F) and a bias (C,): maps (N, F, 1, 1) -> (N, C, 1, 1)."""
+    layer = nn.Conv2d(weight.shape[1], len(weight), 1)
+    layer.weight = nn.Parameter(weight[:, :, None, None])
+    layer.bias = nn.Parameter(bias)
+    return layer
 
 
 def _fixed(norm: nn.Module) -> bool:
