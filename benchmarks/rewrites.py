@@ -2,15 +2,16 @@
 
     python benchmarks/rewrites.py [-o benchmarks/results/rewrites-<machine>.md]
     python benchmarks/rewrites.py --subpixel [-o benchmarks/results/subpixel-<machine>.md]
-    python benchmarks/rewrites.py --layers [-o benchmarks/results/subpixel-layers-<machine>.md]
+    python benchmarks/rewrites.py --layers [--batch-size 16]
+        [-o benchmarks/results/subpixel-layers-<machine>.md]
 
 Rewrites of the network: an untrained BigGAN-32 of 256 channels without each, and with all, batch
 32, in float32. --subpixel: what the export makes of transposed convolutions, in every precision
 that the backend computes in here: an untrained DCGAN-64, a DCGAN-16 as of digits, and two layers of
 other kernels. --layers: each form of each layer of DCGANs, the others as they are, in float32.
-These two with batch 16, on one core, the fastest of 7 calls in processor time, of which the
-neighbours on a shared machine take none. Backends: onnxruntime and OpenVINO on the CPU; rounds of
-all variants alternate in one process.
+These two on one core, the fastest of 7 calls or, of batches smaller than 16, more, in processor
+time, of which the neighbours on a shared machine take none. Backends: onnxruntime and OpenVINO on
+the CPU; rounds of all variants alternate in one process.
 """
 
 import argparse
@@ -42,16 +43,19 @@ from ganinfer.host.limits import usable_cpus
 from gantrain.models import biggan, dcgan
 from gantrain.training.standing import standing_statistics
 
-BATCH, BATCH_OF_LAYERS, ROUNDS, NUM_CLASSES = 32, 16, 7, 10
+BATCH, ROUNDS, NUM_CLASSES = 32, 7, 10
+LEAST_IMAGES = 112  # that one core draws in each form
 VARIANTS = {"none": list(REWRITES), **{f"all but {n}": [n] for n in REWRITES}, "all": []}
 # kernel, stride, padding, output padding of layers that are measured alone
 KERNELS = {"5/2": (5, 2, 2, 1), "3/2": (3, 2, 1, 1), "2/2": (2, 2, 0, 0)}
 FORMS: dict[str, Form] = {
     "a product": lambda layer, size, _: layer.product() if layer.is_product(size) else None,
-    "one convolution": lambda layer, size, tanh: (
-        None if layer.is_product(size) else layer.convolution(tanh)
+    "one convolution": lambda layer, size, after: (
+        None if layer.is_product(size) else layer.convolution(after)
     ),
-    "one a phase": lambda layer, size, _: None if layer.is_product(size) else layer.convolutions(),
+    "one a phase": lambda layer, size, after: (
+        None if layer.is_product(size) else layer.convolutions(after)
+    ),
 }
 
 Run = Callable[[], np.ndarray]
@@ -93,16 +97,24 @@ def backends() -> dict[str, tuple[list[str], Opener]]:
     return found
 
 
-def seconds(runs: dict[str, Run], clock: Callable[[], float]) -> dict[str, list[float]]:
+def seconds(
+    runs: dict[str, Run], clock: Callable[[], float], rounds: int = ROUNDS
+) -> dict[str, list[float]]:
     """Of each, in turn; the first round warms up."""
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for number in range(ROUNDS + 1):
+    for number in range(rounds + 1):
         for name, run in runs.items():
             start = clock()
             run()
             if number:
                 times[name].append(clock() - start)
     return times
+
+
+def best_of(runs: dict[str, Run], batch_size: int) -> dict[str, float]:
+    """Of each the fastest call, in seconds of one core."""
+    rounds = max(ROUNDS, LEAST_IMAGES // batch_size)
+    return {name: min(t) for name, t in seconds(runs, time.process_time, rounds).items()}
 
 
 def of_network() -> Iterator[list[str]]:
@@ -124,7 +136,7 @@ def of_network() -> Iterator[list[str]]:
         yield [backend, *(f"{BATCH / s:.1f}/s ({found['none'] / s:.2f}x)" for s in found.values())]
 
 
-def of_transposed() -> Iterator[list[str]]:
+def of_transposed(batch_size: int) -> Iterator[list[str]]:
     """Rows of sub-pixel convolutions."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
     networks: dict[str, nn.Module] = {
@@ -137,7 +149,7 @@ def of_transposed() -> Iterator[list[str]]:
         if isinstance(network, dcgan.Generator):
             standing_statistics(network, num_batches=2, truncation=None, seed=0)
         exact = to_onnx(rewrite(network.eval()), z_dim=network.z_dim, num_classes=0)
-        latents = draw_latents(range(BATCH_OF_LAYERS), network.z_dim)
+        latents = draw_latents(range(batch_size), network.z_dim)
         for backend, (precisions, opened) in backends().items():
             for p in precisions:
                 graphs = {"as it is": exact, "sub-pixel": to_subpixel(exact, p)}
@@ -149,12 +161,12 @@ def of_transposed() -> Iterator[list[str]]:
                     form: run_of(opened(graph, p), Inputs(latents))
                     for form, graph in variants.items()
                 }
-                before, after = (min(t) for t in seconds(runs, time.process_time).values())
-                rates = [f"{BATCH_OF_LAYERS / s:.0f}/s" for s in (before, after)]
+                before, after = best_of(runs, batch_size).values()
+                rates = [f"{batch_size / s:.0f}/s" for s in (before, after)]
                 yield [name, backend, p, rates[0], f"{rates[1]} ({before / after:.2f}x)"]
 
 
-def of_layers() -> Iterator[list[str]]:
+def of_layers(batch_size: int) -> Iterator[list[str]]:
     """Rows of each transposed convolution: the network's time with it in each form."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
     sizes = {
@@ -168,7 +180,7 @@ def of_layers() -> Iterator[list[str]]:
         network = dcgan.Generator(resolution, 3, 0, z_dim=64, width=width)
         standing_statistics(network, num_batches=2, truncation=None, seed=0)
         exact = to_onnx(rewrite(network.eval()), z_dim=network.z_dim, num_classes=0)
-        inputs = Inputs(draw_latents(range(BATCH_OF_LAYERS), network.z_dim))
+        inputs = Inputs(draw_latents(range(batch_size), network.z_dim))
         for layer, size in transposed(exact):
             graphs = {"as it is": exact}
             for form, make in FORMS.items():
@@ -178,11 +190,11 @@ def of_layers() -> Iterator[list[str]]:
             channels = f"{len(layer.weight)} to {layer.num_channels}"
             for backend, (_, opened) in backends().items():
                 runs = {form: run_of(opened(g, "fp32"), inputs) for form, g in graphs.items()}
-                best = {form: min(t) for form, t in seconds(runs, time.process_time).items()}
+                best = best_of(runs, batch_size)
                 before = best["as it is"]
                 ratios = [f"{before / best[form]:.2f}x" for form in FORMS]
                 place = [name, channels, f"{size[0]}x{size[1]}", backend]
-                yield [*place, f"{BATCH_OF_LAYERS / before:.0f}/s", *ratios]
+                yield [*place, f"{batch_size / before:.0f}/s", *ratios]
 
 
 def transposed(graph: bytes) -> list[tuple[Transposed, Shape]]:
@@ -194,7 +206,7 @@ def transposed(graph: bytes) -> list[tuple[Transposed, Shape]]:
 
 def only(name: str, make: Form) -> Form:
     """A form of one layer alone."""
-    return lambda layer, size, tanh: make(layer, size, tanh) if layer.node.name == name else None
+    return lambda layer, size, after: make(layer, size, after) if layer.node.name == name else None
 
 
 def run_of(backend: Backend, inputs: Inputs) -> Run:
@@ -206,11 +218,15 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path)
     parser.add_argument("--subpixel", action="store_true")
     parser.add_argument("--layers", action="store_true")
+    parser.add_argument("--batch-size", type=int, default=16)
     options = parser.parse_args()
     torch.manual_seed(0)
     rows = []
-    table = of_layers if options.layers else of_transposed if options.subpixel else of_network
-    for row in table():
+    if options.layers or options.subpixel:
+        table = (of_layers if options.layers else of_transposed)(options.batch_size)
+    else:
+        table = of_network()
+    for row in table:
         print(" | ".join(row), file=sys.stderr, flush=True)
         rows.append(row)
     rows.insert(1, ["---"] * len(rows[0]))
