@@ -57,8 +57,8 @@ class Exported:
 
     Attributes:
         path: the bundle. gates: that it passed. engines: in it.
-        kept: what stays float32, by precision: what fp16 does not hold, layers of a search, and
-            those that were named.
+        kept: what stays float32, by precision: what fp16 does not hold, layers of a search, those
+            that were named, and a last layer without which gates fail.
         left_out: what was asked for and does not ship, and why; fp32 always ships.
     """
 
@@ -167,7 +167,7 @@ def export_subject(
     mapping = cut_mapping(graphs["fp32"]) if subject.model.style_input else None
     gates: list[GateResult] = []
     if prover:
-        for precision, results in _checked(prover, graphs, nearer):
+        for precision, results in _checked(prover, graphs, nearer, kept):
             if mapping and not _failures(results):
                 graph = graphs[precision]
                 results.append(style_gate_of_graph(subject, mapping, graph, precision))
@@ -197,16 +197,30 @@ def export_subject(
     return Exported(destination, gates, engines, kept, left_out)
 
 
+@dataclass(frozen=True)
+class _Nearer:
+    """What takes a variant's place that fails: the same, with one more layer in float32."""
+
+    layer: str
+    make: Callable[[], bytes]
+
+
 def _checked(
-    prover: Prover, graphs: dict[Precision, bytes], nearer: Mapping[Precision, Callable[[], bytes]]
+    prover: Prover,
+    graphs: dict[Precision, bytes],
+    nearer: Mapping[Precision, _Nearer],
+    kept: dict[Precision, Kept],
 ) -> Iterator[tuple[Precision, list[GateResult]]]:
     """The gates of each graph; of one that fails, those of the nearer one that takes its place."""
     for precision, results in prover.check_graphs(dict(graphs)):
-        if _failures(results) and precision in nearer:
-            graphs[precision] = nearer[precision]()
-            yield from prover.check_graphs({precision: graphs[precision]})
-        else:
+        if not _failures(results) or precision not in nearer:
             yield precision, results
+            continue
+        other, found = nearer[precision], kept.get(precision, Kept({}, None))
+        graphs[precision] = other.make()
+        why = {other.layer: _failures(results)}
+        kept[precision] = dataclasses.replace(found, for_gates=why)
+        yield from prover.check_graphs({precision: graphs[precision]})
 
 
 def _graphs(
@@ -215,11 +229,11 @@ def _graphs(
     dict[Precision, bytes],
     dict[Precision, Kept],
     list[LeftOut],
-    dict[Precision, Callable[[], bytes]],
+    dict[Precision, _Nearer],
 ]:
     """The graph in every precision, what stays float32 in it, and what cannot be made.
 
-    At last how to make one that is nearer to float32, where there is one.
+    At last what takes the place of one that fails, where there is such.
     """
     single = subject.to_onnx(rewrite(subject.twin(), options.without))
     check_any_batch(subject, single)
@@ -228,16 +242,19 @@ def _graphs(
     kept: dict[Precision, Kept] = {}
     graphs: dict[Precision, bytes] = {}
     left_out: list[LeftOut] = []
-    nearer: dict[Precision, Callable[[], bytes]] = {}
+    nearer: dict[Precision, _Nearer] = {}
     for p in wanted:
         try:
             exact = in_precision(single, p, options.without)
             keep, kept[p] = _kept(subject, exact, p, calibration, options, progress)
             graphs[p] = convert(exact, p, keep=keep, calibration=calibration)
             # Nothing makes up for what the last layer loses.
-            more = keep.union(layers(exact)[-1:])
-            if p in ("int8", "fp8") and options.min_psnr_db is None and more != keep:
-                nearer[p] = partial(convert, exact, p, keep=more, calibration=calibration)
+            last = next(reversed(layers(exact)), "")
+            searched = options.min_psnr_db is not None
+            if p in ("int8", "fp8") and last and last not in keep and not searched:
+                more = keep | {last}
+                again = partial(convert, exact, p, keep=more, calibration=calibration)
+                nearer[p] = _Nearer(last, again)
         except ExportError as error:
             if p == "fp32":
                 raise

@@ -107,6 +107,8 @@ def export(
         if found.overflowing:
             beyond = named_layers(found.overflowing)
             console.print(f"{name}: kept in fp32, which alone holds it: {beyond}", soft_wrap=True)
+        for layer, why in found.for_gates.items():
+            console.print(f"{name}: kept in fp32: {layer}; rounded, {why}", soft_wrap=True)
         if found.psnr_db is not None:
             layers = ", ".join(f"{layer} ({db:.1f} dB)" for layer, db in found.layers.items())
             console.print(

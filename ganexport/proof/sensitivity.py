@@ -27,12 +27,14 @@ class Kept:
         named: layers and nodes that the user named.
         overflowing: layers of which a part is kept because fp16 does not hold its numbers, each
             with the largest; see `ganexport.proof.overflow.Overflowing`.
+        for_gates: layers, each with the gates that fail where it is converted.
     """
 
     layers: dict[str, float]
     psnr_db: float | None
     named: tuple[str, ...] = ()
     overflowing: Mapping[str, float | None] = field(default_factory=dict)
+    for_gates: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def anything(self) -> bool:

@@ -88,7 +88,10 @@ def read_parity(path: Path, trained: TrainedGenerator) -> Parity:
         asked,
         sum(not result.passed for result in results),
         record["extractor"],
-        {precision: list(found["layers"]) for precision, found in record["kept_in_fp32"].items()},
+        {
+            precision: [*found["layers"], *found.get("for_gates", ())]
+            for precision, found in record["kept_in_fp32"].items()
+        },
     )
 
 

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -362,13 +363,19 @@ def test_the_last_layer_is_in_int8_if_the_gates_then_pass(tmp_path: Path, outlie
 
     torch.manual_seed(0)
     options = ExportOptions(precisions=["int8"], num_images=1000)
-    export(Network(), Spec(8), tmp_path / "x.gan", options)
+    exported = export(Network(), Spec(8), tmp_path / "x.gan", options)
     with Bundle(tmp_path / "x.gan") as bundle:
         nodes = onnx.load_from_string(bundle.read_graph("int8")).graph.node
+        told = json.loads(bundle.read("parity.json"))["kept_in_fp32"]
     rounded = {node.output[0] for node in nodes if node.op_type == "DequantizeLinear"}
     layers_in_int8 = {node.name for node in nodes if rounded.issuperset(node.input[:2])}
     assert "second" in layers_in_int8
     assert ("last" in layers_in_int8) == (outlier == 1.0)
+    if outlier == 1.0:
+        assert told == exported.kept == {}
+    else:
+        assert "PSNR, dB" in exported.kept["int8"].for_gates["last"]
+        assert told["int8"]["for_gates"] == exported.kept["int8"].for_gates
 
 
 def test_attention_in_half_precision_opens() -> None:
