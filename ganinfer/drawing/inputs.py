@@ -107,6 +107,9 @@ def draw_wanted(model: "Model", parts: Sequence[Wanted | Inputs]) -> Inputs:
 
     What is drawn alike is drawn together: for a few images the time goes by calls, not numbers.
     """
+    if len(parts) == 1:
+        (part,) = parts
+        return part if isinstance(part, Inputs) else _drawn(model, [part])
     alike: dict[tuple[float | None, str | None, bool], list[int]] = {}
     drawn: dict[int, Inputs] = {}
     for n, part in enumerate(parts):

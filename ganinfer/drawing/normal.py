@@ -5,12 +5,14 @@ Only +, -, *, / and sqrt touch the numbers: IEEE 754 fixes their results to the 
 
 import functools
 from decimal import Decimal, localcontext
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Polynomial = tuple[NDArray[np.float64], ...]
+Number = TypeVar("Number", np.float64, np.complex128)
 
 WHOLE = 8.0  # what lies beyond, 1e-15 of the mass, is below the spacing of the uniforms
 
@@ -75,34 +77,47 @@ ROOT_HALF, LN_2 = 0.7071067811865476, 0.6931471805599453
 ARTANH = _coefficients(*(1.0 / k for k in range(21, 0, -2)))
 
 
+def _ratio_of(numerator: Polynomial, denominator: Polynomial) -> tuple[NDArray[np.complex128], ...]:
+    """Two polynomials as one, of complex coefficients."""
+    return tuple(np.array(complex(a, b)) for a, b in zip(numerator, denominator, strict=True))
+
+
+_CENTRAL, _TAIL = _ratio_of(*CENTRAL), _ratio_of(*TAIL)
+
+
 def normal_quantile(centred: Floats) -> Floats:
     """Inverse normal CDF at 0.5 + centred (Wichura, Applied Statistics 37, 1988: AS 241).
 
     Its third branch, for tails below 1.4e-11, is out of reach of 32-bit uniforms.
     """
-    square = centred * centred
+    flat = centred.ravel()
+    square = flat * flat
     np.subtract(SQUARE_AT, square, out=square)
-    quantile = _ratio(CENTRAL, square)
-    quantile *= centred
-    (tail,) = (np.abs(centred) > TAIL_FROM).ravel().nonzero()
+    quantile = _ratio(_CENTRAL, square)
+    quantile *= flat
+    distance = np.abs(flat)
+    (tail,) = (distance > TAIL_FROM).nonzero()
     if tail.size:
-        q = centred.ravel()[tail]
-        r = np.sqrt(-_log(0.5 - np.abs(q)))
+        r = np.sqrt(-_log(0.5 - distance[tail]))
         r -= TAIL_AT
-        quantile.ravel()[tail] = np.copysign(_ratio(TAIL, r), q)
-    return quantile
+        quantile[tail] = np.copysign(_ratio(_TAIL, r), flat[tail])
+    return quantile.reshape(centred.shape)
 
 
-def _ratio(polynomials: tuple[Polynomial, Polynomial], x: Floats) -> Floats:
-    numerator = _horner(polynomials[0], x)
-    numerator /= _horner(polynomials[1], x)
-    return numerator
+def _ratio(polynomials: tuple[NDArray[np.complex128], ...], x: Floats) -> Floats:
+    """Of two polynomials at x, in half as many calls, which few numbers' time goes by.
+
+    x has no imaginary part: so neither touches the other, and each has the bits that it has alone.
+    """
+    both = _horner(polynomials, x.astype(np.complex128))
+    ratio: Floats = both.real / both.imag
+    return ratio
 
 
-def _horner(polynomial: Polynomial, x: Floats) -> Floats:
+def _horner(polynomial: tuple[NDArray[Number], ...], x: NDArray[Number]) -> NDArray[Number]:
     """The polynomial at x."""
     first, second, *others = polynomial
-    total: Floats = first * x
+    total: NDArray[Number] = first * x
     total += second
     for coefficient in others:
         total *= x

@@ -1,5 +1,6 @@
 """What speed depends on besides the bundle: processors and versions."""
 
+import functools
 import os
 import platform
 from dataclasses import dataclass
@@ -55,7 +56,12 @@ class Host:
 
 
 def this_host() -> Host:
-    """The machine at hand."""
+    """The machine at hand, looked at once: what is imported stays of its version."""
+    return _host(usable_cpus(), gpu_present())
+
+
+@functools.cache
+def _host(cpus: int, has_gpu: bool) -> Host:
     import importlib.metadata  # slow, and most who open a bundle do without
 
     versions = {"python": platform.python_version()}
@@ -64,8 +70,8 @@ def this_host() -> Host:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    gpu = _gpu_names() if gpu_present() else None
-    return Host(_cpu_name(), usable_cpus(), _instructions(), gpu, versions)
+    gpu = _gpu_names() if has_gpu else None
+    return Host(_cpu_name(), cpus, _instructions(), gpu, versions)
 
 
 def gpu_present() -> bool:

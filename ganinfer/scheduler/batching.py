@@ -174,25 +174,33 @@ class Batcher:
         backend, n = self.backends[0], len(request.images)
         called_back = threading.current_thread() in self._workers
         with self._changed:
-            busy = self._queue or any(self._running.values()) or self._max_wait
-            short = not backend.pads and self._run_times.are_short(backend, n, WHOLE_S)
-            whole = n == next_batch(n, self._largest, backend, running=0, short=short)
-            alone = whole and not busy and request.deadline is None  # or nobody could tell it then
-            here = n > 0 and not self._closed and (called_back or alone)
+            here = n > 0 and not self._closed and (called_back or self._is_alone(request))
             if here:
-                step = most(self._largest, backend)
-                pieces = [Piece(request, at, min(at + step, n)) for at in range(0, n, step)]
-                self._running[backend] += len(pieces)
+                self._running[backend] += 1
                 self._begin_at_once(request)
         if not here:
             return self.submit(request)
         self._tracing.begin(request)
         if request.out is not None:
             request.images = request.out  # nobody can take it back
-        for piece in pieces:
-            for answer in self._attempt(backend, [piece], alone=not called_back):
-                answer()
+        step, error = most(self._largest, backend), None
+        try:
+            for at in range(0, n, step):
+                piece = Piece(request, at, min(at + step, n))
+                error = error or self._try(backend, [piece], alone=not called_back)
+        finally:
+            self._ended(backend)
+        self._settle(request, error)
         return request.future
+
+    def _is_alone(self, request: Request) -> bool:
+        """Whether it is one batch and nothing else is to do, nor may anybody tell it before."""
+        busy = self._queue or self._max_wait or any(self._running.values())
+        if busy or request.deadline is not None:
+            return False
+        backend, n = self.backends[0], len(request.images)
+        short = not backend.pads and self._run_times.are_short(backend, n, WHOLE_S)
+        return n == next_batch(n, self._largest, backend, running=0, short=short)
 
     def run_whole(self, request: Request) -> None:
         """Run a request as one batch in this thread: on one thread of the device, and on all.

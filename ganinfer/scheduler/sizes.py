@@ -28,8 +28,10 @@ class RunTimes:
         The longest of them may just have waited for another thread, or have been the first.
         """
         size = n.bit_length()
-        known = ((size - k, self._seconds.get((backend, k), limit_s)) for k in range(1, size + 1))
-        return any(seconds * 2**doublings < limit_s for doublings, seconds in known)
+        for known in range(size, 0, -1):
+            if self._seconds.get((backend, known), limit_s) * 2 ** (size - known) < limit_s:
+                return True
+        return False
 
 
 def doubled_up_to(largest: int) -> list[int]:

@@ -86,11 +86,11 @@ class OpenTelemetry(Tracing):
         )
 
     def end(self, request: Request, outcome: str, error: BaseException | None = None) -> None:
-        from opentelemetry.trace import Status, StatusCode
-
         span = request.span
         if span is None:
             return
+        from opentelemetry.trace import Status, StatusCode
+
         begun = request.begun or time.monotonic()  # or it waited all the time
         span.set_attribute("ganinfer.queue_s", begun - request.arrived)
         span.set_attribute("ganinfer.outcome", outcome)

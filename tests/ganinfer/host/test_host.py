@@ -1,4 +1,4 @@
-from ganinfer.host.limits import usable_cpus
+from ganinfer.host.limits import at_most, usable_cpus
 from ganinfer.host.machine import this_host
 
 
@@ -8,3 +8,5 @@ def test_a_host_is_named_by_what_speed_depends_on() -> None:
     assert host.cpus == usable_cpus()
     assert f"numpy {host.versions['numpy']}" in str(host)
     assert str(host) == str(this_host())
+    with at_most(1):
+        assert this_host().cpus == 1
