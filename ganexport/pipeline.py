@@ -19,6 +19,7 @@ from ganexport.engines.targets import Product, default_targets
 from ganexport.engines.tensorrt import BuiltEngine, build_engine, pick_product
 from ganexport.graph.owners import nodes_of
 from ganexport.graph.precision import PRECISIONS, Feed, convert, layers
+from ganexport.graph.quantize import sums
 from ganexport.graph.styles import cut_mapping
 from ganexport.graph.subpixel import in_precision
 from ganexport.options import ExportOptions
@@ -199,28 +200,29 @@ def export_subject(
 
 @dataclass(frozen=True)
 class _Nearer:
-    """What takes a variant's place that fails: the same, with one more layer in float32."""
+    """What takes a variant's place that fails: the same, with more nodes in float32."""
 
-    layer: str
+    nodes: tuple[str, ...]
     make: Callable[[], bytes]
 
 
 def _checked(
     prover: Prover,
     graphs: dict[Precision, bytes],
-    nearer: Mapping[Precision, _Nearer],
+    nearer: Mapping[Precision, Sequence[_Nearer]],
     kept: dict[Precision, Kept],
 ) -> Iterator[tuple[Precision, list[GateResult]]]:
     """The gates of each graph; of one that fails, those of the nearer one that takes its place."""
     for precision, results in prover.check_graphs(dict(graphs)):
-        if not _failures(results) or precision not in nearer:
-            yield precision, results
-            continue
-        other, found = nearer[precision], kept.get(precision, Kept({}, None))
-        graphs[precision] = other.make()
-        why = {other.layer: _failures(results)}
-        kept[precision] = dataclasses.replace(found, for_gates=why)
-        yield from prover.check_graphs({precision: graphs[precision]})
+        for other in nearer.get(precision, ()):
+            if not (failures := _failures(results)):
+                break
+            found = kept.get(precision, Kept({}, None))
+            why = {**found.for_gates, ", ".join(other.nodes): failures}
+            kept[precision] = dataclasses.replace(found, for_gates=why)
+            graphs[precision] = other.make()
+            ((_, results),) = prover.check_graphs({precision: graphs[precision]})
+        yield precision, results
 
 
 def _graphs(
@@ -229,11 +231,11 @@ def _graphs(
     dict[Precision, bytes],
     dict[Precision, Kept],
     list[LeftOut],
-    dict[Precision, _Nearer],
+    dict[Precision, list[_Nearer]],
 ]:
     """The graph in every precision, what stays float32 in it, and what cannot be made.
 
-    At last what takes the place of one that fails, where there is such.
+    At last what takes the place of one that fails, one after the other, where there is such.
     """
     single = subject.to_onnx(rewrite(subject.twin(), options.without))
     check_any_batch(subject, single)
@@ -242,25 +244,31 @@ def _graphs(
     kept: dict[Precision, Kept] = {}
     graphs: dict[Precision, bytes] = {}
     left_out: list[LeftOut] = []
-    nearer: dict[Precision, _Nearer] = {}
+    nearer: dict[Precision, list[_Nearer]] = {}
     for p in wanted:
         try:
             exact = in_precision(single, p, options.without)
             keep, kept[p] = _kept(subject, exact, p, calibration, options, progress)
             graphs[p] = convert(exact, p, keep=keep, calibration=calibration)
-            # Nothing makes up for what the last layer loses.
-            last = next(reversed(layers(exact)), "")
-            searched = options.min_psnr_db is not None
-            if p in ("int8", "fp8") and last and last not in keep and not searched:
-                more = keep | {last}
-                again = partial(convert, exact, p, keep=more, calibration=calibration)
-                nearer[p] = _Nearer(last, again)
+            if p in ("int8", "fp8") and options.min_psnr_db is None:  # or a search has decided
+                make = partial(convert, exact, p, calibration=calibration)
+                nearer[p] = _nearer(exact, keep, make)
         except ExportError as error:
             if p == "fp32":
                 raise
             left_out.append(LeftOut(p, str(error)))
     told = {p: found for p, found in kept.items() if found.anything}
     return graphs, told, left_out, nearer
+
+
+def _nearer(exact: bytes, keep: frozenset[str], make: Callable[..., bytes]) -> list[_Nearer]:
+    """What int8 and fp8 leave in float32 if they fail: nothing makes up for what is lost there."""
+    found = []
+    for nodes in (layers(exact)[-1:], sums(exact)):
+        if more := tuple(name for name in nodes if name not in keep):
+            keep = keep.union(more)
+            found.append(_Nearer(more, partial(make, keep=keep)))
+    return found
 
 
 def _kept(
@@ -289,7 +297,7 @@ def _kept(
             progress=progress,
         )
     found = dataclasses.replace(found, named=tuple(options.keep), overflowing=beyond.layers)
-    return keep | found.layers.keys(), found
+    return keep.union(found.layers), found
 
 
 def _calibration(subject: Subject) -> Feed:

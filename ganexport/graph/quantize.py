@@ -12,6 +12,7 @@ sides of a ReLU has one scale (`ganexport.graph.share_scales`), and biases take 
 """
 
 import tempfile
+from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +39,7 @@ _QUANTIZED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # Of all multiply-accumulates. What has less, as what scales maps by the class, gains nothing from
 # being rounded, and goes into every pixel: in BigGAN it is worth 4 dB.
 _LEAST_SHARE = 1e-4
+_MOVES = ("DepthToSpace", "Reshape", "Resize", "Slice", "Transpose")
 _LARGEST = {"int8": 127.0, "fp8": 448.0}
 # From this one on a quantisation can do without a zero point and still have a type.
 _OPSET_OF_OUTPUT_TYPE = 21
@@ -56,7 +58,8 @@ def quantize(
         model: float32 ONNX file of a `SamplingGraph`.
         precision: of the layers.
         calibration: inputs by name, (N, ...) each.
-        keep: names of nodes that stay float32, besides the first layer.
+        keep: names of nodes that stay float32, besides the first layer; a sum among them takes
+            what it adds as it is, see `sums`.
 
     Returns:
         ONNX file with the same inputs and outputs; equal arguments give equal bytes.
@@ -124,7 +127,48 @@ def to_int8(proto: onnx.ModelProto, calibration: Feed, keep: Collection[str]) ->
     if layers:
         (result,) = next(node.output for node in proto.graph.node if node.name == layers[-1])
         _leave_exact(quantized.graph, layers[-1], result)
+    branches = _branches(proto.graph)
+    _take_exact(quantized.graph, [n for name in branches.keys() & keep for n in branches[name]])
     return quantized
+
+
+def sums(model: bytes) -> list[str]:
+    """Names of the nodes that add up branches, of which one ends with a layer, as residual blocks'.
+
+    No norm makes up for what their numbers lose.
+    """
+    return list(_branches(onnx.load_from_string(model).graph))
+
+
+def _branches(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
+    """By the name of each such node it and what moves the numbers just before it."""
+    makers = {name: node for node in graph.node for name in node.output}
+    uses = Counter(name for node in graph.node for name in node.input)
+    found = {}
+    for node in graph.node:
+        if node.op_type != "Add" or not makers.keys() >= set(node.input):
+            continue  # a constant makes it a bias
+        moves, ends = [], []
+        for name in node.input:
+            while uses[name] == 1 and name in makers and makers[name].op_type in _MOVES:
+                moves.append(makers[name])
+                name = moves[-1].input[0]
+            ends += [makers[name].op_type] if name in makers else []
+        if set(ends) & set(_QUANTIZED):
+            found[node.name] = [node, *moves]
+    return found
+
+
+def _take_exact(graph: onnx.GraphProto, nodes: Collection[onnx.NodeProto]) -> None:
+    """Let nodes take what they took before it was rounded."""
+    inputs = {node.name: node.input for node in nodes}
+    for node in graph.node:
+        if node.name in inputs:
+            node.input[:] = inputs[node.name]
+    for op_type in ("DequantizeLinear", "QuantizeLinear"):  # what nobody takes any more
+        taken = {name for node in graph.node for name in node.input}
+        for node in [n for n in graph.node if n.op_type == op_type and n.output[0] not in taken]:
+            graph.node.remove(node)
 
 
 def _small(proto: onnx.ModelProto) -> set[str]:

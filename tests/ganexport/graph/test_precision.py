@@ -345,37 +345,58 @@ def test_the_search_keeps_layers_until_the_target_is_met(
         keep_worst_layers(subject, graph, "fp16", 999, calibration=calibration)
 
 
-@pytest.mark.parametrize("outlier", [1.0, 1000.0])
-def test_the_last_layer_is_in_int8_if_the_gates_then_pass(tmp_path: Path, outlier: float) -> None:
-    class Network(torch.nn.Module):
-        """Of the last layer's weights one is an outlier, and multiplies zeros."""
+class Outlying(torch.nn.Module):
+    """Of what the last layer is given one number is far off, and multiplied by zeros.
 
-        def __init__(self) -> None:
-            super().__init__()
-            self.first, self.second = torch.nn.Linear(8, 64), torch.nn.Linear(64, 65)
-            self.last = torch.nn.Linear(65, 3 * 8 * 8)
-            self.second.bias.data[64] = -100
-            self.last.weight.data[:, 64] = outlier
+    Or of the last layer's weights, and it multiplies zeros.
+    """
 
-        def forward(self, z: torch.Tensor) -> torch.Tensor:
-            x = self.second(self.first(z).relu()).relu()
-            return self.last(x).tanh().view(-1, 3, 8, 8)
+    def __init__(self, given: float, weight: float, residual: bool) -> None:
+        super().__init__()
+        self.first, self.second = torch.nn.Linear(8, 64), torch.nn.Linear(64, 64)
+        self.last = torch.nn.Linear(64, 3 * 8 * 8)
+        self.second.weight.data *= 5
+        self.residual = residual
+        self.second.bias.data[63] = given
+        self.last.weight.data[:, 63] = weight
 
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        first = self.first(z).relu()
+        x = first + self.second(first) if self.residual else self.second(first).relu()
+        return self.last(x).tanh().view(-1, 3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("given", "weight", "residual", "expected"),
+    [
+        (-100.0, 1.0, False, []),
+        (-100.0, 1000.0, False, ["last"]),
+        (1000.0, 0.0, True, ["last", "node_add_9"]),
+    ],
+)
+def test_what_nothing_makes_up_for_is_in_int8_if_the_gates_then_pass(
+    tmp_path: Path, given: float, weight: float, residual: bool, expected: list[str]
+) -> None:
     torch.manual_seed(0)
     options = ExportOptions(precisions=["int8"], num_images=1000)
-    exported = export(Network(), Spec(8), tmp_path / "x.gan", options)
+    network = Outlying(given, weight, residual)
+    exported = export(network, Spec(8), tmp_path / "x.gan", options)
     with Bundle(tmp_path / "x.gan") as bundle:
         nodes = onnx.load_from_string(bundle.read_graph("int8")).graph.node
         told = json.loads(bundle.read("parity.json"))["kept_in_fp32"]
     rounded = {node.output[0] for node in nodes if node.op_type == "DequantizeLinear"}
     layers_in_int8 = {node.name for node in nodes if rounded.issuperset(node.input[:2])}
     assert "second" in layers_in_int8
-    assert ("last" in layers_in_int8) == (outlier == 1.0)
-    if outlier == 1.0:
+    assert ("last" in layers_in_int8) == ("last" not in expected)
+    if not expected:
         assert told == exported.kept == {}
-    else:
-        assert "PSNR, dB" in exported.kept["int8"].for_gates["last"]
-        assert told["int8"]["for_gates"] == exported.kept["int8"].for_gates
+        return
+    assert list(exported.kept["int8"].for_gates) == expected
+    assert "PSNR, dB" in exported.kept["int8"].for_gates["last"]
+    assert told["int8"]["for_gates"] == exported.kept["int8"].for_gates
+    if residual:
+        (added,) = (node for node in nodes if node.name == "node_add_9")
+        assert rounded.isdisjoint(added.input[1:])
 
 
 def test_attention_in_half_precision_opens() -> None:
