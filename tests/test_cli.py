@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -246,6 +247,21 @@ def test_a_mistake_is_a_message(tmp_path: Path, monkeypatch, capsys, arguments, 
     result = subprocess.CompletedProcess("gan", int(left.value.code or 0), *capsys.readouterr())
     assert_a_users_mistake(result, *words)
     assert os.listdir(tmp_path) == []
+
+
+def test_an_interruption_of_the_imports_is_a_line() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    module, _, function = project["scripts"]["gan"].partition(":")
+    code = (
+        "import sys\n"
+        "class Pressed:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'typer': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Pressed())\n"
+        f"from {module} import {function}; {function}()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
 
 def test_an_interruption_that_pydantic_wraps_is_one(monkeypatch) -> None:

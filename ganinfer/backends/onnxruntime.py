@@ -27,6 +27,7 @@ from ganinfer.drawing.inputs import Inputs
 from ganinfer.errors import BackendUnavailable, Closed, GanError, missing_extra
 from ganinfer.host.limits import usable_cpus
 from ganinfer.host.machine import gpu_present
+from ganinfer.host.mapped import mapped
 from ganinfer.host.telemetry import quiet_onnxruntime
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 CRASH_IN_HALF = ("MatmulTransposeFusion",)
 _SPINS_FOR_A_WHILE = (1, 31)  # older ones spin for as long as they like, or not at all
 _SPIN_US = "500"
+_PACKS_INTO_FILES = (1, 31)  # older ones may, and have not been tried
+_LAID_OUT = "graph.onnx"
 # Each has memory of its own, and a CUDA graph.
 GPU_BATCH_SIZES = tuple(1 << n for n in range(13))
 
@@ -54,12 +57,22 @@ def open(bundle: Bundle, device: str, precision: str) -> Backend:
         preferred = ["fp32", "fp16"] if place == "cpu" else ["fp16", "fp32"]
         chosen = pick_precision(bundle, available, precision, preferred)
         try:
-            return OnnxRuntimeBackend(bundle.read_graph(chosen), place, chosen)
+            return _open_at(bundle, place, chosen)
         except BackendUnavailable as refusal:
             if place == places[-1]:
                 raise
             log.warning("%s: %s; using the CPU", bundle.path, refusal)
     raise AssertionError("there is always a last place")
+
+
+def _open_at(bundle: Bundle, place: str, precision: str) -> Backend:
+    graph = bundle.read_graph(precision)
+    if place == "cpu" and (laid_out := _laid_out(graph, precision)):
+        try:
+            return OnnxRuntimeBackend(laid_out, place, precision)
+        except BackendUnavailable as refusal:  # as where somebody empties the cache just now
+            log.warning("%s; weights are not shared with other processes", refusal)
+    return OnnxRuntimeBackend(graph, place, precision)
 
 
 class OnnxRuntimeBackend:
@@ -73,7 +86,7 @@ class OnnxRuntimeBackend:
 
     def __init__(
         self,
-        graph: bytes,
+        graph: bytes | Path,
         device: str,
         precision: str,
         *,
@@ -82,7 +95,7 @@ class OnnxRuntimeBackend:
         """Load a graph.
 
         Args:
-            graph: an ONNX file.
+            graph: an ONNX file; or, for a CPU, where `_laid_out` has put it.
             device: "cpu" or "cuda:<n>", present.
             precision: of the graph, for the record.
             providers: best first; by default the CPU, or CUDA and the CPU, with CUDA graphs if
@@ -102,12 +115,15 @@ class OnnxRuntimeBackend:
         self._closed = False
         self.details = {"onnxruntime": ort.__version__, "threads": str(self._threads)}
         if on_cpu:
-            without = CRASH_IN_HALF if precision == "fp16" else ()
             self._open = functools.partial(
-                _open_session, ort, graph, providers or [CPU], without=without
+                _open_session, ort, graph, providers or [CPU], without=_crashes(precision)
             )
             self.details["provider"] = self._session(self._threads).get_providers()[0]
+            if isinstance(graph, Path):  # both now: the file may go, what is mapped stays
+                self._session(1)
+                self.details["weights"] = "mapped"
         else:
+            assert isinstance(graph, bytes)
             self._open_on_gpu(ort, graph, [providers] if providers else cuda_attempts(device))
 
     def _open_on_gpu(
@@ -292,17 +308,54 @@ def open_first(
     return _open_session(ort, graph, attempts[-1], threads), attempts[-1], refusals
 
 
+def _crashes(precision: str) -> tuple[str, ...]:
+    return CRASH_IN_HALF if precision == "fp16" else ()
+
+
+def _laid_out(graph: bytes, precision: str) -> Path | None:
+    """A graph as onnxruntime optimizes it on this processor, beside its weights, packed and mapped.
+
+    Of the same file a session is open sooner, and has little memory of its own.
+    """
+    ort = _import()
+    if _numbers(ort.__version__) < _PACKS_INTO_FILES or isinstance(graph, LargeOnnx):
+        return None
+    without = _crashes(precision)
+
+    def make(folder: Path) -> None:
+        _open_session(ort, graph, [CPU], usable_cpus(), without=without, saved_in=folder)
+
+    kept = mapped(graph, f"onnxruntime {ort.__version__} without {without}", make)
+    return kept and kept / _LAID_OUT
+
+
+def _save(options: Any, folder: Path) -> None:
+    """Let a session write what it makes of a graph."""
+    options.optimized_model_filepath = str(folder / _LAID_OUT)
+    for name, value in {
+        "optimized_model_external_initializers_file_name": "weights",
+        "optimized_model_external_initializers_min_size_in_bytes": "1024",
+        "save_external_prepacked_constant_initializers": "1",
+    }.items():
+        options.add_session_config_entry(f"session.{name}", value)
+
+
 def _open_session(
     ort: ModuleType,
-    graph: bytes,
+    graph: bytes | Path,
     providers: Sequence[Provider],
     threads: int,
     *,
     fuse: bool = True,
     without: Sequence[str] = (),
     profiled_in: Path | None = None,
+    saved_in: Path | None = None,
 ) -> Any:
     options = ort.SessionOptions()
+    if isinstance(graph, Path):
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # it was
+    if saved_in is not None:
+        _save(options, saved_in)
     if profiled_in is not None:
         _onnxruntime_profile.settings(options, profiled_in)
     options.intra_op_num_threads = threads
@@ -321,7 +374,7 @@ def _open_session(
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
         with contextlib.ExitStack() as stack:
-            file: bytes | Path = graph
+            file = graph
             if isinstance(graph, LargeOnnx):
                 file = stack.enter_context(graph.on_disk())
             # Without the fallback, with which it goes on on the CPU after a failure on the GPU.
@@ -338,7 +391,7 @@ def _open_session(
         if "float8" in str(error) and fuse:
             # It fuses float8 into operators that it has for int8 alone.
             again = functools.partial(_open_session, ort, graph, providers, threads, fuse=False)
-            return again(without=without, profiled_in=profiled_in)
+            return again(without=without, profiled_in=profiled_in, saved_in=saved_in)
         raise BackendUnavailable(
             f"onnxruntime {ort.__version__} refuses the graph: {error}"
         ) from None

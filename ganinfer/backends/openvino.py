@@ -2,8 +2,10 @@
 
 import contextlib
 import ctypes
+import logging
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -18,11 +20,16 @@ from ganinfer.drawing.images import Images
 from ganinfer.drawing.inputs import Inputs
 from ganinfer.errors import BackendUnavailable, Closed, missing_extra
 from ganinfer.host.limits import usable_cpus
+from ganinfer.host.mapped import mapped
 from ganinfer.host.telemetry import quiet_openvino
+
+log = logging.getLogger(__name__)
 
 PRECISIONS = ("fp32", "bf16", "int8")
 # A new size is compiled once, in some 50 ms: so they are few.
 BATCH_SIZES: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+_LAID_OUT = "graph.xml"
 
 _first_use = threading.Lock()
 
@@ -40,7 +47,30 @@ def open(bundle: Bundle, device: str, precision: str) -> Backend:
     has_bfloat16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     available = [p for p in precisions(bundle) if p != "bf16" or has_bfloat16]
     chosen = pick_precision(bundle, available, precision, ["bf16", "fp32"])
-    return OpenVINOBackend(bundle.read_graph(chosen), chosen, core)
+    graph = bundle.read_graph(chosen)
+    if laid_out := _laid_out(graph, core):
+        try:
+            return OpenVINOBackend(laid_out, chosen, core)
+        except BackendUnavailable as refusal:  # as where somebody empties the cache just now
+            log.warning("%s; weights are not shared with other processes", refusal)
+    return OpenVINOBackend(graph, chosen, core)
+
+
+def _laid_out(graph: bytes, core: Any) -> Path | None:
+    """A graph in OpenVINO's own form, whose weights it maps; it packs them anew, in memory."""
+    ov = _import()
+    if isinstance(graph, LargeOnnx):
+        return None
+
+    def make(folder: Path) -> None:
+        try:
+            model = core.read_model(graph, b"")
+            ov.save_model(model, folder / _LAID_OUT, compress_to_fp16=False)
+        except RuntimeError as error:
+            raise _refused(error) from None
+
+    kept = mapped(graph, f"openvino {ov.__version__}", make)
+    return kept and kept / _LAID_OUT
 
 
 class OpenVINOBackend:
@@ -54,11 +84,11 @@ class OpenVINOBackend:
     batch_sizes = BATCH_SIZES
     pads = False
 
-    def __init__(self, graph: bytes, precision: str, core: Any) -> None:
+    def __init__(self, graph: bytes | Path, precision: str, core: Any) -> None:
         """Compile a graph.
 
         Args:
-            graph: an ONNX file.
+            graph: an ONNX file, or where `_laid_out` has put it.
             precision: what it is computed in: "fp32", "bf16" or "int8".
             core: OpenVINO's, for this backend alone.
         """
@@ -71,12 +101,12 @@ class OpenVINOBackend:
         try:
             if isinstance(graph, LargeOnnx):
                 self._model: Any = core.read_model(self._files.enter_context(graph.on_disk()))
+            elif isinstance(graph, Path):
+                self._model = core.read_model(graph)
             else:
                 self._model = core.read_model(graph, b"")
         except RuntimeError as error:
-            raise BackendUnavailable(
-                f"openvino {ov.__version__} refuses the graph: {error}"
-            ) from None
+            raise _refused(error) from None
         self._lock = threading.Lock()
         # By how many runs at once: the model, and its requests that nobody uses.
         self._compiled: dict[int, tuple[Any, list[Any]]] = {}
@@ -84,6 +114,8 @@ class OpenVINOBackend:
             "openvino": ov.__version__.partition("-")[0],
             "threads": str(self._threads),
         }
+        if isinstance(graph, Path):
+            self.details["weights"] = "mapped"
         self._compile(self.parallel_runs)
 
     def run(self, inputs: Inputs, *, out: Images | None = None, alone: bool = True) -> Images:
@@ -140,6 +172,10 @@ class OpenVINOBackend:
             "INFERENCE_NUM_THREADS": str(self._threads),
         }
         return self._core.compile_model(self._model, "CPU", settings)
+
+
+def _refused(error: RuntimeError) -> BackendUnavailable:
+    return BackendUnavailable(f"openvino {_import().__version__} refuses the graph: {error}")
 
 
 def capabilities_here() -> list[str]:

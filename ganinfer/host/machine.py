@@ -74,6 +74,12 @@ def _host(cpus: int, has_gpu: bool) -> Host:
     return Host(_cpu_name(), cpus, _instructions(), gpu, versions)
 
 
+def processor() -> str:
+    """The processor's name and all its instructions: what compiled code is right for."""
+    cpuinfo = Path("/proc/cpuinfo")
+    return " ".join([_cpu_name(), *_told(cpuinfo, "flags")[:1], *_told(cpuinfo, "Features")[:1]])
+
+
 def gpu_present() -> bool:
     """Does this host show an NVIDIA GPU to this process? (A look at /dev; nothing is loaded.)"""
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):
@@ -89,9 +95,7 @@ def _cpu_name() -> str:
 
 def _instructions() -> list[str]:
     """Those that are known by name, where Linux tells them."""
-    cpuinfo = Path("/proc/cpuinfo")
-    told = [*_told(cpuinfo, "flags")[:1], *_told(cpuinfo, "Features")[:1]]
-    words = " ".join(told).split()
+    words = processor().split()
     return [name for word, name in _INSTRUCTIONS.items() if word in words]
 
 

@@ -127,6 +127,14 @@ def begin(shapes: Path, run: Path, *launcher: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.fixture(scope="module")
+def finished(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of `begin`, which nobody stopped."""
+    run = tmp_path_factory.mktemp("finished") / "whole"
+    begin(shapes, run).communicate()
+    return run
+
+
 def at_a_random_moment(process: subprocess.Popen[str], run: Path) -> None:
     """After the first checkpoint."""
     while not checkpoint_files(run):
@@ -137,8 +145,9 @@ def at_a_random_moment(process: subprocess.Popen[str], run: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("asks", ["SIGTERM", "SIGTERM twice", "SIGHUP"])
-def test_at_a_random_moment_a_signal_loses_nothing(shapes: Path, tmp_path: Path, asks: str) -> None:
-    begin(shapes, tmp_path / "whole").communicate()
+def test_at_a_random_moment_a_signal_loses_nothing(
+    shapes: Path, finished: Path, tmp_path: Path, asks: str
+) -> None:
     run, number = tmp_path / "run", signal.Signals[asks.split()[0]]
     process = begin(shapes, run)
     at_a_random_moment(process, run)
@@ -159,10 +168,10 @@ def test_at_a_random_moment_a_signal_loses_nothing(shapes: Path, tmp_path: Path,
         assert left or "saved run/checkpoints" in output
         begin(shapes, run).communicate()
     assert not list((run / "checkpoints").glob(".*"))
-    assert equal(state(run), state(tmp_path / "whole"))
+    assert equal(state(run), state(finished))
     fids = [
         [(r["images_seen"], r["fid"]) for r in records(place) if "fid" in r]
-        for place in (run, tmp_path / "whole")
+        for place in (run, finished)
     ]
     assert fids[0] == fids[1]
 
