@@ -40,6 +40,7 @@ _QUANTIZED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # being rounded, and goes into every pixel: in BigGAN it is worth 4 dB.
 _LEAST_SHARE = 1e-4
 _MOVES = ("DepthToSpace", "Reshape", "Resize", "Slice", "Transpose")
+_ACTIVATIONS = ("LeakyRelu", "Relu")
 _LARGEST = {"int8": 127.0, "fp8": 448.0}
 # From this one on a quantisation can do without a zero point and still have a type.
 _OPSET_OF_OUTPUT_TYPE = 21
@@ -93,9 +94,8 @@ def to_int8(proto: onnx.ModelProto, calibration: Feed, keep: Collection[str]) ->
         )
     except ModuleNotFoundError as error:
         raise missing_extra("onnxruntime", error) from None
-    fixed = class_products(proto.graph) | style_products(proto.graph)
-    layers = [n.name for n in proto.graph.node if n.op_type in _QUANTIZED and n.name not in fixed]
-    fixed |= _small(proto)
+    products = [node.name for node in proto.graph.node if node.op_type in _QUANTIZED]
+    in_int8 = [name for name in _rounded(proto) if name not in keep]
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         # It asks for shapes and folded constants, which the graph has; so say that it was told.
@@ -107,7 +107,7 @@ def to_int8(proto: onnx.ModelProto, calibration: Feed, keep: Collection[str]) ->
             _Calibration(calibration),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(_QUANTIZED),
-            nodes_to_exclude=[*layers[:1], *fixed, *keep],
+            nodes_to_exclude=[name for name in products if name not in in_int8],
             per_channel=True,
             weight_type=QuantType.QInt8,
             activation_type=QuantType.QInt8,
@@ -124,11 +124,12 @@ def to_int8(proto: onnx.ModelProto, calibration: Feed, keep: Collection[str]) ->
         quantized = onnx.load(target)
     del quantized.metadata_props[:]
     quantized.producer_version = ""
-    if layers:
-        (result,) = next(node.output for node in proto.graph.node if node.name == layers[-1])
-        _leave_exact(quantized.graph, layers[-1], result)
-    branches = _branches(proto.graph)
-    _take_exact(quantized.graph, [n for name in branches.keys() & keep for n in branches[name]])
+    for node in proto.graph.node:
+        if node.name in products[-1:]:
+            _leave_exact(quantized.graph, node.name, node.output[0])
+    branches = _branches(proto.graph, in_int8)
+    added = [node for name in branches.keys() & keep for node in branches[name]]
+    _take_exact(quantized.graph, [*_beside(proto.graph, in_int8), *added])
     return quantized
 
 
@@ -137,10 +138,23 @@ def sums(model: bytes) -> list[str]:
 
     No norm makes up for what their numbers lose.
     """
-    return list(_branches(onnx.load_from_string(model).graph))
+    proto = onnx.load_from_string(model)
+    return list(_branches(proto.graph, _rounded(proto)))
 
 
-def _branches(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
+def _rounded(proto: onnx.ModelProto) -> list[str]:
+    """Names of the layers that gain by it: not the first, nor what computes next to nothing."""
+    graph = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
+    fixed, macs = class_products(graph) | style_products(graph), node_macs(graph)
+    layers = [
+        (node.name, own)
+        for node, own in zip(graph.node, macs, strict=True)
+        if node.op_type in _QUANTIZED and node.name not in fixed
+    ]
+    return [name for name, own in layers[1:] if not 0 < own < _LEAST_SHARE * sum(macs)]
+
+
+def _branches(graph: onnx.GraphProto, layers: Collection[str]) -> dict[str, list[onnx.NodeProto]]:
     """By the name of each such node it and what moves the numbers just before it."""
     makers = {name: node for node in graph.node for name in node.output}
     uses = Counter(name for node in graph.node for name in node.input)
@@ -153,10 +167,24 @@ def _branches(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
             while uses[name] == 1 and name in makers and makers[name].op_type in _MOVES:
                 moves.append(makers[name])
                 name = moves[-1].input[0]
-            ends += [makers[name].op_type] if name in makers else []
-        if set(ends) & set(_QUANTIZED):
+            ends += [makers[name].name] if name in makers else []
+        if not set(ends).isdisjoint(layers):
             found[node.name] = [node, *moves]
     return found
+
+
+def _beside(graph: onnx.GraphProto, layers: Collection[str]) -> list[onnx.NodeProto]:
+    """What takes, and is no layer, a tensor that is computed in float32 and rounded for layers."""
+    makers = {name: node for node in graph.node for name in node.output}
+
+    def is_rounded(name: str) -> bool:
+        """Does it come of a layer, and of what runtimes make a part of one?"""
+        while name in makers and makers[name].op_type in (*_MOVES, *_ACTIVATIONS):
+            name = makers[name].input[0]
+        return name in makers and makers[name].name in layers
+
+    others = [n for n in graph.node if n.name not in layers and n.op_type not in _MOVES]
+    return [node for node in others if not any(map(is_rounded, node.input))]
 
 
 def _take_exact(graph: onnx.GraphProto, nodes: Collection[onnx.NodeProto]) -> None:
@@ -169,14 +197,6 @@ def _take_exact(graph: onnx.GraphProto, nodes: Collection[onnx.NodeProto]) -> No
         taken = {name for node in graph.node for name in node.input}
         for node in [n for n in graph.node if n.op_type == op_type and n.output[0] not in taken]:
             graph.node.remove(node)
-
-
-def _small(proto: onnx.ModelProto) -> set[str]:
-    """Names of the layers that compute next to nothing."""
-    graph = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
-    macs = node_macs(graph)
-    named = zip([node.name for node in graph.node], macs, strict=True)
-    return {name for name, own in named if 0 < own < _LEAST_SHARE * sum(macs)}
 
 
 def _leave_exact(graph: onnx.GraphProto, layer: str, result: str) -> None:

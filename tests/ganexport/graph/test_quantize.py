@@ -1,5 +1,7 @@
 """What is done around quantisation: equal channels, one scale at a ReLU, corrected biases."""
 
+from collections import defaultdict
+
 import numpy as np
 import onnx
 import pytest
@@ -9,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from ganexport.graph import equalize
 from ganexport.graph.calibrating import tensors
 from ganexport.graph.correct import correct_biases
-from ganexport.graph.quantize import quantize
+from ganexport.graph.quantize import quantize, sums
 from ganexport.graph.tracing import to_onnx
 from ganexport.subjects.rewrites import rewrite
 from gantrain.models import biggan
@@ -240,8 +242,8 @@ def test_what_is_moved_is_bytes_and_no_number_changes(
     np.testing.assert_allclose(*there, rtol=0, atol=1e-5)
 
 
-def test_what_scales_maps_by_the_condition_stays_float32() -> None:
-    """It computes next to nothing, and every pixel depends on it."""
+def conditional(keep_sums: bool = False) -> onnx.GraphProto:
+    """A small BigGAN in int8."""
     torch.manual_seed(0)
     network = rewrite(biggan.Generator(16, 3, 4, width=24, attention=[]).eval())
     graph = to_onnx(network, z_dim=network.z_dim, num_classes=4)
@@ -249,9 +251,34 @@ def test_what_scales_maps_by_the_condition_stays_float32() -> None:
         "z": RNG.standard_normal((4, network.z_dim)).astype(np.float32),
         "y": np.arange(4),
     }
-    found = onnx.load_from_string(quantize(graph, "int8", calibration=feed)).graph
+    keep = sums(graph) if keep_sums else ()
+    return onnx.load_from_string(quantize(graph, "int8", calibration=feed, keep=keep)).graph
+
+
+def test_what_scales_maps_by_the_condition_stays_float32() -> None:
+    """It computes next to nothing, and every pixel depends on it."""
+    found = conditional()
     rounded = {name for n in found.node if n.op_type == "DequantizeLinear" for name in n.output}
     types = {n.name: not rounded.isdisjoint(n.input) for n in found.node if n.op_type == "Conv"}
     assert types["blocks.0.conv2"]
     assert types["to_image"]
     assert not any(types[f"blocks.0.norm2.{part}"] for part in ("scale", "shift"))
+
+
+@pytest.mark.parametrize("keep_sums", [False, True])
+def test_a_sum_of_branches_is_rounded_for_layers_alone(keep_sums: bool) -> None:
+    """What it adds is rounded where that makes a layer's result int8, or not at all."""
+    found = conditional(keep_sums)
+    makers = {name: node for node in found.node for name in node.output}
+    before = {
+        node.output[0]: makers[makers[node.input[0]].input[0]].name
+        for node in found.node
+        if node.op_type == "DequantizeLinear" and node.input[0] in makers
+    }
+    takers = defaultdict(set)
+    for node in found.node:
+        for name in node.input:
+            takers[before.get(name)].add(node.op_type)
+    assert takers["node_add_119"] == {"Conv"}  # not the norm after it
+    assert takers["blocks.0.conv2"] == (set() if keep_sums else {"Add"})
+    assert takers["blocks.0.skip"] == (set() if keep_sums else {"Resize"})
