@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sampling import NETWORKS
 
 from ganexport.options import ExportOptions
 from ganexport.pipeline import export
@@ -20,9 +19,9 @@ from gantrain.models._base import GeneratorModule
 from gantrain.training.standing import standing_statistics
 from gpu_day.day import Day, Skip, in_a_line
 
-SMALL = {  # for a CPU
-    "biggan-32": lambda: biggan.Generator(32, 3, 10, width=8),
-    "dcgan-64": lambda: dcgan.Generator(64, 3, 0, width=8),
+NETWORKS: dict[str, tuple[Callable[[int], GeneratorModule], int]] = {  # of a width; classes
+    "biggan-32": (lambda width: biggan.Generator(32, 3, 10, width=width), 10),
+    "dcgan-64": (lambda width: dcgan.Generator(64, 3, 0, width=width), 0),
 }
 
 
@@ -59,9 +58,10 @@ def random_pictures(day: Day, resolution: int) -> Path:
 
 
 def network_of(day: Day, name: str) -> GeneratorModule:
-    """A network of sampling.py, untrained; its batch norms have seen latents."""
+    """One of NETWORKS, untrained, on a CPU in small; its batch norms have seen latents."""
     torch.manual_seed(0)
-    network = NETWORKS[name][0]() if day.on_card else SMALL[name]()
+    build, _ = NETWORKS[name]
+    network = build(64 if day.on_card else 8)
     standing_statistics(network, num_batches=8)
     return network.eval()
 

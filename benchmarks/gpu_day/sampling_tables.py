@@ -12,13 +12,12 @@ from functools import partial
 
 import numpy as np
 import torch
-from sampling import NETWORKS
 
 from ganinfer import Sampler, draw_latents
 from ganinfer.bundle.archive import Bundle
 from ganinfer.errors import BackendUnavailable
 from gpu_day.day import Day, Skip, Values, check
-from gpu_day.given import bundle, network_of
+from gpu_day.given import NETWORKS, bundle, network_of
 
 Draw = Callable[[int], object]
 
