@@ -332,12 +332,13 @@ def _laid_out(graph: bytes, precision: str) -> Path | None:
 def _save(options: Any, folder: Path) -> None:
     """Let a session write what it makes of a graph."""
     options.optimized_model_filepath = str(folder / _LAID_OUT)
-    for name, value in {
-        "optimized_model_external_initializers_file_name": "weights",
-        "optimized_model_external_initializers_min_size_in_bytes": "1024",
-        "save_external_prepacked_constant_initializers": "1",
-    }.items():
-        options.add_session_config_entry(f"session.{name}", value)
+    options.add_session_config_entry(
+        "session.optimized_model_external_initializers_file_name", "weights"
+    )
+    options.add_session_config_entry(
+        "session.optimized_model_external_initializers_min_size_in_bytes", "1024"
+    )
+    options.add_session_config_entry("session.save_external_prepacked_constant_initializers", "1")
 
 
 def _open_session(

@@ -49,9 +49,8 @@ class Comparison:
     def __init__(self, path: Path, sha256: str, threads: int | None) -> None:
         """Of the bundle at a path, on so many threads, as of `Sampler`."""
         self._asked = json.dumps({"path": str(path), "sha256": sha256, "threads": threads})
-        self._lock = (
-            threading.RLock()
-        )  # garbage may be collected within, and that of a Sampler stops
+        # Garbage may be collected within, and that of a Sampler stops.
+        self._lock = threading.RLock()
         self._stopped = False
         self._process: subprocess.Popen[bytes] | None = None
         self._timer = threading.Timer(_DELAY_S, self._run)

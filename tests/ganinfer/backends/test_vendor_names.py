@@ -38,7 +38,10 @@ ONLY_RTX = {
 ASKED_FOR_FIRST = {"preload_dlls"}  # by hasattr
 # 1.20's library holds it in pieces; with "ORT" it refuses an ONNX file, as it should.
 IN_PIECES = {"session.load_model_format"}
-FROM_1_31_ON = {"session.intra_op.spin_duration_us"}  # asked for where it is
+FROM_1_31_ON = {  # asked for where it is
+    "session.intra_op.spin_duration_us",
+    "session.save_external_prepacked_constant_initializers",
+}
 MODULES = {
     "cuda": vendor_uses.CUDA,
     "tensorrt": vendor_uses.TRT,
