@@ -68,6 +68,7 @@ from ganinfer.scheduler import comparing
 comparing._WAVERS, comparing._RUNS_S = 100.0, 0.2
 comparing.main()
 assert sys.platform != "linux" or os.sched_getscheduler(0) == os.SCHED_IDLE
+assert os.environ["GANINFER_MAP"] == "0"
 sys.exit(os.nice(0))
 """,
     )
