@@ -89,7 +89,7 @@ def test_its_weights_lie_beside_it_under_their_sha256(exported: Exported) -> Non
         for precision in ("fp32", "fp16", "bf16"):
             graph = bundle.read_graph(precision)
             assert isinstance(graph, LargeOnnx)
-            assert len(graph) < 8 << 10 < len(graph.weights)
+            assert len(graph) < 5 << 10 < len(graph.weights)
             assert graph.location == f"{sha256_bytes(graph.weights)}.weights"
             assert graph.weights == (exported.path / "onnx" / graph.location).read_bytes()
     # As ONNX has it, so that other programs read it in its folder.
