@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-GAN = [sys.executable, "-c", "from ganexport.cli.gan import main; main()"]
+GAN = [sys.executable, "-X", "faulthandler", "-c", "from ganexport.cli.gan import main; main()"]
 
 
 @dataclass(frozen=True)

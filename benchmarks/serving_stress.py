@@ -19,6 +19,7 @@ import random
 import signal
 import socket
 import struct
+import subprocess
 import tempfile
 import threading
 import time
@@ -40,6 +41,7 @@ from ganinfer.host.machine import this_host
 from ganinfer.open_inference.over_http import LENGTH, packed_request
 
 NUM_CLIENTS, NUM_KINDS, EVERY_S, DRAIN_S = 200, 40, 10.0, 10
+END_S = DRAIN_S + 15.0  # of a machine that is busy
 TIMEOUT_S = 5.0  # of the server; slow bodies are told so then
 MOST_GROWTH = 1.25  # of memory, in the last third over the second
 
@@ -83,7 +85,11 @@ class Load:
         await asyncio.sleep(self._end - time.monotonic())
         self._stopping, began = True, time.monotonic()
         self._server.process.send_signal(signal.SIGTERM)
-        status = await asyncio.to_thread(self._server.process.wait)
+        try:
+            status = await asyncio.to_thread(self._server.process.wait, END_S)
+        except subprocess.TimeoutExpired:  # what it does instead is in its log then
+            self._server.process.send_signal(signal.SIGABRT)
+            status = await asyncio.to_thread(self._server.process.wait)
         ended = time.monotonic() - began
         await asyncio.gather(*clients)
         return {"status": status, "seconds": ended}
@@ -270,15 +276,14 @@ def main() -> None:
         >= max(1, found["swaps"] - 1),  # the last
         "no traceback": "Traceback" not in log,
         "memory is bounded": last <= MOST_GROWTH * second,
-        "it ended with 0, in time": found["end"]["status"] == 0
-        and found["end"]["seconds"] <= DRAIN_S + 15,  # of a machine that is busy
+        "it ended with 0, in time": found["end"]["status"] == 0,
     }
+    failed = [name for name, true in held.items() if not true]
+    if failed:
+        found["log"] = log[-8000:]
     found |= {"outcomes": dict(sorted(load.outcomes.items()))}
     found["wrong"] = dict(Counter(load.wrong).most_common(20))
     found["held"] = held
-    failed = [name for name, true in held.items() if not true]
-    if failed:
-        found["log"] = log[-4000:]
     text = json.dumps(found, indent=1)
     print(text)
     if given.output:

@@ -77,8 +77,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stopping = True
         if self._unanswered:
             self.cycle.keep_alive = False
-        else:
-            self.loop.call_later(LAST_S, self._close_if_idle)
+        else:  # in two steps: however late the loop is, it has read in between
+            half_s = LAST_S / 2
+            self.loop.call_later(half_s, self.loop.call_later, half_s, self._close_if_idle)
 
     def _close_if_idle(self) -> None:
         if not self._unanswered:

@@ -3,10 +3,12 @@
 import asyncio
 import math
 import multiprocessing
+import selectors
 import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -20,6 +22,7 @@ from ganinfer.server.connections import BoundedProtocol
 # uvloop accepts one connection of a socket in each turn, in which it may answer hundreds: who comes
 # and goes without a word would keep out those that have something to say.
 _ACCEPTED_AT_ONCE = 16
+_LAST_TAKEN_S = 1.0  # at the end, for connections that nobody has accepted yet
 
 
 class Beside(Protocol):
@@ -74,8 +77,8 @@ def url_of(bound: socket.socket) -> str:
 def run(application: Application, bound: socket.socket, beside: Beside | None = None) -> None:
     """Serve until SIGTERM or SIGINT; SIGHUP reloads all bundles.
 
-    At SIGTERM the server is ready no more, takes no connection, and finishes what it has begun
-    within `drain_s`; a second one ends it at once.
+    At SIGTERM the server is ready no more, takes no further connection, and finishes what it has
+    begun within `drain_s`; a second one ends it at once.
 
     Args:
         application: what is asked over HTTP.
@@ -120,6 +123,8 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if sockets:
+            await self._take_waiting(sockets[0])
         if self._beside is None:
             await super().shutdown(sockets)
             return
@@ -127,6 +132,14 @@ class _Server(uvicorn.Server):
         ends = asyncio.ensure_future(self._beside.stop(drain_s))
         await super().shutdown(sockets)
         await ends
+
+    async def _take_waiting(self, bound: socket.socket) -> None:
+        """Accept who has connected by now: a socket that closes resets all that wait for it."""
+        end = time.monotonic() + _LAST_TAKEN_S
+        with selectors.DefaultSelector() as selector:
+            selector.register(bound, selectors.EVENT_READ)
+            while selector.select(0) and time.monotonic() < end and not self.force_exit:
+                await asyncio.sleep(0.01)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

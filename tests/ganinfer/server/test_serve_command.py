@@ -1,5 +1,6 @@
 """gan serve, as a process: signals, ports, names."""
 
+import contextlib
 import re
 import shutil
 import signal
@@ -7,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -115,6 +117,23 @@ def test_what_is_begun_at_sigterm_is_finished(bundle: Path, tmp_path: Path) -> N
         with Sampler(bundle, device="cpu") as sampler:
             expected = sampler.sample(5000).tobytes()
         assert all(answer.body.endswith(expected) for answer in answers)
+
+
+def test_who_has_connected_at_sigterm_is_answered(bundle: Path, tmp_path: Path) -> None:
+    """A machine that is busy lets hundreds wait in the socket's queue, with requests."""
+    with serving(tmp_path, bundle) as host, contextlib.ExitStack() as stack:
+        host.process.send_signal(signal.SIGSTOP)
+        clients = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", host.port), timeout=60))
+            for _ in range(400)
+        ]
+        for client in clients:
+            client.sendall(b"GET /v1/tiny/image.png HTTP/1.1\r\nHost: x\r\n\r\n")
+        host.process.send_signal(signal.SIGTERM)
+        host.process.send_signal(signal.SIGCONT)
+        statuses = Counter(client.recv(12) for client in clients)
+        assert statuses == {b"HTTP/1.1 200": 400}
+        assert host.process.wait(60) == 0
 
 
 def images(host: Host) -> int:
