@@ -8,29 +8,34 @@
 Rewrites of the network: an untrained BigGAN-32 of 256 channels without each, and with all, batch
 32, in float32. --subpixel: what the export makes of transposed convolutions, in every precision
 that the backend computes in here: an untrained DCGAN-64, a DCGAN-16 as of digits, and two layers of
-other kernels. --layers: each form of each layer of DCGANs, the others as they are, in float32.
+other kernels. --layers: each form of each transposed convolution of DCGANs, and of the last
+convolution of a BigGAN-32 and of ResNets, the other layers as they are, in float32.
 These two on one core, the fastest of 7 calls or, of batches smaller than 16, more, in processor
 time, of which the neighbours on a shared machine take none. Backends: onnxruntime and OpenVINO on
 the CPU; rounds of all variants alternate in one process.
 """
 
 import argparse
+import functools
 import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from road import processor
 from torch import nn
 
 from ganexport.graph.macs import Shape
-from ganexport.graph.phases import Transposed
+from ganexport.graph.narrow import Narrow
+from ganexport.graph.phases import Made
 from ganexport.graph.precision import convert
-from ganexport.graph.subpixel import Form, replace, to_subpixel
+from ganexport.graph.subpixel import Form, Layer, replace, to_subpixel
 from ganexport.graph.tracing import to_onnx
 from ganexport.subjects.rewrites import REWRITES, rewrite
 from ganinfer.backends._base import Backend
@@ -40,7 +45,7 @@ from ganinfer.drawing.inputs import Inputs
 from ganinfer.drawing.latents import draw_latents
 from ganinfer.errors import BackendUnavailable
 from ganinfer.host.limits import usable_cpus
-from gantrain.models import biggan, dcgan
+from gantrain.models import biggan, dcgan, resnet
 from gantrain.training.standing import standing_statistics
 
 BATCH, ROUNDS, NUM_CLASSES = 32, 7, 10
@@ -48,14 +53,30 @@ LEAST_IMAGES = 112  # that one core draws in each form
 VARIANTS = {"none": list(REWRITES), **{f"all but {n}": [n] for n in REWRITES}, "all": []}
 # kernel, stride, padding, output padding of layers that are measured alone
 KERNELS = {"5/2": (5, 2, 2, 1), "3/2": (3, 2, 1, 1), "2/2": (2, 2, 0, 0)}
+
+
+def as_product(layer: Layer, size: Shape, _: Sequence[onnx.NodeProto]) -> Made | None:
+    if isinstance(layer, Narrow) or not layer.is_product(size):
+        return None
+    return layer.product()
+
+
+def one_convolution(layer: Layer, size: Shape, after: Sequence[onnx.NodeProto]) -> Made | None:
+    if isinstance(layer, Narrow):
+        return layer.convolution(size, after)
+    return None if layer.is_product(size) else layer.convolution(after)
+
+
+def one_a_phase(layer: Layer, size: Shape, after: Sequence[onnx.NodeProto]) -> Made | None:
+    if isinstance(layer, Narrow) or layer.is_product(size):
+        return None
+    return layer.convolutions(after)
+
+
 FORMS: dict[str, Form] = {
-    "a product": lambda layer, size, _: layer.product() if layer.is_product(size) else None,
-    "one convolution": lambda layer, size, after: (
-        None if layer.is_product(size) else layer.convolution(after)
-    ),
-    "one a phase": lambda layer, size, after: (
-        None if layer.is_product(size) else layer.convolutions(after)
-    ),
+    "a product": as_product,
+    "one convolution": one_convolution,
+    "one a phase": one_a_phase,
 }
 
 Run = Callable[[], np.ndarray]
@@ -167,27 +188,35 @@ def of_transposed(batch_size: int) -> Iterator[list[str]]:
 
 
 def of_layers(batch_size: int) -> Iterator[list[str]]:
-    """Rows of each transposed convolution: the network's time with it in each form."""
+    """Rows of each layer that has other forms: the network's time with it in each of them."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
-    sizes = {
-        "DCGAN-16": (16, 32),
-        "DCGAN-32": (32, 64),
-        "DCGAN-64": (64, 64),
-        "DCGAN-128": (128, 64),
+    networks: dict[str, Callable[[], Any]] = {
+        **{
+            f"DCGAN-{size}": functools.partial(
+                dcgan.Generator, size, 3, 0, z_dim=64, width=32 if size == 16 else 64
+            )
+            for size in (16, 32, 64, 128)
+        },
+        **{
+            f"ResNet-{size}": functools.partial(resnet.Generator, size, 3, 0, width=64)
+            for size in (32, 64, 128)
+        },
+        "BigGAN-32": functools.partial(biggan.Generator, 32, 3, 0, width=64),
+        "BigGAN-32, grey": functools.partial(biggan.Generator, 32, 1, 0, width=64),
     }
     yield ["network", "channels", "map", "backend", "as it is", *FORMS]
-    for name, (resolution, width) in sizes.items():
-        network = dcgan.Generator(resolution, 3, 0, z_dim=64, width=width)
+    for name, make in networks.items():
+        network = make()
         standing_statistics(network, num_batches=2, truncation=None, seed=0)
         exact = to_onnx(rewrite(network.eval()), z_dim=network.z_dim, num_classes=0)
         inputs = Inputs(draw_latents(range(batch_size), network.z_dim))
-        for layer, size in transposed(exact):
+        for layer, size in layers_of(exact):
             graphs = {"as it is": exact}
-            for form, make in FORMS.items():
-                graphs[form] = replace(exact, only(layer.node.name, make))
+            for form, take in FORMS.items():
+                graphs[form] = replace(exact, only(layer.node.name, take))
             if len(set(graphs.values())) == 1:
                 continue  # it has no such forms
-            channels = f"{len(layer.weight)} to {layer.num_channels}"
+            channels = f"{layer.num_inputs} to {layer.num_channels}"
             for backend, (_, opened) in backends().items():
                 runs = {form: run_of(opened(g, "fp32"), inputs) for form, g in graphs.items()}
                 best = best_of(runs, batch_size)
@@ -197,9 +226,9 @@ def of_layers(batch_size: int) -> Iterator[list[str]]:
                 yield [*place, f"{batch_size / before:.0f}/s", *ratios]
 
 
-def transposed(graph: bytes) -> list[tuple[Transposed, Shape]]:
-    """Its transposed convolutions, each with height and width of its input."""
-    found: list[tuple[Transposed, Shape]] = []
+def layers_of(graph: bytes) -> list[tuple[Layer, Shape]]:
+    """Those that may have other forms, each with height and width of its input."""
+    found: list[tuple[Layer, Shape]] = []
     replace(graph, lambda layer, size, _: found.append((layer, size)))  # type: ignore[func-returns-value]
     return found
 

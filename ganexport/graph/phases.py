@@ -108,6 +108,11 @@ class Transposed:
         return cls(node, weights[0], bias, stride, groups, (vertical, horizontal))
 
     @property
+    def num_inputs(self) -> int:
+        """Channels of its input."""
+        return len(self.weight)
+
+    @property
     def num_channels(self) -> int:
         """Of the result."""
         return self.groups * int(self.weight.shape[1])
@@ -177,7 +182,7 @@ class Transposed:
                 pads=[axis.pads[end] for end in (0, 1) for axis in self.axes],
                 group=self.groups,
             ),
-            *_on_part(after, result, "phases"),
+            *on_part(after, result, "phases"),
         ]  # fmt: skip
         if s > 1:
             shuffle = f"{name}.shuffle"
@@ -223,7 +228,7 @@ class Transposed:
                     pads=[pads[end] for end in (0, 1) for pads in (vertical, horizontal)],
                     group=self.groups,
                 ),
-                *_on_part(after, result, f"phase_{n}", f".{n}" if n else ""),
+                *on_part(after, result, f"phase_{n}", f".{n}" if n else ""),
             ]  # fmt: skip
             weights |= own
         results, phases = [f"{end}_phase_{n}" for n in range(s * s)], f"{end}_phases"
@@ -254,7 +259,7 @@ class Transposed:
         return taps.transpose(0, 3, 5, 1, 2, 4).reshape(-1, s * s, weight.shape[1], rows, columns)
 
 
-def _on_part(
+def on_part(
     nodes: Sequence[onnx.NodeProto], result: str, part: str, number: str = ""
 ) -> list[onnx.NodeProto]:
     """Copies of nodes that take a layer's result one after the other, for a part of it."""

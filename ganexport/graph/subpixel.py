@@ -1,20 +1,23 @@
-"""Transposed convolutions as convolutions, in the form that pays: the same sums elsewhere.
+"""Convolutions in the form that pays, behind which pixels are shuffled: the same sums elsewhere.
 
 Runtimes have convolutions in types and on instructions where they have no transposed ones, and
-some of theirs are far from what the machine can do. benchmarks/rewrites.py measures where another
-form pays.
+some of theirs are far from what the machine can do; so are convolutions of few channels, as those
+of an image. benchmarks/rewrites.py measures where another form pays.
 """
 
 import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from ganexport.graph.large import check, packed, weight_array
 from ganexport.graph.macs import Shape, shapes_of
+from ganexport.graph.narrow import Narrow
 from ganexport.graph.phases import Made, Transposed
 from ganinfer.bundle.manifest import Precision
 
@@ -30,7 +33,13 @@ _MOST_NUMBERS = 1 << 22  # of a kernel that is read four times
 # What gives of each number another, if all else that it takes is one number.
 _POINTWISE = ("Add", "Clip", "Elu", "LeakyRelu", "Mul", "Relu", "Round", "Sigmoid", "Tanh")
 
-Form = Callable[[Transposed, Shape, Sequence[onnx.NodeProto]], Made | None]
+Layer = Transposed | Narrow
+Form = Callable[[Layer, Shape, Sequence[onnx.NodeProto]], Made | None]
+
+_LAYERS: dict[str, Callable[[onnx.NodeProto, list[NDArray[Any]]], Layer | None]] = {
+    "ConvTranspose": Transposed.of,
+    "Conv": Narrow.of,
+}
 
 
 def in_precision(model: bytes, precision: Precision, without: Collection[str] = ()) -> bytes:
@@ -45,7 +54,7 @@ def in_precision(model: bytes, precision: Precision, without: Collection[str] = 
 
 
 def to_subpixel(model: bytes, precision: Precision) -> bytes:
-    """The same graph with convolutions in the place of transposed ones, where that pays.
+    """The same graph with other convolutions in the place of transposed and narrow ones.
 
     Of a map of one pixel, as z is, it is one product of matrices.
 
@@ -60,11 +69,11 @@ def to_subpixel(model: bytes, precision: Precision) -> bytes:
 
 
 def replace(model: bytes, form: Form) -> bytes:
-    """Put what `form` gives, if anything, in the place of transposed convolutions.
+    """Put what `form` gives, if anything, in the place of transposed and narrow convolutions.
 
     Left as they are: those with dilation, with strides that differ, of one or three axes, of
-    weights that the graph computes or uses twice, and those whose padding cuts off more than the
-    kernel adds.
+    weights that the graph computes or uses twice, and transposed ones whose padding cuts off more
+    than the kernel adds.
 
     Args:
         model: float32 ONNX file.
@@ -91,8 +100,9 @@ def replace(model: bytes, form: Form) -> bytes:
         found = layer = None
         after: list[onnx.NodeProto] = []
         constant = all(name in weights for name in node.input[1:])
-        if node.op_type == "ConvTranspose" and constant and len(takers[node.input[1]]) == 1:
-            layer = Transposed.of(node, [weight_array(weights[n], model) for n in node.input[1:]])
+        if node.op_type in _LAYERS and constant and len(takers[node.input[1]]) == 1:
+            own = [weight_array(weights[name], model) for name in node.input[1:]]
+            layer = _LAYERS[node.op_type](node, own)
         if layer is not None:
             size = shapes.get(node.input[0], (0, 0, 0))[1:]
             if layer.stride > 1:
@@ -143,9 +153,11 @@ def _pointwise_after(
 
 
 def _form(
-    layer: Transposed, precision: Precision, size: Shape, after: Sequence[onnx.NodeProto]
+    layer: Layer, precision: Precision, size: Shape, after: Sequence[onnx.NodeProto]
 ) -> Made | None:
     """What pays in the place of a layer, if anything does."""
+    if isinstance(layer, Narrow):
+        return layer.convolution(size, after) if precision in (*_ALWAYS, "fp32") else None
     if layer.is_product(size):
         return layer.product()
     if precision in _ALWAYS:

@@ -1,4 +1,4 @@
-"""Transposed convolutions become convolutions, and every number stays what it is."""
+"""Convolutions take the place of transposed and narrow ones, and every number stays what it is."""
 
 from typing import Any
 
@@ -285,3 +285,68 @@ def test_activations_follow_each_phase(channels: int) -> None:
     expected = run(graph, x)
     scale = max(1.0, float(np.abs(expected).max()))
     np.testing.assert_allclose(run(changed, x), expected, rtol=0, atol=1e-5 * scale)
+
+
+def narrow(channels: int, kernel: tuple[int, int], bias: bool = True, **said: Any) -> bytes:
+    """A graph of one convolution x (N, 5, 8, 4) -> y."""
+    group = said.get("group", 1)
+    shapes = [(channels, 5 // group, *kernel), (channels,)][: 1 + bias]
+    names = ["generator.to_image.weight", "generator.to_image.bias"][: 1 + bias]
+    weights = [
+        numpy_helper.from_array(RNG.standard_normal(shape).astype(np.float32), name)
+        for shape, name in zip(shapes, names, strict=True)
+    ]
+    node = helper.make_node(
+        "Conv", ["x", *names], ["y"], "to_image", kernel_shape=kernel,
+        **{"pads": [size // 2 for size in kernel] * 2, **said},
+    )  # fmt: skip
+    return file_of([node], weights, ["batch", 5, 8, 4])
+
+
+NARROW: list[tuple[int, tuple[int, int], dict[str, Any], int]] = [
+    (3, (3, 3), {}, 2),
+    (4, (3, 3), {"bias": False}, 2),
+    (1, (3, 3), {}, 4),
+    (3, (7, 7), {}, 2),
+    (3, (1, 5), {}, 2),
+    (3, (3, 3), {"pads": [2, 0, 0, 2]}, 2),
+    (3, (3, 3), {"pads": [0, 1, 0, 1]}, 2),  # not as large as its input
+]
+
+
+@pytest.mark.parametrize(("channels", "kernel", "said", "at_once"), NARROW)
+def test_pixels_of_few_channels_are_computed_together(
+    channels: int, kernel: tuple[int, int], said: dict[str, Any], at_once: int
+) -> None:
+    graph, x = narrow(channels, kernel, **said), RNG.standard_normal((2, 5, 8, 4))
+    changed = to_subpixel(graph, "fp32")
+    assert changed == to_subpixel(graph, "int8")
+    conv, shuffle = onnx.load_from_string(changed).graph.node
+    assert (conv.name, shuffle.op_type) == ("to_image", "DepthToSpace")
+    assert {a.name: helper.get_attribute_value(a) for a in conv.attribute}["strides"] == [
+        at_once, at_once,
+    ]  # fmt: skip
+    for given in (run, run_openvino):
+        expected, found = (given(one, x.astype(np.float32)) for one in (graph, changed))
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        narrow(5, (3, 3)),  # fill a vector soon enough
+        narrow(3, (1, 1)),
+        narrow(5, (3, 3), group=5),
+        narrow(3, (3, 3), strides=[2, 2]),
+        narrow(3, (3, 3), dilations=[2, 2]),
+        narrow(3, (3, 3), pads=[0, 0, 1, 0]),  # 7 by 2 pixels
+    ],
+)
+def test_other_convolutions_stay(graph: bytes) -> None:
+    assert to_subpixel(graph, "int8") == graph
+
+
+def test_a_narrow_one_of_unknown_size_stays() -> None:
+    model = onnx.load_from_string(narrow(3, (3, 3)))
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
+    assert to_subpixel(model.SerializeToString(), "int8") == model.SerializeToString()
