@@ -3,14 +3,12 @@
 import asyncio
 import math
 import multiprocessing
-import selectors
 import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 import uvicorn
@@ -22,7 +20,6 @@ from ganinfer.server.connections import BoundedProtocol
 # uvloop accepts one connection of a socket in each turn, in which it may answer hundreds: who comes
 # and goes without a word would keep out those that have something to say.
 _ACCEPTED_AT_ONCE = 16
-_LAST_TAKEN_S = 1.0  # at the end, for connections that nobody has accepted yet
 
 
 class Beside(Protocol):
@@ -134,12 +131,20 @@ class _Server(uvicorn.Server):
         await ends
 
     async def _take_waiting(self, bound: socket.socket) -> None:
-        """Accept who has connected by now: a socket that closes resets all that wait for it."""
-        end = time.monotonic() + _LAST_TAKEN_S
-        with selectors.DefaultSelector() as selector:
-            selector.register(bound, selectors.EVENT_READ)
-            while selector.select(0) and time.monotonic() < end and not self.force_exit:
-                await asyncio.sleep(0.01)
+        """Accept who has connected by now: a socket that closes resets all that wait for it.
+
+        All in one turn of the loop: in each others come.
+        """
+        loop, config = asyncio.get_running_loop(), self.config
+        waiting: list[socket.socket] = []
+        with suppress(OSError):  # there are no more, or no more files
+            while len(waiting) < config.backlog:
+                waiting.append(bound.accept()[0])
+        for client in waiting:
+            client.setblocking(False)
+            await loop.connect_accepted_socket(
+                lambda: BoundedProtocol(config, self.server_state, self.lifespan.state), client
+            )
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
