@@ -9,6 +9,9 @@ from ganinfer.backends._profile import Kernel
 from ganinfer.bundle.onnx_nodes import Node, Nodes, Shape, nodes_of
 
 INPUTS = "inputs"  # the layer of what comes before the first weight
+# What a kernel is called that zeros make larger, by a pixel less than it computes at once along an
+# axis: see `ganexport.graph.narrow`. They are no work that anybody asked for.
+_WITH_ZEROS = "_pixels"
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,11 @@ def _macs(node: Node, graph: Nodes) -> int:
         numbers = shape(node.output if node.op == "Conv" else node.inputs[0])
         kernel = node.inputs[1]
         weight = graph.weights.get(kernel)
-        return math.prod(numbers) * math.prod(weight.shape[1:] if weight else shape(kernel))
+        channels, *size = weight.shape[1:] if weight else shape(kernel)
+        if kernel.endswith(_WITH_ZEROS):
+            at_once = shape(node.inputs[0])[1] // shape(node.output)[1]
+            size = [n - at_once + 1 for n in size]
+        return math.prod(numbers) * channels * math.prod(size)
     if node.op in ("Gemm", "MatMul"):
         return math.prod(shape(node.output)) * (shape(node.inputs[0]) or (0,))[-1]
     return 0

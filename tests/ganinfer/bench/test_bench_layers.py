@@ -7,6 +7,7 @@ from conftest import CLASSES, SMALL
 
 from ganexport.graph.macs import node_macs
 from ganexport.graph.owners import layers_of
+from ganexport.graph.subpixel import to_subpixel
 from ganexport.subjects.rewrites import rewrite
 from ganexport.subjects.spec import Spec
 from ganexport.subjects.subject import of_module
@@ -32,6 +33,15 @@ def test_layers_and_their_arithmetic_are_those_of_the_export(model: str) -> None
         name = INPUTS if layer == "input" else layer
         expected[name] = expected.get(name, 0) + macs
     assert {layer.name: layer.macs for layer in Layers(file).layers} == expected
+
+
+@pytest.mark.parametrize("model", ["biggan", "resnet"])
+def test_zeros_of_a_widened_kernel_are_no_work(model: str) -> None:
+    file = graph_of(model)
+    changed = to_subpixel(file, "fp32")
+    assert b"to_image.weight_pixels" in changed
+    before, after = ({one.name: one.macs for one in Layers(g).layers} for g in (file, changed))
+    assert after == before
 
 
 def kernel(name: str, *nodes: str, feeds: tuple[str, ...] = ()) -> Kernel:
