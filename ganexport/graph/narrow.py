@@ -23,7 +23,7 @@ from onnx import helper
 from ganexport.graph.macs import Shape
 from ganexport.graph.phases import Made, on_part
 
-_VECTOR = 16  # channels that are computed together
+VECTOR = 16  # channels that processors compute together
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Narrow:
         """None if the node is left as it is."""
         said = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         channels, _, *kernel = weights[0].shape
-        fits = [s for s in (2, 4) if s * s * channels <= _VECTOR]
+        fits = [s for s in (2, 4) if s * s * channels <= VECTOR]
         if (
             not fits
             or len(kernel) != 2

@@ -17,7 +17,7 @@ from onnx import numpy_helper
 
 from ganexport.graph.large import check, packed, weight_array
 from ganexport.graph.macs import Shape, shapes_of
-from ganexport.graph.narrow import Narrow
+from ganexport.graph.narrow import VECTOR, Narrow
 from ganexport.graph.phases import Made, Transposed
 from ganinfer.bundle.manifest import Precision
 
@@ -25,7 +25,6 @@ SUBPIXEL = "subpixel"  # what it is called among the rewrites
 # bf16 where OpenVINO and TensorRT have no transposed ones. Of fp16 and fp8 nothing is known.
 _ALWAYS: frozenset[Precision] = frozenset({"bf16", "int8"})
 # benchmarks/results/subpixel-layers-cpu-1-core.md has the figures of what follows, in fp32.
-_VECTOR = 16  # channels; with fewer, as those of an image, OpenVINO computes zeros
 _LEAST_MACS = 100_000  # an image; in smaller layers onnxruntime is the faster, and loses
 _SMALL = 64  # pixels of a map; runtimes are slow at transposed convolutions of such
 _MOST_NUMBERS = 1 << 22  # of a kernel that is read four times
@@ -167,7 +166,7 @@ def _form(
     if not layer.cuts:
         return layer.convolution(after)
     pixels = math.prod(size)
-    if layer.num_channels < _VECTOR:
+    if layer.num_channels < VECTOR:  # OpenVINO computes zeros besides
         return layer.convolution(after) if pixels * layer.weight.size >= _LEAST_MACS else None
     small = 0 < pixels <= _SMALL and layer.weight.size <= _MOST_NUMBERS
     return layer.convolutions(after) if small else None
