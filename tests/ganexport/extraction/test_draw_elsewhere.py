@@ -36,7 +36,7 @@ def test_the_tests_of_the_nodes_pass_on_onnxruntime_1_20(tmp_path: Path) -> None
     says = [python, "-c", "import onnxruntime; print(onnxruntime.__version__)"]
     assert subprocess.check_output(says, text=True).startswith("1.20.")
     tests = Path(__file__).with_name("test_draw_nodes.py")
-    command = [python, "-m", "pytest", "-q", "-n", "0", "-m", "slow or not slow", tests]
+    command = [python, "-m", "pytest", "-q", "-n", "0", tests]
     done = subprocess.run(command, cwd=tests.parents[3], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
 
