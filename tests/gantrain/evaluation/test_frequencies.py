@@ -86,6 +86,7 @@ def test_equal_frequencies_are_what_seeds_draw_anyway(run: Path) -> None:
     assert [record.class_frequencies for record in found] == ["data", "uniform"]
 
 
+@pytest.mark.slow
 def test_without_classes_in_the_data_those_of_the_training_count(
     run: Path, shapes: Path, tmp_path: Path
 ) -> None:

@@ -69,6 +69,7 @@ def reordered(dataset: Dataset, folder: Path, order: list[int]) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_classes_are_matched_by_name_whatever_their_order(
     shapes: Path, run: Path, tmp_path: Path
 ) -> None:
@@ -153,6 +154,7 @@ def test_a_stray_picture_is_refused_and_taken_without_labels(
     assert [record.num_images for record in both] == [240, 240]
 
 
+@pytest.mark.slow
 def test_grey_pictures_among_coloured_ones_are_converted(pictures: Path, tmp_path: Path) -> None:
     images, labels = draw_shapes(30, seed=1)
     grey = np.repeat(images[:, :, :, :1], 3, axis=3)

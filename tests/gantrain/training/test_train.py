@@ -110,6 +110,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(recipe, run: Path, tmp_path: 
     assert_identical(run, tmp_path / "x")
 
 
+@pytest.mark.slow
 def test_killed_with_9_at_a_random_point_the_run_ends_bit_identical(
     shapes: Path, run: Path, tmp_path: Path
 ) -> None:
